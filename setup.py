@@ -1,0 +1,16 @@
+"""Maps the top-level folders envs/, agents/ and scripts/ into the one installed package `hrm_gym`.
+
+The package list is computed: a sub-package forgotten in a written-out list would work from an editable install and be
+silently absent from the wheel.
+"""
+
+from setuptools import find_packages, setup
+
+ROOMS = ("envs", "agents", "scripts")
+INCLUDE = [pattern for room in ROOMS for pattern in (room, f"{room}.*")]
+
+setup(
+    packages=["hrm_gym", *(f"hrm_gym.{name}" for name in find_packages(include=INCLUDE))],
+    package_dir={"hrm_gym": "hrm_gym", **{f"hrm_gym.{room}": room for room in ROOMS}},
+    package_data={"hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.md"], "hrm_gym.envs": ["**/*.npz"]},
+)
