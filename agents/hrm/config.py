@@ -1,0 +1,126 @@
+"""The whole architecture of an HRM in one frozen dataclass. TRM is a setting of it, not another class."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Positions = Literal["rope", "rope2d", "learned", "none"]
+Halting = Literal["q_learning", "bce"]
+Gradient = Literal["one_step", "last_cycle"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class HRMConfig:
+    """Architecture and halting of a Hierarchical Reasoning Model (arXiv 2506.21734, section 2).
+
+    The defaults are the paper's 27M network. `TRM` (arXiv 2510.04871) is `shared=True, h_layers=0, l_layers=2, h_cycles=3,
+    l_cycles=6, gradient="last_cycle", halting="bce", puzzle_positions=16`.
+
+    Attributes:
+        vocab_size: token ids, the padding id 0 included.
+        grid: (H, W) of the board; the sequence is its cells in row-major order. A plain sequence of n is (1, n).
+        hidden_size: width D of every state vector.
+        heads: attention heads; must divide hidden_size into even head widths (multiples of 4 for "rope2d").
+        h_layers: blocks of the H-level module; ignored with `shared`.
+        l_layers: blocks of the L-level module.
+        h_cycles: H-cycles a segment (the paper's N), at least 1.
+        l_cycles: L-cycles an H-cycle (the paper's T), at least 1.
+        expansion: MLP expansion; the SwiGLU width is this times 2/3, rounded up to a multiple of 256.
+        positions: "rope" over the sequence as in the paper, "rope2d" over rows and columns, "learned" or "none".
+        rope_theta: base of the rotary frequencies.
+        puzzle_count: rows of the puzzle embedding, at least 1.
+        puzzle_dim: width of a puzzle embedding row; None means hidden_size, 0 means no puzzle embedding.
+        puzzle_positions: positions in front of the cells that hold the puzzle embedding; None means as many as it needs.
+        max_segments: segments after which training forces a halt (the paper's M_max).
+        exploration: probability that a training segment gets a random minimum of segments (the paper's epsilon).
+        halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone on correctness.
+        gradient: "one_step" keeps gradient in the last L and the last H call; "last_cycle" in the whole last H-cycle.
+        shared: one module serves as both levels (TRM).
+        mixer: "attention", or "mlp" over the sequence (TRM's mlp_t).
+        norm_eps: epsilon of the RMS norms.
+        dtype: precision of activations; parameters are always float32.
+    """
+
+    vocab_size: int
+    grid: tuple[int, int]
+    hidden_size: int = 512
+    heads: int = 8
+    h_layers: int = 4
+    l_layers: int = 4
+    h_cycles: int = 2
+    l_cycles: int = 2
+    expansion: float = 4.0
+    positions: Positions = "rope"
+    rope_theta: float = 10000.0
+    puzzle_count: int = 1
+    puzzle_dim: int | None = None
+    puzzle_positions: int | None = None
+    max_segments: int = 16
+    exploration: float = 0.1
+    halting: Halting = "q_learning"
+    gradient: Gradient = "one_step"
+    shared: bool = False
+    mixer: Literal["attention", "mlp"] = "attention"
+    norm_eps: float = 1e-5
+    dtype: Precision = "bfloat16"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))
+        positive = ("vocab_size", "hidden_size", "heads", "l_layers", "h_cycles", "l_cycles", "puzzle_count", "max_segments")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"HRMConfig.{name} must be at least 1, got {getattr(self, name)}")
+        multiple = self.heads * (4 if self.positions == "rope2d" else 2)
+        if self.mixer == "attention" and self.hidden_size % multiple:
+            raise ValueError(
+                f"hidden_size must be a multiple of {multiple} for {self.heads} heads with positions={self.positions!r}, "
+                f"got {self.hidden_size}"
+            )
+        if len(self.grid) != 2 or min(self.grid) < 1:
+            raise ValueError(f"grid must be (H, W) of positive sizes, got {self.grid}")
+        if self.prefix * self.hidden_size < self.embedding_dim:
+            raise ValueError(f"{self.prefix} puzzle positions cannot hold a puzzle embedding of {self.embedding_dim}")
+        if not self.shared and self.h_layers < 1:
+            raise ValueError(f"h_layers must be at least 1 unless shared, got {self.h_layers}")
+
+    @property
+    def cells(self) -> int:
+        """Cells of the board: the length of the token sequence."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of one row of the puzzle embedding; 0 without one."""
+        return self.hidden_size if self.puzzle_dim is None else self.puzzle_dim
+
+    @property
+    def prefix(self) -> int:
+        """Positions in front of the cells (P)."""
+        needed = -(-self.embedding_dim // self.hidden_size)
+        return needed if self.puzzle_positions is None else self.puzzle_positions
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.heads
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> HRMConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: an unknown or a missing field, named.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
+        if missing := sorted({"vocab_size", "grid"} - set(values)):
+            raise ValueError(f"model settings lack {missing}")
+        return cls(**values)

@@ -1,0 +1,253 @@
+"""The HRM network: embedding, two recurrent levels, an answer head and a Q-head (arXiv 2506.21734, section 2).
+
+Shapes: B boards, S = H*W cells, P puzzle positions in front of them, T = P + S positions, D = hidden size, V tokens.
+Parameters are float32 and are cast where they are used; states and logits have the config's dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.rotary import apply_rotary, rotary_tables
+
+
+class Carry(NamedTuple):
+    """What goes from one segment to the next: the states of both levels, each (B, T, D), without gradient."""
+
+    z_h: Tensor
+    z_l: Tensor
+
+    def rows(self, index: Tensor) -> Carry:
+        """The carry of some boards: `index` is (K,) int64 or (B,) bool."""
+        return Carry(self.z_h[index], self.z_l[index])
+
+
+class Segment(NamedTuple):
+    """The result of one segment: the detached carry, logits (B, S, V), and both Q logits, (B,) float32."""
+
+    carry: Carry
+    logits: Tensor
+    q_halt: Tensor
+    q_continue: Tensor
+
+
+def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator | None = None) -> Tensor:
+    """Normal draws cut at two underlying sigmas and widened so that the standard deviation is exactly `std`.
+
+    The cut therefore lies at 2.27 standard deviations (the official initialisation; the paper only says "truncated").
+    """
+    cut = 2.0
+    mass = math.erf(cut / math.sqrt(2))
+    density = math.exp(-0.5 * cut**2) / math.sqrt(2 * math.pi)
+    scale = std / math.sqrt(1 - 2 * cut * density / mass)
+    values = torch.empty(shape).uniform_(-mass, mass, generator=generator).erfinv_()
+    return values.mul_(math.sqrt(2) * scale).clip_(-cut * scale, cut * scale)
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last axis without gain, computed in float32, returned in the dtype of `x`."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+class Linear(nn.Module):
+    """A bias-free linear map whose float32 weight is cast to the dtype of its input."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(truncated_normal((fan_out, fan_in), fan_in**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, fan_in) -> (…, fan_out)."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def swiglu_width(hidden: int, expansion: float) -> int:
+    """Width of a SwiGLU's inner layer: two thirds of the expansion, rounded up to a multiple of 256."""
+    return -(-round(expansion * hidden * 2 / 3) // 256) * 256
+
+
+class SwiGLU(nn.Module):
+    """Gated MLP; the first half of `gate_up` is the gate."""
+
+    def __init__(self, hidden: int, expansion: float) -> None:
+        super().__init__()
+        width = swiglu_width(hidden, expansion)
+        self.gate_up = Linear(hidden, 2 * width)
+        self.down = Linear(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, hidden) -> (…, hidden)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Attention(nn.Module):
+    """Full (non-causal) multi-head attention by torch's scaled_dot_product_attention: no CUDA extension."""
+
+    def __init__(self, config: HRMConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, T, D) -> (B, T, D); `rotary` is the cosine and sine table, each (T, head_dim)."""
+        batch, length, hidden = x.shape
+        qkv = self.qkv(x).view(batch, length, 3 * self.heads, self.head_dim).transpose(1, 2)  # (B, 3*heads, T, head_dim)
+        q, k, v = qkv.chunk(3, dim=1)
+        if rotary is not None:
+            q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+
+
+class Block(nn.Module):
+    """Post-norm block: mixing over positions, then a gated MLP, each with its residual and an RMS norm."""
+
+    def __init__(self, config: HRMConfig) -> None:
+        super().__init__()
+        self.eps = config.norm_eps
+        self.attention = Attention(config) if config.mixer == "attention" else None
+        self.sequence_mlp = SwiGLU(config.prefix + config.cells, config.expansion) if config.mixer == "mlp" else None
+        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, T, D) -> (B, T, D). The norm after the sequence MLP runs over the sequence, as TRM's code has it."""
+        if self.sequence_mlp is not None:
+            turned = x.transpose(1, 2)
+            x = rms_norm(turned + self.sequence_mlp(turned), self.eps).transpose(1, 2)
+        elif self.attention is not None:
+            x = rms_norm(x + self.attention(x, rotary), self.eps)
+        return rms_norm(x + self.mlp(x), self.eps)
+
+
+class Level(nn.Module):
+    """One recurrent module: a stack of blocks applied to its state plus the injected input."""
+
+    def __init__(self, config: HRMConfig, layers: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(layers))
+
+    def forward(self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Next state (B, T, D) from the state and what is added to it before the first block."""
+        x = state + injection
+        for block in self.blocks:
+            x = block(x, rotary)
+        return x
+
+
+class HRM(nn.Module):
+    """Hierarchical Reasoning Model. One call of `segment` is one step of deep supervision, and one environment step."""
+
+    h_init: Tensor
+    l_init: Tensor
+
+    def __init__(self, config: HRMConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden_size
+        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+        self.tokens = nn.Parameter(truncated_normal((config.vocab_size, hidden), hidden**-0.5))
+        self.puzzles = nn.Parameter(torch.zeros(config.puzzle_count, config.embedding_dim))
+        if config.positions == "learned":
+            self.positions = nn.Parameter(truncated_normal((config.prefix + config.cells, hidden), hidden**-0.5))
+        self.l_level = Level(config, config.l_layers)
+        self.h_level = self.l_level if config.shared else Level(config, config.h_layers)
+        self.answer_head = Linear(hidden, config.vocab_size)
+        self.q_head = nn.Linear(hidden, 2)
+        nn.init.zeros_(self.q_head.weight)
+        nn.init.constant_(self.q_head.bias, -5.0)
+        self.register_buffer("h_init", truncated_normal((hidden,), 1.0).to(self.dtype))
+        self.register_buffer("l_init", truncated_normal((hidden,), 1.0).to(self.dtype))
+        cos, sin = rotary_tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    @property
+    def rotary(self) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine tables, each (T, head_dim) float32, or None without rotary positions."""
+        return (self.cos, self.sin) if self.cos.numel() else None  # type: ignore[return-value]
+
+    def parameter_count(self) -> int:
+        """Trained parameters, the puzzle embedding not counted (as the papers count)."""
+        return sum(p.numel() for name, p in self.named_parameters() if name != "puzzles")
+
+    def initial_carry(self, batch_size: int) -> Carry:
+        """States of B new boards: the same untrained vector at every position."""
+        shape = (batch_size, self.config.prefix + self.config.cells, self.config.hidden_size)
+        return Carry(self.h_init.expand(shape), self.l_init.expand(shape))
+
+    def reset_rows(self, carry: Carry, rows: Tensor) -> Carry:
+        """The carry with the boards of the (B,) bool mask `rows` put back to the initial states."""
+        mask = rows[:, None, None]
+        return Carry(torch.where(mask, self.h_init, carry.z_h), torch.where(mask, self.l_init, carry.z_l))
+
+    def embed(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
+        """Embedded input (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim)."""
+        cells = F.embedding(tokens.long(), self.tokens.to(self.dtype))
+        if self.config.prefix:
+            pad = self.config.prefix * self.config.hidden_size - puzzles.shape[-1]
+            front = F.pad(puzzles.to(self.dtype), (0, pad)).view(len(tokens), self.config.prefix, self.config.hidden_size)
+            cells = torch.cat((front, cells), dim=1)
+        if self.config.positions == "learned":
+            cells = math.sqrt(0.5) * (cells + self.positions.to(self.dtype))
+        return math.sqrt(self.config.hidden_size) * cells
+
+    def think(self, carry: Carry, x: Tensor) -> Carry:
+        """The part of a segment before its last updates: it runs without gradient whatever the setting."""
+        z_h, z_l = carry
+        for h_cycle in range(self.config.h_cycles):
+            last = h_cycle == self.config.h_cycles - 1
+            if last and self.config.gradient == "last_cycle":
+                break
+            for _ in range(self.config.l_cycles - last):
+                z_l = self.l_level(z_l, z_h + x, self.rotary)
+            if not last:
+                z_h = self.h_level(z_h, z_l, self.rotary)
+        return Carry(z_h, z_l)
+
+    def conclude(self, carry: Carry, x: Tensor) -> Carry:
+        """The last updates of a segment, which keep gradient in training: one L and one H call, or a whole H-cycle."""
+        z_h, z_l = carry
+        for _ in range(1 if self.config.gradient == "one_step" else self.config.l_cycles):
+            z_l = self.l_level(z_l, z_h + x, self.rotary)
+        return Carry(self.h_level(z_h, z_l, self.rotary), z_l)
+
+    def heads(self, z_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, S, V) from the cells; Q(halt) and Q(continue) logits (B,) float32 from position 0."""
+        logits = self.answer_head(z_h[:, self.config.prefix :])
+        q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
+        return logits, q[:, 0], q[:, 1]
+
+    def segment(self, carry: Carry, tokens: Tensor, puzzle_ids: Tensor) -> Segment:
+        """One segment of H_cycles x L_cycles updates.
+
+        Args:
+            carry: states of the boards, each (B, T, D).
+            tokens: (B, S) integer token ids of the puzzles.
+            puzzle_ids: (B,) integer rows of the puzzle embedding.
+
+        Returns:
+            The detached next carry, logits (B, S, V) and both Q logits (B,).
+        """
+        return self.run(carry, tokens, F.embedding(puzzle_ids.long(), self.puzzles))
+
+    def run(self, carry: Carry, tokens: Tensor, puzzles: Tensor) -> Segment:
+        """`segment` with the puzzle vectors (B, embedding_dim) looked up already; the part worth compiling."""
+        x = self.embed(tokens, puzzles)
+        with torch.no_grad():
+            carry = self.think(carry, x)
+        carry = self.conclude(carry, x)
+        logits, q_halt, q_continue = self.heads(carry.z_h)
+        return Segment(Carry(carry.z_h.detach(), carry.z_l.detach()), logits, q_halt, q_continue)
+
+    def forward(self, carry: Carry, tokens: Tensor, puzzle_ids: Tensor) -> Segment:
+        """The same as `segment`."""
+        return self.segment(carry, tokens, puzzle_ids)

@@ -1,0 +1,102 @@
+"""Optimisers, the learning-rate schedule and the average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class AdamATan2(torch.optim.Optimizer):
+    """Adam whose update is an arctangent, free of epsilon and of scale (arXiv 2407.05872), in plain PyTorch.
+
+    p <- p (1 - lr wd);  p <- p - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))). The first bias correction stands outside the
+    arctangent and no factor 1.27 is applied, as in the package the official HRM uses. Parameters without a gradient
+    are left untouched, decay included.
+
+    Args:
+        params: parameters or groups.
+        lr: learning rate, >= 0; the size of a step is at most about 1.57 times it.
+        betas: decay of the two averages.
+        weight_decay: decoupled decay.
+    """
+
+    def __init__(
+        self, params: Any, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.1
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        state["exp_avg"].lerp_(parameter.grad, 1 - beta1)
+        state["exp_avg_sq"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+        scale = state["exp_avg_sq"].sqrt().div_(math.sqrt(1 - beta2 ** state["step"]))
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.sub_(torch.atan2(state["exp_avg"], scale), alpha=group["lr"] / (1 - beta1 ** state["step"]))
+
+
+@torch.no_grad()
+def sign_sgd(weights: Tensor, gradient: Tensor, ids: Tensor, lr: float, weight_decay: float) -> None:
+    """One SignSGD step with decoupled decay on the rows of an embedding that a batch touched (the official puzzle embedding).
+
+    Args:
+        weights: (N, D), changed in place.
+        gradient: (N, D) dense gradient: per-board gradients summed over boards of equal id.
+        ids: (B,) rows that the batch used; the others stay untouched, decay included.
+        lr: learning rate.
+        weight_decay: decoupled decay.
+    """
+    rows = torch.unique(ids.long())
+    weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * gradient[rows].sign()
+
+
+def learning_rate(update: int, base: float, warmup: int, total: int, min_ratio: float = 1.0, decay: str = "cosine") -> float:
+    """Learning rate of optimiser update number `update`, counted from 1.
+
+    Linear to `base` over `warmup` updates, then from `base` to `min_ratio * base` at `total`: along a cosine
+    ("cosine", the official one) or a straight line ("linear"). `min_ratio=1` keeps it constant.
+    """
+    if update < warmup:
+        return base * update / max(1, warmup)
+    progress = min(1.0, (update - warmup) / max(1, total - warmup))
+    shape = 0.5 * (1 + math.cos(math.pi * progress)) if decay == "cosine" else 1 - progress
+    return base * (min_ratio + (1 - min_ratio) * max(0.0, shape))
+
+
+class EMA:
+    """Exponential moving average of parameters, from the first update, without bias correction (as TRM has it).
+
+    Attributes:
+        decay: weight of the old average, in [0, 1).
+        shadow: name -> averaged tensor.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+        self.decay = decay
+        self.shadow = {name: parameter.detach().clone() for name, parameter in parameters}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's parameters."""
+        named = dict(model.named_parameters())
+        for name, average in self.shadow.items():
+            average.lerp_(named[name], 1 - self.decay)
+
+    def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model's state with averaged parameters in place of its own."""
+        return {**model.state_dict(), **self.shadow}
