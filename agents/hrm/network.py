@@ -88,8 +88,24 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate) * up)
 
 
+EXPLICIT_LENGTH = 256
+"""Longest sequence for which a CPU's training step spells attention out; the T x T weights are kept for the backward pass."""
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention over (B, heads, T, head_dim).
+
+    Torch's fused kernel, but for training short sequences on a CPU: there its backward pass costs four times as much as
+    plain matrix products (`hrm-gym bench train` shows both).
+    """
+    if q.device.type != "cpu" or q.shape[-2] > EXPLICIT_LENGTH or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    return torch.matmul(torch.softmax(scores.float(), dim=-1).to(v.dtype), v)
+
+
 class Attention(nn.Module):
-    """Full (non-causal) multi-head attention by torch's scaled_dot_product_attention: no CUDA extension."""
+    """Full (non-causal) multi-head attention, without any CUDA extension."""
 
     def __init__(self, config: HRMConfig) -> None:
         super().__init__()
@@ -104,7 +120,7 @@ class Attention(nn.Module):
         q, k, v = qkv.chunk(3, dim=1)
         if rotary is not None:
             q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = attend(q, k, v)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
 
 
