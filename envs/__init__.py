@@ -1,0 +1,1 @@
+"""Puzzles as Gymnasium environments: one folder a family, one environment class for all (`puzzle_env.PuzzleEnv`)."""

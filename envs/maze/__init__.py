@@ -1,0 +1,1 @@
+"""Random-wall mazes: tokens, rules, sources, environment and look."""

@@ -1,0 +1,134 @@
+"""Small bundled banks of mazes: a reset from a bank is cheap, and both splits are ready at once.
+
+A bank is one npz in `banks/` with, for each split, the walls as packed bits and the cells of start and goal, beside
+the arguments and the seed that made it. Solutions are not stored: the canonical one is drawn when a maze is turned.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from hrm_gym.envs.maze import rules
+from hrm_gym.envs.maze.generator import GeneratedMazes
+from hrm_gym.envs.maze.rules import solve_kernel
+from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_key
+
+FOLDER = Path(__file__).parent / "banks"
+
+
+@njit(cache=True)
+def _turn_kernel(mazes, keys, table, clues, solutions):  # type: ignore[no-untyped-def]
+    """Row key // 8 of (M, S*S) `mazes`, under symmetry key % 8, with its canonical solution, for N keys."""
+    size = clues.shape[1]
+    for i in range(len(keys)):
+        maze = mazes[(keys[i] >> np.uint64(3)) % np.uint64(len(mazes))]
+        order = table[keys[i] & np.uint64(7)]
+        for cell in range(size * size):
+            clues[i, cell // size, cell % size] = maze[order[cell]]
+        solve_kernel(clues[i], solutions[i])
+
+
+class BankedMazes:
+    """The mazes of a bundled bank, each under one of eight symmetries drawn from the key.
+
+    Attributes:
+        shape: (size, size).
+        clues: (M, size, size) uint8, the mazes as stored.
+    """
+
+    def __init__(self, path: Path, split: str = "train") -> None:
+        """Open the bank at `path` for `split`: "train", "test" or "all"."""
+        self._path, self.split = path, split
+        with np.load(path) as stored:
+            size = int(stored["size"])
+            names = ("train", "test") if split == "all" else (split,)
+            mazes = [_unpack(stored[f"{name}_walls"], stored[f"{name}_ends"], size) for name in names]
+        self.name = path.stem
+        self.shape = (size, size)
+        self.clues = np.concatenate(mazes)
+        self._flat = self.clues.reshape(len(self.clues), -1)
+        self._table = rules.dihedral(size)
+
+    def __len__(self) -> int:
+        """Number of stored mazes."""
+        return len(self.clues)
+
+    def __getitem__(self, index: int) -> Puzzle:
+        """Maze `index` as stored, not turned; IndexError past the end."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected a maze index in 0..{len(self) - 1} of bank {self.name}, got {index}")
+        clues = self.clues[index].copy()
+        solution = rules.solve(clues)
+        assert solution is not None
+        return Puzzle(clues, solution, name=f"{self.name}/{self.split}:{index}")
+
+    def puzzle(self, key: int) -> Puzzle:
+        """The maze of one 64-bit key."""
+        batch = self.batch(np.array([key], dtype=np.uint64))
+        row, turn = (key >> 3) % len(self), key & 7
+        return Puzzle(batch.clues[0], batch.solutions[0], name=f"{self.name}/{self.split}:{row} turned {turn}")
+
+    def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
+        """The mazes of N uint64 keys."""
+        clues = np.empty((len(keys), *self.shape), dtype=np.uint8)
+        solutions = np.empty_like(clues)
+        _turn_kernel(self._flat, keys, self._table, clues, solutions)
+        return PuzzleBatch(clues, solutions, np.zeros(len(keys), dtype=np.int32))
+
+
+def _unpack(walls: NDArray[np.uint8], ends: NDArray[np.integer], size: int) -> NDArray[np.uint8]:
+    """(M, size, size) uint8 mazes from (M, ceil(size*size/8)) packed walls and (M, 2) start and goal cells."""
+    bits = np.unpackbits(walls, axis=1, count=size * size)
+    flat = np.where(bits == 1, WALL, OPEN).astype(np.uint8)
+    rows = np.arange(len(flat))
+    flat[rows, ends[:, 0]] = START
+    flat[rows, ends[:, 1]] = GOAL
+    return flat.reshape(-1, size, size)
+
+
+@cache
+def find_bank(size: int, min_path: int, wall_share: float) -> Path | None:
+    """The bundled bank made with exactly these arguments, or None."""
+    for path in sorted(FOLDER.glob(f"maze-{size}-*.npz")):
+        with np.load(path) as stored:
+            if int(stored["min_path"]) == min_path and abs(float(stored["wall_share"]) - wall_share) < 1e-9:
+                return path
+    return None
+
+
+def build_bank(
+    size: int, min_path: int, wall_share: float, train: int, test: int, seed: int, folder: Path = FOLDER
+) -> Path:
+    """Generate and write a bank; the same arguments give the same mazes everywhere.
+
+    Args:
+        size: side length of the mazes.
+        min_path: least cells of a shortest path, start and goal counted.
+        wall_share: probability of a wall.
+        train: number of mazes of the train split.
+        test: number of mazes of the test split.
+        seed: recorded in the file.
+        folder: where to write `maze-{size}-{min_path}.npz`.
+
+    Returns:
+        The file written.
+    """
+    arrays = {"size": np.int64(size), "min_path": np.int64(min_path), "seed": np.int64(seed)}
+    arrays["wall_share"] = np.float64(wall_share)  # type: ignore[assignment]
+    for split, count in (("train", train), ("test", test)):
+        keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
+        flat = GeneratedMazes(size, split, min_path, wall_share).batch(keys).clues.reshape(count, -1)
+        arrays[f"{split}_walls"] = np.packbits(flat == WALL, axis=1)
+        ends = [np.argmax(flat == token, axis=1) for token in (START, GOAL)]
+        arrays[f"{split}_ends"] = np.stack(ends, axis=1).astype(np.uint16)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"maze-{size}-{min_path}.npz"
+    np.savez_compressed(path, **arrays)
+    find_bank.cache_clear()
+    return path

@@ -1,0 +1,181 @@
+"""Random-wall mazes made from 64-bit keys.
+
+One draw: every cell is a wall with probability `wall_share`; the start is uniform over the open cells; the goal is
+uniform over the cells far enough from it. Draws with no such goal, or of the other split, are thrown away, so a key
+always gives the same maze on every machine.
+
+Splits: the eight symmetric images of a layout of walls have eight hashes; the least of them, modulo 8, says where all
+eight belong: 0 to "test", the rest to "train". So no maze of one split has the walls of a maze of the other, not even
+mirrored or turned, wherever its start and goal are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from hrm_gym.envs.maze.rules import flood_kernel, plain, solve_kernel
+from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
+
+SPLITS = ("train", "test", "all")
+TEST_SHARE = 8
+"""One maze in this many belongs to the test split."""
+
+DRAWS = 200_000
+"""Draws after which a key is given up: the parameters ask for mazes that (hardly) exist."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_A = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_B = np.uint64(0x94D049BB133111EB)
+_PRIME = np.uint64(0x9FB21C651E98DF25)
+
+
+@njit(cache=True)
+def _mix(value):  # type: ignore[no-untyped-def]
+    """`puzzle.mix64` for compiled code."""
+    value += _GOLDEN
+    value = (value ^ (value >> np.uint64(30))) * _MIX_A
+    value = (value ^ (value >> np.uint64(27))) * _MIX_B
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(cache=True)
+def wall_hash_kernel(grid):  # type: ignore[no-untyped-def]
+    """The least of the hashes of the eight symmetric images of a square grid's walls."""
+    last = grid.shape[0] - 1
+    hashes = np.full(8, _GOLDEN, dtype=np.uint64)
+    for a in range(last + 1):
+        for b in range(last + 1):
+            images = (
+                grid[a, b], grid[b, a], grid[a, last - b], grid[b, last - a],
+                grid[last - a, b], grid[last - b, a], grid[last - a, last - b], grid[last - b, last - a],
+            )  # fmt: skip
+            for t in range(8):
+                mixed = (hashes[t] ^ np.uint64(images[t] == WALL)) * _PRIME
+                hashes[t] = mixed ^ (mixed >> np.uint64(32))
+    return _mix(hashes.min())
+
+
+@njit(cache=True)
+def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):  # type: ignore[no-untyped-def]
+    """One draw into `clues`; returns the generator's next state and whether a goal was far enough from the start."""
+    size = clues.shape[0]
+    stride = size + 2
+    bits = np.uint64(0)
+    for cell in range(size * size):
+        if cell % 4 == 0:
+            state += _GOLDEN
+            bits = _mix(state)
+        wall = (bits & np.uint64(0xFFFF)) < threshold
+        bits >>= np.uint64(16)
+        row, column = cell // size, cell % size
+        clues[row, column] = WALL if wall else OPEN
+        passable[(row + 1) * stride + column + 1] = not wall
+    state += _GOLDEN
+    place = np.int64(_mix(state) % np.uint64(size * size))
+    origin = (place // size + 1) * stride + place % size + 1
+    if not passable[origin]:
+        return state, False
+    reached = flood_kernel(passable, stride, origin, distance, queue)
+    near = reached
+    while near > 1 and distance[queue[near - 1]] >= min_path - 1:
+        near -= 1
+    if near == reached:
+        return state, False
+    state += _GOLDEN
+    goal = queue[near + np.int64(_mix(state) % np.uint64(reached - near))]
+    clues[origin // stride - 1, origin % stride - 1] = START
+    clues[goal // stride - 1, goal % stride - 1] = GOAL
+    return state, True
+
+
+@njit(cache=True)
+def generate_kernel(keys, min_path, threshold, split, clues, solutions):  # type: ignore[no-untyped-def]
+    """Fill (N, S, S) `clues` and `solutions` from N keys; returns how many keys got a maze before one was given up.
+
+    `threshold` is the share of walls times 65536; `split` indexes SPLITS.
+    """
+    bordered = (clues.shape[1] + 2) ** 2
+    passable = np.zeros(bordered, dtype=np.uint8)
+    distance = np.empty(bordered, dtype=np.int32)
+    queue = np.empty(bordered, dtype=np.int32)
+    for i in range(len(keys)):
+        state = _mix(keys[i])
+        found = False
+        for _ in range(DRAWS):
+            state, found = _draw_kernel(state, min_path, threshold, clues[i], passable, distance, queue)
+            if found and split < 2:
+                found = (wall_hash_kernel(clues[i]) % np.uint64(TEST_SHARE) == 0) == (split == 1)
+            if found:
+                break
+        if not found:
+            return i
+        solve_kernel(clues[i], solutions[i])
+    return len(keys)
+
+
+def split_of(clues: Grid) -> str:
+    """The split, "train" or "test", of a square maze (S, S) and of all its symmetric images."""
+    return "test" if int(wall_hash_kernel(plain(clues))) % TEST_SHARE == 0 else "train"
+
+
+class GeneratedMazes:
+    """New mazes without end.
+
+    Attributes:
+        shape: (size, size).
+    """
+
+    def __init__(self, size: int, split: str = "train", min_path: int | None = None, wall_share: float = 0.35) -> None:
+        """Describe the mazes; nothing is generated yet.
+
+        Args:
+            size: side length in cells, 2..255.
+            split: "train", "test" (disjoint up to symmetry) or "all".
+            min_path: least number of cells of the shortest path, start and goal counted; default `size`.
+            wall_share: probability of a wall, 0 <= share < 1.
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        min_path = size if min_path is None else min_path
+        if not 2 <= size <= 255:
+            raise ValueError(f"expected size in 2..255, got {size}")
+        if split not in SPLITS:
+            raise ValueError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
+        if not 2 <= min_path <= size * size:
+            raise ValueError(f"expected min_path in 2..{size * size} for size {size}, got {min_path}")
+        if not 0.0 <= wall_share < 1.0:
+            raise ValueError(f"expected 0 <= wall_share < 1, got {wall_share}")
+        self.size, self.split, self.min_path, self.wall_share = size, split, min_path, wall_share
+        self.shape = (size, size)
+        self._threshold = np.uint64(round(wall_share * 65536))
+        self._key = np.zeros(1, dtype=np.uint64)
+
+    def puzzle(self, key: int) -> Puzzle:
+        """The maze of one 64-bit key."""
+        self._key[0] = key
+        batch = self.batch(self._key)
+        return Puzzle(batch.clues[0], batch.solutions[0])
+
+    def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
+        """The mazes of N keys, in one compiled call.
+
+        Args:
+            keys: (N,) uint64.
+
+        Raises:
+            ValueError: if no maze with these arguments turns up in a great many draws.
+        """
+        count = len(keys)
+        clues = np.empty((count, *self.shape), dtype=np.uint8)
+        solutions = np.empty_like(clues)
+        split = SPLITS.index(self.split)
+        if generate_kernel(keys, self.min_path, self._threshold, split, clues, solutions) < count:
+            raise ValueError(
+                f"expected mazes of size {self.size} with min_path {self.min_path} and wall_share {self.wall_share} "
+                f"to exist, got none in {DRAWS:,} draws"
+            )
+        return PuzzleBatch(clues, solutions, np.zeros(count, dtype=np.int32))

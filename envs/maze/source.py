@@ -1,0 +1,46 @@
+"""Where mazes come from: new ones, the bundled banks, files; all are `PuzzleSource`s."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hrm_gym.envs.maze.bank import BankedMazes, build_bank, find_bank
+from hrm_gym.envs.maze.files import MazeFile
+from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
+from hrm_gym.envs.puzzle import PuzzleSource
+
+__all__ = ["SPLITS", "BankedMazes", "GeneratedMazes", "MazeFile", "build_bank", "find_bank", "make_source", "split_of"]
+
+
+def make_source(
+    source: str | Path | PuzzleSource = "bank",
+    size: int = 8,
+    split: str = "train",
+    min_path: int | None = None,
+    wall_share: float = 0.35,
+) -> PuzzleSource:
+    """The source that an environment's arguments ask for.
+
+    Args:
+        source: "bank" (a bundled bank; where none fits the other arguments, new mazes), "generate" (new mazes), a CSV
+            file (all of it: the other arguments then say nothing), or a source, taken as it is.
+        size: side length.
+        split: "train", "test" or "all".
+        min_path: least cells of a shortest path, start and goal counted; default `size`.
+        wall_share: probability of a wall.
+
+    Raises:
+        FileNotFoundError: if `source` names a file that does not exist.
+        ValueError: if an argument or the file is bad.
+    """
+    if not isinstance(source, str | Path):
+        if not isinstance(source, PuzzleSource):
+            raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+        return source
+    if source not in ("bank", "generate"):
+        if isinstance(source, str) and not Path(source).suffix and not Path(source).exists():
+            raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+        return MazeFile(source)
+    generated = GeneratedMazes(size, split, min_path, wall_share)
+    bank = find_bank(size, generated.min_path, wall_share) if source == "bank" else None
+    return BankedMazes(bank, split) if bank else generated
