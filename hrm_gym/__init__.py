@@ -1,0 +1,8 @@
+"""Reasoning puzzles as Gymnasium environments, and the Hierarchical Reasoning Models that solve them."""
+
+from hrm_gym.agent_registry import make_agent
+from hrm_gym.registration import register_environments
+
+__all__ = ["make_agent", "register_environments"]
+
+register_environments()

@@ -1,0 +1,190 @@
+"""Episodes on disk: GIF and MP4 films of the board, JSONL records. Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.envs.puzzle import Thought
+from hrm_gym.episode import Episode, Frame
+from hrm_gym.rollout import Env
+
+Image = NDArray[np.uint8]
+"""One picture, (height, width, 3) uint8."""
+
+FILM_SUFFIXES = (".gif", ".mp4")
+RECORD_SUFFIX = ".jsonl"
+SUFFIXES = (*FILM_SUFFIXES, RECORD_SUFFIX)
+
+
+class FilmRecorder:
+    """A watcher for `rollout` that renders every frame of the first episodes and writes them as one film.
+
+    The environment must have been made with `render_mode="rgb_array"`.
+
+    Attributes:
+        images: the pictures so far, and how long each stays on the screen.
+    """
+
+    def __init__(self, max_episodes: int = 5, seconds_a_frame: float = 0.4, seconds_at_end: float = 1.6) -> None:
+        self.max_episodes = max_episodes
+        self.images: list[tuple[Image, float]] = []
+        self._seconds = (seconds_a_frame, seconds_at_end)
+        self._ended = 0
+
+    def __call__(self, env: Env, frame: Frame) -> None:
+        """Keep the picture of the newest frame, unless enough episodes are on film."""
+        if self._ended >= self.max_episodes:
+            return
+        picture: Any = env.render()
+        self.images.append((np.asarray(picture, dtype=np.uint8), self._seconds[frame.last]))
+        self._ended += frame.last
+
+    def save(self, path: Path) -> None:
+        """Write the film as GIF or MP4, by the suffix of `path`.
+
+        Raises:
+            ValueError: for another suffix, or if nothing was recorded.
+            OSError: if the file cannot be written.
+        """
+        if not self.images:
+            raise ValueError("expected at least one frame to save, got none")
+        if path.suffix.lower() not in FILM_SUFFIXES:
+            raise ValueError(f"expected a film to be named {' or '.join(FILM_SUFFIXES)}, got {path.name!r}")
+        write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
+        with written_whole(path) as draft:
+            write(draft, self.images)
+
+
+def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
+    """Write one JSON object a line and an episode; grids are lists of rows of token ids.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with written_whole(path) as draft, draft.open("w", encoding="utf-8") as lines:
+        for episode in episodes:
+            lines.write(json.dumps(_record(episode)) + "\n")
+
+
+def check_save_path(path: Path) -> None:
+    """Find out before the work whether a recording can be written to `path`; folders that are missing are made.
+
+    Raises:
+        ValueError: if the suffix is none that a recorder writes.
+        OSError: if the folder cannot be made or written to, or `path` is a folder.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"expected a file named {', '.join(SUFFIXES)}, got {path.name!r}")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether `path` can be written, without touching what is there; folders that are missing are made.
+
+    Raises:
+        OSError: if the folder cannot be made or written to, or `path` is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    draft.touch()
+    draft.unlink()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write in place of `path`, in the same folder; it takes that name only if the block succeeds.
+
+    Raises:
+        OSError: if the folder cannot be made, or the file not be put in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    """The temporary name for `path`, which keeps its suffix: film writers go by it."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def _write_gif(path: Path, images: Sequence[tuple[Image, float]]) -> None:
+    """Write a looping GIF, all frames in one palette of at most 64 colours; unchanged pixels cost nothing."""
+    from PIL import Image as Pillow
+
+    pictures = [Pillow.fromarray(image) for image, _ in images]
+    palette = _palette(images).quantize(64)
+    flat = [picture.quantize(palette=palette, dither=Pillow.Dither.NONE) for picture in pictures]
+    durations = [round(1000 * seconds) for _, seconds in images]
+    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
+
+
+def _palette(images: Sequence[tuple[Image, float]]) -> Any:
+    """A picture that shows the colours of the film: up to eight of its frames, one under another."""
+    from PIL import Image as Pillow
+
+    chosen = [images[index][0] for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
+    return Pillow.fromarray(np.concatenate(chosen))
+
+
+def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10) -> None:
+    """Write an H.264 film; a frame that stays longer is repeated, and sizes are cut to even ones for the codec."""
+    import imageio
+
+    height, width = (2 * (length // 2) for length in images[0][0].shape[:2])
+    with imageio.get_writer(path, fps=fps, macro_block_size=2) as film:
+        for image, seconds in images:
+            for _ in range(max(1, round(seconds * fps))):
+                film.append_data(image[:height, :width])
+
+
+def _record(episode: Episode) -> dict[str, Any]:
+    """An episode as plain JSON values."""
+    return {
+        "env": episode.env_id,
+        "agent": episode.agent,
+        "index": episode.index,
+        "name": episode.puzzle.name,
+        "solved": episode.solved,
+        "exact": episode.exact,
+        "cell_accuracy": episode.cell_accuracy,
+        "segments": episode.segments,
+        "reached": episode.reached,
+        "return": episode.total_return,
+        "steps": episode.steps,
+        "seconds": episode.seconds,
+        "puzzle": episode.puzzle.clues.tolist(),
+        "solution": episode.puzzle.solution.tolist(),
+        "frames": [_frame_record(frame) for frame in episode.frames],
+    }
+
+
+def _frame_record(frame: Frame) -> dict[str, Any]:
+    """A frame as plain JSON values."""
+    return {"answer": frame.answer.tolist(), "reward": frame.reward, "thought": _thought_record(frame.thought)}
+
+
+def _thought_record(thought: Thought | None) -> dict[str, Any] | None:
+    """A thought as plain JSON values; the answer it holds stands in its frame, confidences are rounded to 1/1000."""
+    if thought is None:
+        return None
+    confidence = None if thought.confidence is None else np.round(thought.confidence.astype(float), 3).tolist()
+    return {
+        "segment": thought.segment,
+        "q_halt": thought.q_halt,
+        "q_continue": thought.q_continue,
+        "confidence": confidence,
+    }
