@@ -1,0 +1,1 @@
+"""What a person runs: one file a command, gathered by `hrm-gym` in `main.py`. Nothing imports from here."""

@@ -1,0 +1,241 @@
+"""`hrm-gym solve`: let agents solve puzzles; watch them live or as a GIF, then read the table."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium as gym
+import tyro
+
+import hrm_gym
+from hrm_gym.agents.agent import Agent
+from hrm_gym.episode import Episode
+from hrm_gym.recorder import FILM_SUFFIXES, RECORD_SUFFIX, check_save_path, check_writable, write_jsonl
+from hrm_gym.report import Score, score, to_table, write_json
+from hrm_gym.rollout import Env, rollout_batched
+from hrm_gym.scripts import showing
+
+DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
+DEFAULT_EPISODES = 100
+FIRST_MODES = {"ppo": "move"}
+"""The action mode in which an agent is first asked for; all others in answer mode."""
+
+
+def _arg(metavar: str, default: str = "") -> Any:
+    """How an option stands in the help: the name of its value, and what holds without it."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else "")
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """Let agents solve puzzles: watch them live (or as a GIF where there is no display), then read the table.
+
+    Attributes:
+        env_id: A registered environment.
+        agent: hrm, ppo, random, oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH
+            gives an agent other weights than the bundled ones.
+        episodes: Puzzles an agent.
+        data: Play the rows of this CSV file (source,question,answer,rating) in order.
+        max_segments: Segments after which an answer is forced.
+        batch: Boards in play at a time while the figures are taken.
+        save: Write a film (.gif or .mp4, the first five puzzles) or a record (.jsonl, all) instead of opening a window.
+        render: Show the first five puzzles. The figures are taken without rendering in any case.
+        json: Write the figures to this file; implies --no-render.
+        seed: Which stream of puzzles.
+        split: Which part of the puzzles.
+        size: Side length of the grid.
+    """
+
+    env_id: Annotated[tyro.conf.Positional[str], _arg("[ENV_ID]", "HRMMaze-v0")] = "HRMMaze-v0"
+    agent: Annotated[tuple[str, ...], _arg("NAME", "hrm ppo random oracle, where weights fit")] = ()
+    episodes: Annotated[int | None, _arg("N", "100, or every row of --data")] = None
+    data: Annotated[Path | None, _arg("FILE.csv")] = None
+    max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
+    batch: Annotated[int, _arg("B", "64")] = 64
+    save: Annotated[Path | None, _arg("OUT.gif")] = None
+    render: bool = True
+    json: Annotated[Path | None, _arg("FILE.json")] = None
+    seed: int = 0
+    split: Literal["train", "test"] = "test"
+    size: Annotated[int | None, _arg("N", "the environment's own")] = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `hrm-gym solve`.
+
+    Args:
+        argv: the arguments after `solve`.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: for bad input of any kind; the message fits on one line.
+        OSError: for files that cannot be read or written.
+    """
+    config = tyro.cli(tyro.conf.UseAppendAction[SolveConfig], prog="hrm-gym solve", args=spread_agents(argv))
+    _check(config)
+    worlds = Worlds(config)
+    scores = [_solve(config, worlds, agent) for agent in _agents(config, worlds)]
+    _print_table(scores)
+    if config.json is not None:
+        write_json(scores, config.json)
+        print(f"figures: {config.json}")
+    return 0
+
+
+def spread_agents(argv: Sequence[str]) -> list[str]:
+    """Write every agent as its own `--agent NAME`, however they were given.
+
+    `--agent a b`, `--agent a,b` and `--agent a --agent b` mean the same. What looks like an environment's id is none.
+
+    >>> spread_agents(["--agent", "hrm", "oracle", "HRMMaze-v0", "--seed", "3"])
+    ['--agent', 'hrm', '--agent', 'oracle', 'HRMMaze-v0', '--seed', '3']
+    """
+    found: list[str] = []
+    listing = False
+    for argument in argv:
+        if argument == "--agent" or argument.startswith("--agent="):
+            listing = True
+            argument = argument[len("--agent=") :]
+        elif argument.startswith("-") or re.search(r"-v\d+$", argument):
+            listing = False
+        names = [name for name in argument.split(",") if name] if listing else []
+        found.extend(word for name in names for word in ("--agent", name))
+        found.extend([] if listing else [argument])
+    return found
+
+
+class Worlds:
+    """Makes the environments that a configuration asks for; they share one source, so a data file is read once.
+
+    Attributes:
+        env_id: id of the environment.
+        seed: which stream of puzzles; None for a data file, which is played row by row.
+        episodes: puzzles an agent plays.
+    """
+
+    def __init__(self, config: SolveConfig) -> None:
+        """Find the environment and read its puzzles.
+
+        Raises:
+            ValueError, OSError, gymnasium.error.Error: if the id, an option or the file is bad.
+        """
+        self.env_id = config.env_id
+        options = {"source": config.data, "size": config.size, "max_segments": config.max_segments}
+        self._options: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        self._options["split"] = config.split
+        self.seed = config.seed if config.data is None else None
+        self._options["source"] = self.make("answer").unwrapped.puzzle_source  # type: ignore[attr-defined]
+        rows = len(self._options["source"]) if config.data is not None else None
+        wanted = config.episodes if config.episodes is not None else rows or DEFAULT_EPISODES
+        self.episodes = min(wanted, rows) if rows is not None else wanted
+
+    def make(self, action_mode: str, render_mode: str | None = None) -> Env:
+        """One environment in an action mode."""
+        options = {**self._options, "action_mode": action_mode, "render_mode": render_mode}
+        try:
+            return gym.make(self.env_id, disable_env_checker=True, **options)
+        except TypeError as error:
+            raise ValueError(f"{self.env_id} does not take the options of solve: {error}") from error
+
+
+def _check(config: SolveConfig) -> None:
+    """Refuse numbers out of range and paths that cannot be written, before any work."""
+    for name in ("episodes", "batch", "max_segments", "size"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
+    if config.save is not None:
+        check_save_path(config.save)
+    if config.json is not None:
+        check_writable(config.json)
+
+
+def _agents(config: SolveConfig, worlds: Worlds) -> list[Agent]:
+    """The agents that were named; of the default ones those whose weights fit, with a line for each of the others."""
+    if config.agent:
+        return [_agent(name, worlds) for name in dict.fromkeys(config.agent)]
+    found = []
+    for name in DEFAULT_AGENTS:
+        try:
+            found.append(_agent(name, worlds))
+        except (ValueError, FileNotFoundError) as error:
+            print(f"{name}: {' '.join(str(error).split())} (skipped)", file=sys.stderr)
+    return found
+
+
+def _agent(label: str, worlds: Worlds) -> Agent:
+    """The agent `NAME` or `NAME=WEIGHTS`."""
+    name, _, weights = label.partition("=")
+    env = worlds.make(FIRST_MODES.get(name, "answer"))
+    agent = hrm_gym.make_agent(name, env, **({"weights": Path(weights)} if weights else {}))
+    if weights:
+        agent.name = label
+    return agent
+
+
+def _solve(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:
+    """Show one agent at work if that is wanted, then take its figures in batches."""
+    _show(config, worlds, agent)
+    record = config.save is not None and config.save.suffix.lower() == RECORD_SUFFIX
+    runs = rollout_batched(
+        lambda: worlds.make(agent.action_mode), agent, worlds.episodes, config.batch, worlds.seed, keep_frames=record
+    )
+    episodes = sorted(_with_progress(runs, worlds.episodes, agent.name), key=lambda episode: episode.index)
+    if record:
+        path = _save_path(config, agent)
+        write_jsonl(episodes, path)
+        print(f"{agent.name}: record in {path}")
+    return score(episodes)
+
+
+def _show(config: SolveConfig, worlds: Worlds, agent: Agent) -> None:
+    """Open a window or write a film, as configuration and display allow."""
+    shown = min(worlds.episodes, showing.MAX_EPISODES)
+    path = _save_path(config, agent)
+    if config.save is None:
+        if not config.render or config.json is not None:
+            return
+        if showing.has_display():
+            window = worlds.make(agent.action_mode, "human")
+            if showing.watch_live(window, agent, shown, worlds.seed):
+                return
+    if path.suffix.lower() in FILM_SUFFIXES:
+        showing.film(worlds.make(agent.action_mode, "rgb_array"), agent, shown, worlds.seed, path)
+        print(f"{agent.name}: {shown} puzzle{'s' if shown > 1 else ''} on film in {path}")
+
+
+def _save_path(config: SolveConfig, agent: Agent) -> Path:
+    """Where the recording of one agent goes: `--save`, with the agent's name in it unless exactly one was named."""
+    env, name = (re.sub(r"[^\w.-]+", "-", text) for text in (config.env_id, agent.name))
+    if config.save is None:
+        return Path("solves") / f"{env}-{name}.gif"
+    return config.save if len(config.agent) == 1 else config.save.with_stem(f"{config.save.stem}-{name}")
+
+
+def _with_progress(episodes: Iterable[Episode], total: int, label: str) -> Iterator[Episode]:
+    """Pass episodes on, with a bar on stderr if that is a terminal; the bar is wiped at the end."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from episodes
+        return
+    yield from track(episodes, description=label, total=total, console=console, transient=True)
+
+
+def _print_table(scores: Sequence[Score]) -> None:
+    """Print the table; on a pipe as wide as it needs to be."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(to_table(scores))
