@@ -55,6 +55,10 @@ class BankedMazes:
         self._flat = self.clues.reshape(len(self.clues), -1)
         self._table = rules.dihedral(size)
 
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        """Pickle the name of the bank, not its mazes."""
+        return BankedMazes, (self._path, self.split)
+
     def __len__(self) -> int:
         """Number of stored mazes."""
         return len(self.clues)

@@ -47,10 +47,6 @@ class MazeFamily:
         """(H, W) bool: altered clues, and path cells without exactly two neighbours among path, start and goal."""
         return rules.violations(clues, answer)
 
-    def count_violations(self, clues: Grid, answer: Grid) -> int:
-        """Number of cells that `violations` marks, without making the grid."""
-        return rules.count_violations(clues, answer)
-
     def symmetries(self, shape: tuple[int, int]) -> NDArray[np.int64]:
         """(8, H*W) cell permutations of a square grid; of another grid the identity alone."""
         height, width = shape

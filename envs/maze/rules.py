@@ -5,7 +5,8 @@ with *some* shortest path drawn in it. The *canonical* solution is one of them, 
 always the first of up, right, down, left that comes nearer to the goal.
 
 The `*_kernel` functions are compiled; they see the grid flat with a border of walls, `stride` cells to a line, so that
-no step has to ask for the edge.
+no step has to ask for the edge. They fill arrays handed in: numba 0.68 can fail to give back a new array from a
+function that was loaded from its cache.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def flood_kernel(passable, stride, origin, distance, queue):  # type: ignore[no-
 
 
 @njit(cache=True)
-def distances_kernel(grid):  # type: ignore[no-untyped-def]
-    """Bordered flat distances to the goal and the bordered index of the start (-1 if start or goal is missing)."""
+def distances_kernel(grid, distance):  # type: ignore[no-untyped-def]
+    """Fill bordered flat `distance` to the goal; returns the bordered index of the start, -1 if an end is missing."""
     height, width = grid.shape
     stride = width + 2
-    passable = np.zeros((height + 2) * stride, dtype=np.uint8)
+    passable = np.zeros(len(distance), dtype=np.uint8)
     start = goal = -1
     for row in range(height):
         for column in range(width):
@@ -59,17 +60,18 @@ def distances_kernel(grid):  # type: ignore[no-untyped-def]
                 start = cell
             elif token == GOAL:
                 goal = cell
-    distance = np.full(len(passable), UNREACHED, dtype=np.int32)
+    distance[:] = UNREACHED
     if start < 0 or goal < 0:
-        return distance, -1
-    flood_kernel(passable, stride, goal, distance, np.empty(len(passable), dtype=np.int32))
-    return distance, start
+        return -1
+    flood_kernel(passable, stride, goal, distance, np.empty(len(distance), dtype=np.int32))
+    return start
 
 
 @njit(cache=True)
 def solve_kernel(grid, solution):  # type: ignore[no-untyped-def]
     """Draw the canonical shortest path of `grid` into `solution`; returns its moves, -1 if there is no path."""
-    distance, cell = distances_kernel(grid)
+    distance = np.empty((grid.shape[0] + 2) * (grid.shape[1] + 2), dtype=np.int32)
+    cell = distances_kernel(grid, distance)
     solution[:] = grid
     if cell < 0 or distance[cell] == UNREACHED:
         return -1
@@ -87,11 +89,11 @@ def solve_kernel(grid, solution):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def judge_kernel(clues, answer):  # type: ignore[no-untyped-def]
     """Whether `answer` is `clues` with a shortest path in it."""
-    moves = distances_kernel(clues)[0]
-    cells = 0
     height, width = clues.shape
+    distance = np.empty((height + 2) * (width + 2), dtype=np.int32)
+    start = distances_kernel(clues, distance)
+    cells = 0
     walk = np.empty_like(clues)
-    start = -1
     for row in range(height):
         for column in range(width):
             clue, token = clues[row, column], answer[row, column]
@@ -100,12 +102,12 @@ def judge_kernel(clues, answer):  # type: ignore[no-untyped-def]
                 return False
             cells += drawn
             walk[row, column] = WALL if token == OPEN else token
-            if clue == START:
-                start = (row + 1) * (width + 2) + column + 1
     # A walk over the drawn cells alone takes at least `moves`; with moves - 1 drawn cells it uses every one of them.
-    if start < 0 or moves[start] < 1 or cells != moves[start] - 1:
+    moves = distance[start] if start >= 0 else UNREACHED
+    if moves < 1 or cells != moves - 1:
         return False
-    return distances_kernel(walk)[0][start] == moves[start]
+    distances_kernel(walk, distance)
+    return distance[start] == moves
 
 
 @njit(cache=True)
@@ -147,7 +149,8 @@ def distances(clues: Grid) -> NDArray[np.int32]:
         (H, W) int32; -1 for walls and cells cut off from the goal.
     """
     height, width = clues.shape
-    flat = distances_kernel(plain(clues))[0]
+    flat = np.empty((height + 2) * (width + 2), dtype=np.int32)
+    distances_kernel(plain(clues), flat)
     return flat.reshape(height + 2, width + 2)[1:-1, 1:-1].copy()
 
 
@@ -192,9 +195,10 @@ def violations(clues: Grid, answer: Grid) -> NDArray[np.bool_]:
     return wrong
 
 
-def count_violations(clues: Grid, answer: Grid) -> int:
-    """How many cells `violations` would mark."""
-    return int(violations_kernel(plain(clues), plain(answer), np.empty(clues.shape, dtype=np.bool_)))
+def is_connected(clues: Grid, answer: Grid) -> bool:
+    """Whether `answer` keeps every clue and its path cells connect start and goal, by a shortest way or not."""
+    kept = (answer == clues) | ((clues == OPEN) & (answer == PATH))
+    return bool(kept.all()) and path_length(np.where(answer == OPEN, np.uint8(WALL), answer)) > 0
 
 
 def free(clues: Grid) -> NDArray[np.bool_]:
