@@ -46,7 +46,12 @@ class Slots:
         batch = len(boards.inputs)
         device = boards.inputs.device
         carry = Carry(*(state.clone() for state in model.initial_carry(batch)))
-        return cls(carry, torch.zeros(batch, dtype=torch.int32, device=device), torch.ones(batch, dtype=torch.bool, device=device), boards)
+        return cls(
+            carry,
+            torch.zeros(batch, dtype=torch.int32, device=device),
+            torch.ones(batch, dtype=torch.bool, device=device),
+            boards,
+        )
 
     def refill(self, model: HRM, fresh: Boards) -> None:
         """Put row i of `fresh` into slot i wherever slot i has halted."""
@@ -70,7 +75,9 @@ class Exploration(NamedTuple):
 def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) -> Exploration:
     """Exploration of one segment for every slot (the official code draws anew at each segment, the paper once a puzzle)."""
     explore = torch.rand(batch, generator=generator) < config.exploration
-    return Exploration(explore, torch.randint(2, max(3, config.max_segments + 1), (batch,), generator=generator, dtype=torch.int32))
+    return Exploration(
+        explore, torch.randint(2, max(3, config.max_segments + 1), (batch,), generator=generator, dtype=torch.int32)
+    )
 
 
 def wants_halt(config: HRMConfig, q_halt: Tensor, q_continue: Tensor) -> Tensor:
@@ -88,7 +95,9 @@ def training_halt(config: HRMConfig, segments: Tensor, result: Segment, explorat
 
 
 @torch.no_grad()
-def continue_target(config: HRMConfig, run: Run, result: Segment, segments: Tensor, inputs: Tensor, puzzles: Tensor) -> Tensor:
+def continue_target(
+    config: HRMConfig, run: Run, result: Segment, segments: Tensor, inputs: Tensor, puzzles: Tensor
+) -> Tensor:
     """(B,) what Q(continue) should predict: the value of the best action after one segment more.
 
     sigmoid(max(Q'(halt), Q'(continue))), or sigmoid(Q'(halt)) where the next halt is forced. No target network, no replay.
@@ -124,7 +133,9 @@ def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def solve(model: HRM, inputs: Tensor, puzzle_ids: Tensor, max_segments: int, halt: bool = True, run: Run | None = None) -> Solved:
+def solve(
+    model: HRM, inputs: Tensor, puzzle_ids: Tensor, max_segments: int, halt: bool = True, run: Run | None = None
+) -> Solved:
     """Solve N boards with real halting: a board that halts leaves the batch, so thinking less costs less.
 
     Args:
@@ -149,7 +160,11 @@ def solve(model: HRM, inputs: Tensor, puzzle_ids: Tensor, max_segments: int, hal
     )
     for segment in range(1, max_segments + 1):
         result = run(carry, inputs, puzzles)
-        leave = wants_halt(model.config, result.q_halt, result.q_continue) if halt else torch.zeros_like(rows, dtype=torch.bool)
+        leave = (
+            wants_halt(model.config, result.q_halt, result.q_continue)
+            if halt
+            else torch.zeros_like(rows, dtype=torch.bool)
+        )
         if segment == max_segments:
             leave = torch.ones_like(leave)
         if leave.any():

@@ -69,7 +69,16 @@ class HRMConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
-        positive = ("vocab_size", "hidden_size", "heads", "l_layers", "h_cycles", "l_cycles", "puzzle_count", "max_segments")
+        positive = (
+            "vocab_size",
+            "hidden_size",
+            "heads",
+            "l_layers",
+            "h_cycles",
+            "l_cycles",
+            "puzzle_count",
+            "max_segments",
+        )
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"HRMConfig.{name} must be at least 1, got {getattr(self, name)}")

@@ -36,7 +36,9 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Plain cross-entropy in float32; arguments and result as `stablemax_cross_entropy`, but float32."""
-    flat = F.cross_entropy(logits.float().flatten(0, -2), labels.long().flatten(), ignore_index=IGNORE, reduction="none")
+    flat = F.cross_entropy(
+        logits.float().flatten(0, -2), labels.long().flatten(), ignore_index=IGNORE, reduction="none"
+    )
     return flat.view(labels.shape)
 
 

@@ -116,7 +116,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, T, D) -> (B, T, D); `rotary` is the cosine and sine table, each (T, head_dim)."""
         batch, length, hidden = x.shape
-        qkv = self.qkv(x).view(batch, length, 3 * self.heads, self.head_dim).transpose(1, 2)  # (B, 3*heads, T, head_dim)
+        qkv = (
+            self.qkv(x).view(batch, length, 3 * self.heads, self.head_dim).transpose(1, 2)
+        )  # (B, 3*heads, T, head_dim)
         q, k, v = qkv.chunk(3, dim=1)
         if rotary is not None:
             q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
@@ -210,7 +212,9 @@ class HRM(nn.Module):
         cells = F.embedding(tokens.long(), self.tokens.to(self.dtype))
         if self.config.prefix:
             pad = self.config.prefix * self.config.hidden_size - puzzles.shape[-1]
-            front = F.pad(puzzles.to(self.dtype), (0, pad)).view(len(tokens), self.config.prefix, self.config.hidden_size)
+            front = F.pad(puzzles.to(self.dtype), (0, pad)).view(
+                len(tokens), self.config.prefix, self.config.hidden_size
+            )
             cells = torch.cat((front, cells), dim=1)
         if self.config.positions == "learned":
             cells = math.sqrt(0.5) * (cells + self.positions.to(self.dtype))

@@ -38,7 +38,9 @@ def translate_state(state: Mapping[str, Tensor], config: HRMConfig) -> dict[str,
     """An official state dict under our names. With a shared module the one level appears under both of its names."""
     ours = {our_name(name): tensor for name, tensor in state.items()}
     if config.shared:
-        ours |= {name.replace("l_level.", "h_level."): tensor for name, tensor in ours.items() if name.startswith("l_level.")}
+        ours |= {
+            name.replace("l_level.", "h_level."): tensor for name, tensor in ours.items() if name.startswith("l_level.")
+        }
     return ours
 
 

@@ -65,7 +65,9 @@ def sign_sgd(weights: Tensor, gradient: Tensor, ids: Tensor, lr: float, weight_d
     weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * gradient[rows].sign()
 
 
-def learning_rate(update: int, base: float, warmup: int, total: int, min_ratio: float = 1.0, decay: str = "cosine") -> float:
+def learning_rate(
+    update: int, base: float, warmup: int, total: int, min_ratio: float = 1.0, decay: str = "cosine"
+) -> float:
     """Learning rate of optimiser update number `update`, counted from 1.
 
     Linear to `base` over `warmup` updates, then from `base` to `min_ratio * base` at `total`: along a cosine

@@ -1,0 +1,48 @@
+"""The order in which puzzles are fed to training: endless, random-access, the same after an interruption."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, mix64, puzzle_key
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def puzzle_keys(seed: int, first: int, count: int) -> NDArray[np.uint64]:
+    """(count,) uint64 keys of puzzles first, first + 1, … under `seed`; element i is `puzzle_key(seed, first + i)`."""
+    value = np.arange(first, first + count, dtype=np.uint64) * _GOLDEN
+    value ^= np.uint64(mix64(seed & ((1 << 64) - 1)))
+    value += _GOLDEN
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+class PuzzleStream:
+    """Puzzle number n of a training run, for any n: a pure function of (source, seed, n).
+
+    A source without a length is asked for new puzzles for ever. One with a length is read in shuffled rounds, each puzzle
+    once a round. So a run that is resumed only needs to remember how far it had come.
+    """
+
+    def __init__(self, source: PuzzleSource, seed: int) -> None:
+        self.source, self.seed = source, seed
+        self.length = len(source) if hasattr(source, "__len__") else None  # type: ignore[arg-type]
+        self._round = -1
+        self._order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def take(self, first: int, count: int) -> PuzzleBatch:
+        """Puzzles first … first + count - 1."""
+        if self.length is None:
+            return self.source.batch(puzzle_keys(self.seed, first, count))
+        rows = np.array([self._row(n) for n in range(first, first + count)], dtype=np.uint64)
+        return self.source.batch(rows)
+
+    def _row(self, n: int) -> int:
+        round_number, place = divmod(n, self.length or 1)
+        if round_number != self._round:
+            order = np.random.Generator(np.random.Philox(puzzle_key(self.seed, round_number)))
+            self._round, self._order = round_number, order.permutation(self.length or 1)
+        return int(self._order[place])
