@@ -24,7 +24,7 @@ FACTORIES = {
 """The factory of every bundled agent; a factory takes an environment and keyword arguments."""
 
 
-def make_agent(name: str, env: gym.Env[Any, Any], **kwargs: Any) -> Agent:
+def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
     """An agent that plays `env` in its action mode.
 
     Args:

@@ -106,7 +106,7 @@ def to_table(scores: Sequence[Score]) -> Table:
     from rich.table import Table
 
     envs = {row.env for row in scores}
-    title = f"{envs.pop()}, {scores[0].episodes:,} puzzles" if len(envs) == 1 else None
+    title = f"{envs.pop()}, {_puzzles(scores[0].episodes)}" if len(envs) == 1 else None
     table = Table(title=title, caption="in brackets: 95 % Wilson intervals")
     table.add_column("agent")
     if title is None:
@@ -148,3 +148,8 @@ def _figures(row: Score) -> list[str]:
 def _rate(rate: float, low: float, high: float) -> str:
     """A rate with its interval, in per cent."""
     return f"{rate:.1%} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def _puzzles(count: int) -> str:
+    """So and so many puzzles, in words."""
+    return f"{count:,} puzzle{'' if count == 1 else 's'}"

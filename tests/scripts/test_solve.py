@@ -1,0 +1,287 @@
+"""`hrm-gym solve` as a person types it: figures, films, and one line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from PIL import Image
+
+from hrm_gym import agent_registry
+from hrm_gym.scripts import showing, solve
+from hrm_gym.scripts.main import COMMANDS, main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in an empty folder and without a display."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.delenv("HRM_GYM_DEBUG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents with weights find none, so that these tests do not depend on what is bundled."""
+    module: Any = ModuleType("without_weights")
+
+    def for_env(env: gym.Env, **kwargs: Any) -> None:
+        raise ValueError("no bundled weights fit this grid")
+
+    module.for_env = for_env
+    monkeypatch.setitem(sys.modules, "without_weights", module)
+    for name in ("hrm", "ppo"):
+        monkeypatch.setitem(agent_registry.FACTORIES, name, "without_weights:for_env")
+
+
+@pytest.fixture
+def mazes(tmp_path: Path) -> Path:
+    """A data file of three mazes, 5x5, in the official layout."""
+    question, answer = "S   #" + "### #" + "#G  #" + "#####" * 2, "Sooo#" + "###o#" + "#Goo#" + "#####" * 2
+    path = tmp_path / "mazes.csv"
+    path.write_text("source,question,answer,rating\n" + f"mine,{question},{answer},8\n" * 3)
+    return path
+
+
+def failure(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that must fail, and return its one line."""
+    assert main(["solve", *argv]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("hrm-gym: error: ")
+    assert line.count("\n") == 1
+    return line
+
+
+def test_figures_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--agent", "oracle", "random", "--episodes", "12", "--json", "out/scores.json"]) == 0
+    rows = json.loads(Path("out/scores.json").read_text())
+    assert [(row["agent"], row["env"], row["episodes"]) for row in rows] == [
+        ("oracle", "HRMMaze-v0", 12),
+        ("random", "HRMMaze-v0", 12),
+    ]
+    assert (rows[0]["solved"], rows[0]["exact"], rows[0]["mean_segments"]) == (1.0, 1.0, 1.0)
+    printed = capsys.readouterr().out
+    assert "HRMMaze-v0, 12 puzzles" in printed
+    assert not Path("solves").exists()
+
+
+def test_the_default_agents_without_weights_are_skipped_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--episodes", "2", "--no-render"]) == 0
+    streams = capsys.readouterr()
+    assert streams.err.splitlines() == [
+        f"{name}: no bundled weights fit this grid (skipped)" for name in ("hrm", "ppo")
+    ]
+    assert "oracle" in streams.out
+
+
+def test_an_agent_that_was_named_is_not_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no bundled weights" in failure(capsys, "--agent", "hrm", "--no-render")
+
+
+def test_without_a_display_a_gif_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--agent", "oracle", "--episodes", "7"]) == 0
+    assert "5 puzzles on film in solves" in capsys.readouterr().out
+    with Image.open("solves/HRMMaze-v0-oracle.gif") as gif:
+        assert gif.n_frames == 10
+
+
+def test_one_film_an_agent() -> None:
+    assert main(["solve", "--agent", "oracle,stored", "--episodes", "1", "--save", "film.gif"]) == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["film-oracle.gif", "film-stored.gif"]
+
+
+def test_records(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--agent", "oracle", "--episodes", "7", "--save", "play.jsonl"]) == 0
+    records = [json.loads(line) for line in Path("play.jsonl").read_text().splitlines()]
+    assert [record["index"] for record in records] == list(range(7))
+    assert all(len(record["frames"]) == 2 for record in records)
+
+
+def test_a_data_file_is_played_row_by_row(mazes: Path) -> None:
+    assert main(["solve", "--data", str(mazes), "--agent", "stored", "--save", "play.jsonl", "--no-render"]) == 0
+    records = [json.loads(line) for line in Path("play.jsonl").read_text().splitlines()]
+    assert [record["name"] for record in records] == ["mazes.csv:2", "mazes.csv:3", "mazes.csv:4"]
+    assert all(record["solved"] and record["exact"] for record in records)
+
+
+def test_fewer_rows_on_request(mazes: Path) -> None:
+    for wanted, played in (("2", 2), ("9", 3)):
+        arguments = ["--data", str(mazes), "--agent", "oracle", "--episodes", wanted, "--json", "scores.json"]
+        assert main(["solve", *arguments]) == 0
+        assert json.loads(Path("scores.json").read_text())[0]["episodes"] == played
+
+
+def test_a_walker_is_scored_without_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(agent_registry.FACTORIES, "ppo", "hrm_gym.agents.random_agent:RandomAgent.for_env")
+    assert main(["solve", "--agent", "ppo", "--episodes", "3", "--json", "scores.json"]) == 0
+    (row,) = json.loads(Path("scores.json").read_text())
+    assert row["mean_segments"] is None
+    assert row["mean_steps"] > 1
+
+
+def test_a_seed_names_the_puzzles() -> None:
+    shown = []
+    for seed in ("1", "1", "2"):
+        assert main(["solve", "--agent", "oracle", "--episodes", "3", "--seed", seed, "--save", "p.jsonl"]) == 0
+        shown.append([json.loads(line)["puzzle"] for line in Path("p.jsonl").read_text().splitlines()])
+    assert shown[0] == shown[1] != shown[2]
+
+
+def test_max_segments_is_the_budget() -> None:
+    arguments = ["--agent", "random", "--episodes", "30", "--max-segments", "1", "--json", "scores.json"]
+    assert main(["solve", *arguments]) == 0
+    assert json.loads(Path("scores.json").read_text())[0]["mean_segments"] == 1.0
+
+
+def test_weights_are_handed_to_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("weighted")
+
+    def for_env(env: gym.Env, weights: Path | None = None) -> Any:
+        assert weights == Path("runs/a")
+        return agent_registry.make_agent("oracle", env)
+
+    module.for_env = for_env
+    monkeypatch.setitem(sys.modules, "weighted", module)
+    monkeypatch.setitem(agent_registry.FACTORIES, "hrm", "weighted:for_env")
+    assert main(["solve", "--agent", "hrm=runs/a", "--episodes", "1", "--json", "scores.json"]) == 0
+    assert json.loads(Path("scores.json").read_text())[0]["agent"] == "hrm=runs/a"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["HRMMaez-v0"], "HRMMaez"),
+        (["CartPole-v1"], "does not take the options"),
+        (["--agent", "orcale"], "unknown agent 'orcale'"),
+        (["--data", "nowhere.csv"], "nowhere.csv"),
+        (["--episodes", "0"], "--episodes of at least 1, got 0"),
+        (["--batch", "-3"], "--batch"),
+        (["--max-segments", "0"], "--max-segments"),
+        (["--save", "film.avi"], "film.avi"),
+        (["--save", "mazes.csv/film.gif"], "mazes.csv"),
+        (["--json", "."], "folder"),
+    ],
+)
+def test_bad_input_gets_one_line(argv: list[str], said: str, mazes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = mazes.read_text()
+    assert said in failure(capsys, *argv)
+    assert list(Path().iterdir()) == [Path("mazes.csv")]
+    assert mazes.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("mine,S G", "bad.csv:5"),
+        ("mine,S   ,Sooo,1", "bad.csv:5"),
+        (f"mine,{'S' + ' ' * 24},{'S' + 'o' * 24},1", "goal"),
+    ],
+)
+def test_bad_rows_get_one_line_and_overwrite_nothing(
+    row: str, said: str, mazes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.csv").write_text(mazes.read_text() + row + "\n")
+    Path("scores.json").write_text("kept")
+    assert said in failure(capsys, "--data", "bad.csv", "--agent", "oracle", "--json", "scores.json")
+    assert Path("scores.json").read_text() == "kept"
+
+
+def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["solve", "--episods", "3"])
+    assert leaving.value.code == 2
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRM_GYM_DEBUG", "1")
+    with pytest.raises(ValueError, match="unknown agent"):
+        main(["solve", "--agent", "nobody"])
+
+
+def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(solve, "_agents", interrupt)
+    assert main(["solve"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: Any) -> None:
+        raise IndexError("a defect")
+
+    monkeypatch.setattr(solve, "_agents", stumble)
+    with pytest.raises(IndexError):
+        main(["solve"])
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {command} " in text for command in COMMANDS)
+    assert "examples:" in text
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("hrm-gym ")
+    assert main([]) == 2
+    assert main(["slove"]) == 2
+    assert "unknown command 'slove'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "spread"),
+    [
+        (["--agent", "a", "b", "--seed", "1"], ["--agent", "a", "--agent", "b", "--seed", "1"]),
+        (["--agent=a,b", "HRMMaze-v0"], ["--agent", "a", "--agent", "b", "HRMMaze-v0"]),
+        (["HRMMaze-v0", "--agent", "a", "--agent", "b=w"], ["HRMMaze-v0", "--agent", "a", "--agent", "b=w"]),
+        (["--seed", "1"], ["--seed", "1"]),
+    ],
+)
+def test_agents_may_be_listed_in_any_way(given: list[str], spread: list[str]) -> None:
+    assert solve.spread_agents(given) == spread
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings", "display"),
+    [
+        ("linux", {}, False),
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("linux", {"DISPLAY": ":0", "SDL_VIDEODRIVER": "dummy"}, False),
+        ("darwin", {}, True),
+        ("win32", {"SDL_VIDEODRIVER": "dummy"}, False),
+    ],
+)
+def test_displays(platform: str, settings: dict[str, str], display: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert showing.has_display() == display
+
+
+def test_a_window_is_opened_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(showing.time, "sleep", lambda seconds: None)
+    assert main(["solve", "--agent", "oracle", "--episodes", "2"]) == 0
+    assert list(Path().iterdir()) == []
+
+
+def test_where_no_window_opens_a_gif_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
+    import pygame
+
+    pygame.display.quit()
+    assert main(["solve", "--agent", "oracle", "--episodes", "2"]) == 0
+    assert "no window" in capsys.readouterr().err
+    assert Path("solves/HRMMaze-v0-oracle.gif").exists()

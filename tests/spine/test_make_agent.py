@@ -1,0 +1,45 @@
+"""Agents by name."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+import hrm_gym
+from hrm_gym import agent_registry
+
+
+@pytest.fixture
+def env() -> gym.Env:
+    return gym.make("HRMMaze-v0", source="generate")
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(env: gym.Env) -> None:
+    with pytest.raises(ValueError, match=r"unknown agent 'hmr'.*hrm, ppo, random, oracle, stored"):
+        hrm_gym.make_agent("hmr", env)
+
+
+def test_module_and_factory(env: gym.Env) -> None:
+    agent = hrm_gym.make_agent("hrm_gym.agents.oracle:OracleAgent.for_env", env, name="mine")
+    assert agent.name == "mine"
+
+
+@pytest.mark.parametrize("name", ["no_such_module:make", "hrm_gym.agents.oracle:NoSuchAgent"])
+def test_what_cannot_be_imported_is_a_value_error(env: gym.Env, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        hrm_gym.make_agent(name, env)
+
+
+def test_plug_ins(env: gym.Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("a_plug_in")
+    module.make = lambda env, **kwargs: ("made", kwargs)
+    monkeypatch.setitem(sys.modules, "a_plug_in", module)
+    point = EntryPoint("guesser", "a_plug_in:make", agent_registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(agent_registry, "entry_points", lambda group: [point])
+    assert hrm_gym.make_agent("guesser", env, depth=2) == ("made", {"depth": 2})
+    assert agent_registry.agent_names()[-1] == "guesser"

@@ -1,0 +1,121 @@
+"""Films and records on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from PIL import Image
+
+import hrm_gym
+from hrm_gym.envs.puzzle import Thought
+from hrm_gym.episode import Frame
+from hrm_gym.recorder import FilmRecorder, check_save_path, check_writable, write_jsonl, written_whole
+from hrm_gym.rollout import rollout
+
+BLANK = Frame(np.zeros((2, 2), dtype=np.uint8))
+LAST = Frame(np.zeros((2, 2), dtype=np.uint8), last=True)
+
+
+class Painter:
+    """Stands in for an environment: every picture has another colour."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def render(self) -> np.ndarray:
+        self.count += 1
+        return np.full((41, 61, 3), 20 * self.count, dtype=np.uint8)
+
+
+def film(frames: list[Frame], **kwargs: int) -> FilmRecorder:
+    recorder, painter = FilmRecorder(**kwargs), Painter()
+    for frame in frames:
+        recorder(painter, frame)  # type: ignore[arg-type]
+    return recorder
+
+
+def test_a_gif_holds_every_frame_and_lingers_on_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "film.gif"
+    film([BLANK, BLANK, LAST]).save(path)
+    with Image.open(path) as gif:
+        assert (gif.size, gif.n_frames) == ((61, 41), 3)
+        durations = []
+        for index in range(3):
+            gif.seek(index)
+            durations.append(gif.info["duration"])
+    assert durations == [400, 400, 1600]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_mp4_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    film([BLANK, LAST]).save(path)
+    pictures = iio.imread(path)
+    assert pictures.shape == (20, 40, 60, 3)
+
+
+def test_only_the_first_episodes_are_filmed() -> None:
+    assert len(film([BLANK, LAST] * 4, max_episodes=3).images) == 6
+
+
+def test_nothing_to_save() -> None:
+    with pytest.raises(ValueError, match="at least one frame"):
+        film([]).save(Path("film.gif"))
+
+
+def test_an_unknown_suffix() -> None:
+    with pytest.raises(ValueError, match=r"\.gif"):
+        film([LAST]).save(Path("film.avi"))
+    with pytest.raises(ValueError, match=r"\.jsonl"):
+        check_save_path(Path("film"))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with written_whole(path) as draft:
+            draft.write_text("ne")
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError, match="file"):
+        check_writable(tmp_path / "file" / "film.gif")
+    with pytest.raises(OSError, match="folder"):
+        check_writable(tmp_path)
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_records_are_plain_json(tmp_path: Path) -> None:
+    env = gym.make("HRMMaze-v0", source="generate")
+    episodes = list(rollout(env, hrm_gym.make_agent("oracle", env), 3, seed=0))
+    write_jsonl(episodes, tmp_path / "play.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "play.jsonl").read_text().splitlines()]
+    assert [record["index"] for record in records] == [0, 1, 2]
+    assert records[0]["frames"][-1]["answer"] == records[0]["solution"]
+    assert records[0]["frames"][0]["thought"] is None
+
+
+def test_confidence_is_recorded(tmp_path: Path) -> None:
+    env = gym.make("HRMMaze-v0", source="generate")
+    agent = hrm_gym.make_agent("oracle", env)
+    sure = np.full((8, 8), 0.12345, dtype=np.float32)
+    agent.thoughts = lambda: [Thought(sure.astype(np.uint8), sure, 0.5, 0.25, 1)]  # type: ignore[method-assign]
+    write_jsonl(list(rollout(env, agent, 1, seed=0)), tmp_path / "play.jsonl")
+    thought = json.loads((tmp_path / "play.jsonl").read_text())["frames"][1]["thought"]
+    assert (thought["segment"], thought["q_halt"], thought["q_continue"]) == (1, 0.5, 0.25)
+    assert thought["confidence"][0][0] == pytest.approx(0.123)
