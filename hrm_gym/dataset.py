@@ -23,8 +23,8 @@ def puzzle_keys(seed: int, first: int, count: int) -> NDArray[np.uint64]:
 class PuzzleStream:
     """Puzzle number n of a training run, for any n: a pure function of (source, seed, n).
 
-    A source without a length is asked for new puzzles for ever. One with a length is read in shuffled rounds, each puzzle
-    once a round. So a run that is resumed only needs to remember how far it had come.
+    A source without a length is asked for new puzzles for ever. One with a length is read in shuffled rounds, each
+    puzzle once a round. So a run that is resumed only needs to remember how far it had come.
     """
 
     def __init__(self, source: PuzzleSource, seed: int) -> None:

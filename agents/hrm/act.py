@@ -1,4 +1,4 @@
-"""Adaptive computation time: the slots of training, the halting rule, the Q-learning target, and solving with real halting."""
+"""Adaptive computation time: slots of training, the halting rule, the Q-learning target, solving with real halting."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Exploration(NamedTuple):
 
 
 def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) -> Exploration:
-    """Exploration of one segment for every slot (the official code draws anew at each segment, the paper once a puzzle)."""
+    """Exploration of one segment for every slot, drawn anew at each segment as in the official code (paper: once a puzzle)."""
     explore = torch.rand(batch, generator=generator) < config.exploration
     return Exploration(
         explore, torch.randint(2, max(3, config.max_segments + 1), (batch,), generator=generator, dtype=torch.int32)
@@ -81,7 +81,7 @@ def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) 
 
 
 def wants_halt(config: HRMConfig, q_halt: Tensor, q_continue: Tensor) -> Tensor:
-    """(B,) bool, the learned halting rule: Q(halt) > Q(continue), or Q(halt) above one half where it is trained alone."""
+    """(B,) bool, the learned rule: Q(halt) > Q(continue), or Q(halt) above one half where it is trained alone."""
     return q_halt > q_continue if config.halting == "q_learning" else q_halt > 0
 
 
@@ -100,7 +100,8 @@ def continue_target(
 ) -> Tensor:
     """(B,) what Q(continue) should predict: the value of the best action after one segment more.
 
-    sigmoid(max(Q'(halt), Q'(continue))), or sigmoid(Q'(halt)) where the next halt is forced. No target network, no replay.
+    sigmoid(max(Q'(halt), Q'(continue))), or sigmoid(Q'(halt)) where the next halt is forced. No target network and no
+    replay (HRM paper, section 2).
     """
     after = run(result.carry, inputs, puzzles)
     best = torch.maximum(after.q_halt, after.q_continue)
@@ -126,7 +127,7 @@ class Solved(NamedTuple):
 
 
 def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer tokens (…, S) uint8 and the probability of each (…, S) float32 from logits (…, S, V); padding is never chosen."""
+    """Answer tokens (…, S) uint8 and their probabilities (…, S) float32 from logits (…, S, V); padding is never chosen."""
     probabilities = torch.softmax(logits.float(), dim=-1)
     confidence, answer = probabilities[..., 1:].max(dim=-1)
     return (answer + 1).to(torch.uint8), confidence

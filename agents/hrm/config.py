@@ -16,8 +16,8 @@ Precision = Literal["float32", "bfloat16"]
 class HRMConfig:
     """Architecture and halting of a Hierarchical Reasoning Model (arXiv 2506.21734, section 2).
 
-    The defaults are the paper's 27M network. `TRM` (arXiv 2510.04871) is `shared=True, h_layers=0, l_layers=2, h_cycles=3,
-    l_cycles=6, gradient="last_cycle", halting="bce", puzzle_positions=16`.
+    The defaults are the paper's 27M network. TRM (arXiv 2510.04871) is `shared=True, h_layers=0, l_layers=2,
+    h_cycles=3, l_cycles=6, gradient="last_cycle", halting="bce", puzzle_positions=16`.
 
     Attributes:
         vocab_size: token ids, the padding id 0 included.
@@ -33,10 +33,10 @@ class HRMConfig:
         rope_theta: base of the rotary frequencies.
         puzzle_count: rows of the puzzle embedding, at least 1.
         puzzle_dim: width of a puzzle embedding row; None means hidden_size, 0 means no puzzle embedding.
-        puzzle_positions: positions in front of the cells that hold the puzzle embedding; None means as many as it needs.
+        puzzle_positions: positions in front of the cells for the puzzle embedding; None means as many as it needs.
         max_segments: segments after which training forces a halt (the paper's M_max).
         exploration: probability that a training segment gets a random minimum of segments (the paper's epsilon).
-        halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone on correctness.
+        halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone.
         gradient: "one_step" keeps gradient in the last L and the last H call; "last_cycle" in the whole last H-cycle.
         shared: one module serves as both levels (TRM).
         mixer: "attention", or "mlp" over the sequence (TRM's mlp_t).
@@ -85,8 +85,8 @@ class HRMConfig:
         multiple = self.heads * (4 if self.positions == "rope2d" else 2)
         if self.mixer == "attention" and self.hidden_size % multiple:
             raise ValueError(
-                f"hidden_size must be a multiple of {multiple} for {self.heads} heads with positions={self.positions!r}, "
-                f"got {self.hidden_size}"
+                f"hidden_size must be a multiple of {multiple} for {self.heads} heads and positions "
+                f"{self.positions!r}, got {self.hidden_size}"
             )
         if len(self.grid) != 2 or min(self.grid) < 1:
             raise ValueError(f"grid must be (H, W) of positive sizes, got {self.grid}")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 class AdamATan2(torch.optim.Optimizer):
     """Adam whose update is an arctangent, free of epsilon and of scale (arXiv 2407.05872), in plain PyTorch.
 
-    p <- p (1 - lr wd);  p <- p - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))). The first bias correction stands outside the
-    arctangent and no factor 1.27 is applied, as in the package the official HRM uses. Parameters without a gradient
-    are left untouched, decay included.
+    p <- p (1 - lr wd);  p <- p - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))). The first bias correction stands
+    outside the arctangent and no factor 1.27 is applied, as in the package the official HRM uses. Parameters without
+    a gradient are left untouched, decay included.
 
     Args:
         params: parameters or groups.
@@ -52,7 +52,7 @@ class AdamATan2(torch.optim.Optimizer):
 
 @torch.no_grad()
 def sign_sgd(weights: Tensor, gradient: Tensor, ids: Tensor, lr: float, weight_decay: float) -> None:
-    """One SignSGD step with decoupled decay on the rows of an embedding that a batch touched (the official puzzle embedding).
+    """One SignSGD step with decoupled decay on the rows of an embedding that a batch touched (the puzzle embedding).
 
     Args:
         weights: (N, D), changed in place.

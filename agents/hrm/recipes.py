@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import tyro
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import AnswerLoss
@@ -19,6 +21,7 @@ class Recipe:
         env_id: environment whose puzzles are learnt.
         env: its constructor arguments; `source` and `split` are set by the recipe's own fields.
         source: "generate", "bank" or a data file.
+        init: checkpoint folder whose weights the run starts from, e.g. one of smaller boards; "" starts afresh.
         model: the network.
         loss: cross-entropy over the cells.
         batch_size: boards under way at once (slots).
@@ -33,7 +36,7 @@ class Recipe:
         puzzle_lr: learning rate of the puzzle embedding (SignSGD).
         puzzle_weight_decay: its decay.
         ema: decay of the weight average that is evaluated and saved; 0 for none.
-        continue_every: updates between two extra forward passes for the target of Q(continue); the paper's 1 costs a third.
+        continue_every: updates between two extra forward passes for Q(continue)'s target; the paper's 1 costs a third.
         augment: put every board under a random symmetry of its family.
         seed: of weights, puzzles and exploration.
         eval_puzzles: held-out puzzles of an evaluation.
@@ -43,8 +46,9 @@ class Recipe:
 
     env_id: str
     model: HRMConfig
-    env: Mapping[str, Any] = field(default_factory=dict)
+    env: tyro.conf.Fixed[Mapping[str, Any]] = field(default_factory=dict)
     source: str = "generate"
+    init: str = ""
     loss: AnswerLoss = "stablemax"
     batch_size: int = 768
     updates: int = 26_000
@@ -87,7 +91,7 @@ class Recipe:
 
 MAZE_NETWORK = HRMConfig(
     vocab_size=6,
-    grid=(10, 10),
+    grid=(8, 8),
     hidden_size=96,
     heads=3,
     h_layers=2,
@@ -96,31 +100,40 @@ MAZE_NETWORK = HRMConfig(
     rope_theta=100.0,
     max_segments=8,
 )
+"""0.44M parameters. Rotary positions over rows and columns do not depend on the size of the board."""
 
-RECIPES = {
-    "maze": Recipe(
-        env_id="HRMMaze-v0",
-        env={"size": 10},
-        model=MAZE_NETWORK,
-        loss="softmax",
-        batch_size=64,
-        updates=14_000,
-        optimizer="adamw",
-        lr=1e-3,
-        lr_min_ratio=0.0,
-        lr_decay="linear",
-        warmup=200,
-        weight_decay=0.1,
-        ema=0.999,
-        continue_every=4,
-        eval_puzzles=512,
-        eval_every=500,
-        checkpoint_every=500,
-    ),
-    "maze-hard-1k": Recipe(
-        env_id="HRMMazeHard-v0",
-        model=HRMConfig(vocab_size=6, grid=(30, 30)),
-        augment=True,
-    ),
-}
-"""Recipes by the name `hrm-gym train` takes: "maze" fits one CPU core, "maze-hard-1k" is the paper's at full size."""
+SMALL_MAZES = Recipe(
+    env_id="HRMMaze-v0",
+    env={"size": 8},
+    model=MAZE_NETWORK,
+    loss="softmax",
+    batch_size=64,
+    updates=5000,
+    optimizer="adamw",
+    lr=1e-3,
+    lr_min_ratio=0.0,
+    lr_decay="linear",
+    warmup=200,
+    weight_decay=0.1,
+    ema=0.999,
+    continue_every=4,
+    eval_puzzles=512,
+    eval_every=500,
+    checkpoint_every=500,
+)
+
+MAZES = replace(
+    SMALL_MAZES,
+    env={"size": 10},
+    model=replace(MAZE_NETWORK, grid=(10, 10)),
+    init="runs/maze-8x8/model",
+    updates=10_000,
+)
+
+PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
+
+RECIPES = {"maze-8x8": SMALL_MAZES, "maze": MAZES, "maze-hard": PAPER_MAZES}
+"""Recipes by the name `hrm-gym train` takes.
+
+"maze-8x8" and then "maze" made the bundled weights on one CPU core; "maze-hard" has the paper's 27M network.
+"""

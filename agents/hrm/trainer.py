@@ -85,6 +85,7 @@ class Trainer:
         update: optimiser updates made.
         fed: puzzles taken from the stream.
         seconds: time spent in `fit`, over all sessions of the run.
+        seconds_at_start: the part of it before this session.
     """
 
     def __init__(self, recipe: Recipe, run: Path, device: str = "cpu", compile: bool = False) -> None:
@@ -99,6 +100,9 @@ class Trainer:
         self.stream = PuzzleStream(source, recipe.seed)
         torch.manual_seed(recipe.seed)
         self.model = HRM(recipe.model).to(self.device)
+        if recipe.init and not checkpoint.checkpoints(self.run):
+            folder = Path(recipe.init)
+            checkpoint.load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
@@ -106,6 +110,7 @@ class Trainer:
         self.symmetries = torch.from_numpy(self.family.symmetries(recipe.model.grid)) if recipe.augment else None
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
+        self.seconds_at_start = self.seconds
         if compile:
             for level in {self.model.l_level, self.model.h_level}:
                 level.compile(dynamic=False)
