@@ -145,7 +145,8 @@ def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10)
     import imageio
 
     height, width = (2 * (length // 2) for length in images[0][0].shape[:2])
-    with imageio.get_writer(path, fps=fps, macro_block_size=2) as film:
+    writer: Any = imageio.get_writer(path, fps=fps, macro_block_size=2)
+    with writer as film:
         for image, seconds in images:
             for _ in range(max(1, round(seconds * fps))):
                 film.append_data(image[:height, :width])

@@ -197,8 +197,8 @@ def _tick(
 ) -> tuple[Any, dict[int, dict[str, Any]]]:
     """One action on every board; returns the agent's state and, by row, the final info of the boards that ended."""
     if keep_frames:
-        for row in np.flatnonzero(starts):
-            boards[row].frames.append(Frame(boards[row].observation["answer"]))
+        for board in (board for board, start in zip(boards, starts, strict=True) if start):
+            board.frames.append(Frame(board.observation["answer"]))
     clock = time.perf_counter()
     actions, state = _predict(agent, boards, state, starts)
     share = (time.perf_counter() - clock) / len(boards)
