@@ -73,7 +73,7 @@ class Exploration(NamedTuple):
 
 
 def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) -> Exploration:
-    """Exploration of one segment for every slot, drawn anew at each segment as in the official code (paper: once a puzzle)."""
+    """Exploration of one segment for every slot, drawn at each segment (the official code; the paper: once a puzzle)."""
     explore = torch.rand(batch, generator=generator) < config.exploration
     return Exploration(
         explore, torch.randint(2, max(3, config.max_segments + 1), (batch,), generator=generator, dtype=torch.int32)
@@ -127,7 +127,7 @@ class Solved(NamedTuple):
 
 
 def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer tokens (…, S) uint8 and their probabilities (…, S) float32 from logits (…, S, V); padding is never chosen."""
+    """Answer tokens (…, S) uint8 and their probabilities (…, S) from logits (…, S, V); padding is never chosen."""
     probabilities = torch.softmax(logits.float(), dim=-1)
     confidence, answer = probabilities[..., 1:].max(dim=-1)
     return (answer + 1).to(torch.uint8), confidence

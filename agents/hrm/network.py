@@ -89,7 +89,7 @@ class SwiGLU(nn.Module):
 
 
 EXPLICIT_LENGTH = 256
-"""Longest sequence for which a CPU's training step spells attention out and keeps the T x T weights for its backward."""
+"""Longest sequence for which training on a CPU spells attention out and keeps the T x T weights for the backward."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,0 +1,100 @@
+"""Losses, optimisers, schedule, rotary positions, norms and initialisation against the official numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
+from hrm_gym.agents.hrm.network import rms_norm, swiglu_width, truncated_normal
+from hrm_gym.agents.hrm.optim import AdamATan2, learning_rate, sign_sgd
+from hrm_gym.agents.hrm.rotary import apply_rotary, grid_angles, rotary_tables
+
+with np.load(Path(__file__).parent / "golden" / "components.npz") as _arrays:
+    GOLDEN = {name: torch.from_numpy(np.array(array)) for name, array in _arrays.items()}
+
+
+def test_cross_entropies() -> None:
+    logits = GOLDEN["ce/logits"].clone().requires_grad_()
+    losses = stablemax_cross_entropy(logits, GOLDEN["ce/labels"])
+    torch.testing.assert_close(losses, GOLDEN["ce/stablemax"], atol=1e-9, rtol=1e-9)
+    losses.sum().backward()
+    torch.testing.assert_close(logits.grad, GOLDEN["ce/stablemax_grad"], atol=1e-6, rtol=1e-6)
+    ours = softmax_cross_entropy(GOLDEN["ce/logits"], GOLDEN["ce/labels"])
+    torch.testing.assert_close(ours, GOLDEN["ce/softmax"], atol=1e-5, rtol=1e-5)
+
+
+def test_adam_atan2_over_twenty_updates() -> None:
+    p = torch.nn.Parameter(GOLDEN["adam/p0"].clone())
+    q = torch.nn.Parameter(GOLDEN["adam/q0"].clone())
+    optimizer = AdamATan2([p, q], lr=1e-2, weight_decay=0.5)
+    for update in range(1, 21):
+        p.grad = GOLDEN[f"adam/{update:02d}/gp"].clone()
+        q_gradient = GOLDEN.get(f"adam/{update:02d}/gq")
+        q.grad = None if q_gradient is None else q_gradient.clone()
+        optimizer.step()
+        torch.testing.assert_close(p.data, GOLDEN[f"adam/{update:02d}/p"], atol=1e-6, rtol=0)
+        torch.testing.assert_close(q.data, GOLDEN[f"adam/{update:02d}/q"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.1])
+def test_learning_rate(ratio: float) -> None:
+    for update, expected in zip(GOLDEN["lr/steps"], GOLDEN[f"lr/min_ratio_{ratio}"], strict=True):
+        ours = learning_rate(int(update), 1e-4, 2000, 26041, ratio)
+        assert ours == pytest.approx(float(expected), rel=1e-9), int(update)
+
+
+def test_linear_decay_ends_at_zero() -> None:
+    assert learning_rate(100, 1.0, 10, 100, 0.0, "linear") == 0.0
+    assert learning_rate(55, 1.0, 10, 100, 0.0, "linear") == pytest.approx(0.5)
+
+
+def test_sign_sgd_touches_only_rows_of_the_batch() -> None:
+    weights, ids = GOLDEN["sign/w0"].clone(), GOLDEN["sign/ids"]
+    gradient = torch.zeros_like(weights).index_add_(0, ids.long(), GOLDEN["sign/grad"])
+    sign_sgd(weights, gradient, ids, lr=0.1, weight_decay=0.5)
+    torch.testing.assert_close(weights, GOLDEN["sign/w1"], atol=1e-7, rtol=0)
+
+
+def test_rotary() -> None:
+    config = HRMConfig(vocab_size=11, grid=(1, 16), hidden_size=64, heads=2)
+    cos, sin = rotary_tables(config)
+    torch.testing.assert_close(cos, GOLDEN["rope/cos"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(sin, GOLDEN["rope/sin"], atol=1e-6, rtol=0)
+    for name in "qk":
+        ours = apply_rotary(GOLDEN[f"rope/{name}"].transpose(1, 2), cos, sin).transpose(1, 2)
+        torch.testing.assert_close(ours, GOLDEN[f"rope/{name}_out"], atol=1e-6, rtol=0)
+
+
+def test_grid_positions_know_rows_and_columns() -> None:
+    """The product of two rotated vectors depends on the offset in rows and columns alone, whatever the board's width."""
+    q, k = torch.randn(32), torch.randn(32)
+
+    def score(grid: tuple[int, int], a: tuple[int, int], b: tuple[int, int]) -> float:
+        angles = grid_angles(grid, 1, 32, 100.0)
+        doubled = torch.cat((angles, angles), dim=-1)
+        rows = [1 + r * grid[1] + c for r, c in (a, b)]
+        turned = [
+            apply_rotary(x[None], doubled[i : i + 1].cos(), doubled[i : i + 1].sin())
+            for x, i in zip((q, k), rows, strict=True)
+        ]
+        return float((turned[0] * turned[1]).sum())
+
+    near = score((5, 7), (1, 2), (3, 3))
+    assert near == pytest.approx(score((5, 7), (2, 5), (4, 6)), abs=1e-4)
+    assert near == pytest.approx(score((9, 9), (0, 0), (2, 1)), abs=1e-4)
+    assert abs(near - score((5, 7), (1, 2), (2, 4))) > 1e-3
+
+
+def test_norm_width_and_initialisation() -> None:
+    torch.testing.assert_close(rms_norm(GOLDEN["rms/x"], 1e-5), GOLDEN["rms/y_eps1e-5"], atol=1e-6, rtol=0)
+    widths = [swiglu_width(int(hidden), 4) for hidden in GOLDEN["swiglu/hidden"]]
+    assert widths == GOLDEN["swiglu/inter_expansion4"].tolist()
+    torch.manual_seed(0)
+    drawn = truncated_normal((100_000,), 0.5)
+    assert drawn.std() == pytest.approx(0.5, abs=0.005)
+    assert drawn.abs().max() <= 2.28 * 0.5
