@@ -180,7 +180,7 @@ class Trainer:
 
     def _optimise(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss of update {self.update} is {float(loss)}; the last checkpoint is kept")
+            raise FloatingPointError(f"the loss of update {self.update} is {loss.item()}; the last checkpoint is kept")
         r = self.recipe
         self.model.zero_grad(set_to_none=True)
         loss.backward()

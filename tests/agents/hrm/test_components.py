@@ -71,7 +71,7 @@ def test_rotary() -> None:
 
 
 def test_grid_positions_know_rows_and_columns() -> None:
-    """The product of two rotated vectors depends on the offset in rows and columns alone, whatever the board's width."""
+    """The product of two rotated vectors depends on the offset in rows and columns alone, whatever the board."""
     q, k = torch.randn(32), torch.randn(32)
 
     def score(grid: tuple[int, int], a: tuple[int, int], b: tuple[int, int]) -> float:

@@ -1,4 +1,4 @@
-"""Every number of the official HRM and TRM code that the golden kit holds: forward, losses, gradients, optimiser, ACT."""
+"""The numbers of the official HRM and TRM code: forward, losses, gradients, optimisers, halting, trajectories."""
 
 from __future__ import annotations
 

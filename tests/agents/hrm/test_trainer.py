@@ -1,0 +1,125 @@
+"""Training learns, and continues exactly after being killed at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY
+
+from hrm_gym.agents.hrm import checkpoint
+from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.envs.puzzle import PuzzleBatch
+
+HERE = Path(__file__).parent
+CHILD = f"""
+import sys, time
+sys.path.insert(0, {str(HERE)!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tiny import TINY
+from hrm_gym.agents.hrm.trainer import Trainer
+trainer = Trainer(TINY, Path(sys.argv[1]))
+print("at", trainer.update, flush=True)
+for row in trainer.fit(report_every=1):
+    print("update", int(row["update"]), flush=True)
+    time.sleep(0.02)
+"""
+
+
+def start(run: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(run)], stdout=subprocess.PIPE, text=True)
+
+
+def final_state(run: Path) -> dict[str, torch.Tensor]:
+    newest = checkpoint.checkpoints(run)[-1]
+    assert checkpoint.read_config(newest)["update"] == TINY.updates
+    return checkpoint.read_tensors(newest / checkpoint.STATE) | checkpoint.read_tensors(newest / checkpoint.WEIGHTS)
+
+
+def curve(run: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert start(straight).wait() == 0
+    moments = random.Random(int(time.time()))
+    for kill_at in (moments.randrange(1, 12), moments.randrange(12, 24)):
+        child = start(broken)
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("update") and int(line.split()[1]) >= kill_at:
+                break
+        time.sleep(moments.random() * 0.05)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    last = start(broken)
+    assert last.stdout is not None
+    assert int(last.stdout.readline().split()[1]) >= 5, "the last session did not begin from a checkpoint"
+    last.stdout.read()
+    assert last.wait() == 0
+    expected, found = final_state(straight), final_state(broken)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert curve(straight) == curve(broken)
+    assert not list(broken.glob(".*")), "temporary folders stayed behind"
+
+
+class OneMaze:
+    """A source that always gives the same eight boards."""
+
+    shape = (5, 5)
+
+    def __init__(self, source: object) -> None:
+        self._source = source
+
+    def batch(self, keys: np.ndarray) -> PuzzleBatch:
+        return self._source.batch(np.arange(len(keys), dtype=np.uint64) % np.uint64(8))  # type: ignore[attr-defined]
+
+
+def test_one_batch_can_be_learnt_by_heart(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, updates=300, optimizer="adamw", lr=3e-3, weight_decay=0.0, loss="softmax")
+    trainer = Trainer(recipe, tmp_path)
+    trainer.stream.source = OneMaze(trainer.stream.source)
+    losses = [float(trainer.step().answer.detach()) / 8 for _ in range(recipe.updates)]
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_a_run_of_other_settings_is_not_overwritten(tmp_path: Path) -> None:
+    trainer = Trainer(TINY, tmp_path)
+    trainer.save()
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer(dataclasses.replace(TINY, lr=1.0), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_update_named(tmp_path: Path) -> None:
+    trainer = Trainer(TINY, tmp_path)
+    trainer.step()
+    trainer.save()
+    with torch.no_grad():
+        trainer.model.answer_head.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="update 2"):
+        trainer.step()
+    assert checkpoint.checkpoints(tmp_path)
+
+
+def test_weights_of_another_board_size_start_a_run(tmp_path: Path) -> None:
+    first = Trainer(TINY, tmp_path / "small")
+    first.export()
+    model = dataclasses.replace(TINY.model, grid=(6, 6))
+    recipe = dataclasses.replace(TINY, env={"size": 6}, model=model, init=str(tmp_path / "small" / "model"))
+    second = Trainer(recipe, tmp_path / "large")
+    assert torch.equal(second.model.answer_head.weight, first.weights()["answer_head.weight"])
