@@ -1,0 +1,43 @@
+# `make solve` and `make test` do all set-up by themselves: a .venv here, with everything the project needs in it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: solve test check docs clean
+
+solve: $(VENV)/.installed  ## watch the bundled agents solve mazes (a window, or GIFs in solves/), then read the table
+	$(BIN)/hrm-gym solve
+
+test: $(VENV)/.installed-dev  ## the whole test suite
+	$(BIN)/pytest
+
+check: $(VENV)/.installed-dev  ## ruff, mypy on an installed build, doctests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/check && $(BIN)/pip install -q --no-deps --target build/check .
+	cd build/check && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p hrm_gym
+	cd build/check && PYTHONPATH=. ../../$(BIN)/pytest -q -p no:cacheprovider --rootdir . --doctest-modules hrm_gym
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) build dist *.egg-info
+
+# Plain `pip install torch` on Linux brings gigabytes of CUDA packages: without an NVIDIA driver the CPU index is asked
+# first, and where that index is out of reach the default one serves.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hrm-gym needs Python 3.10 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
+	  $(BIN)/pip install -q --retries 0 --timeout 15 --index-url $(CPU_INDEX) '$(TORCH)' 2>/dev/null \
+	  || echo "the CPU wheel index of PyTorch is out of reach; taking torch from the default index"; \
+	fi
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
