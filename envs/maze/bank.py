@@ -21,6 +21,13 @@ from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_key
 
 FOLDER = Path(__file__).parent / "banks"
 
+BUNDLED = (
+    {"size": 8, "min_path": 8, "wall_share": 0.35, "train": 4000, "test": 1000, "seed": 2026},
+    {"size": 10, "min_path": 10, "wall_share": 0.35, "train": 4000, "test": 1000, "seed": 2026},
+    {"size": 30, "min_path": 110, "wall_share": 0.37, "train": 1000, "test": 250, "seed": 2026},
+)
+"""The arguments of `build_bank` for every bundled bank."""
+
 
 @njit(cache=True)
 def _turn_kernel(mazes, keys, table, clues, solutions):  # type: ignore[no-untyped-def]
@@ -127,7 +134,7 @@ def build_bank(
     arrays["wall_share"] = np.float64(wall_share)  # type: ignore[assignment]
     for split, count in (("train", train), ("test", test)):
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
-        flat = GeneratedMazes(size, split, min_path, wall_share).batch(keys).clues.reshape(count, -1)
+        flat = GeneratedMazes(size, split, min_path, wall_share).batch(keys).clues.reshape(count, size * size)
         arrays[f"{split}_walls"] = np.packbits(flat == WALL, axis=1)
         ends = [np.argmax(flat == token, axis=1) for token in (START, GOAL)]
         arrays[f"{split}_ends"] = np.stack(ends, axis=1).astype(np.uint16)
