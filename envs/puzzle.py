@@ -59,7 +59,7 @@ class Puzzle:
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) of the grid."""
-        return self.clues.shape  # type: ignore[return-value]
+        return self.clues.shape
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,9 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         self._mask_in_info = mask_in_info
         grid = gym.spaces.Box(0, family.vocab_size - 1, self.shape, np.uint8)
         share = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self.observation_space = gym.spaces.Dict({"puzzle": grid, "answer": grid, "segment": share})
+        self.observation_space: gym.spaces.Space[Any] = gym.spaces.Dict(
+            {"puzzle": grid, "answer": grid, "segment": share}
+        )
         self.action_space = self._mode.space
         self.puzzle: Puzzle
         self.thought: Thought | None = None

@@ -30,6 +30,9 @@ _RED = (248, 113, 113)
 _FINE = 4
 """Text is rendered this many times larger and scaled down: even spacing at small sizes."""
 
+_RGB = (0x0000FF, 0x00FF00, 0xFF0000, 0)
+"""Masks that lay pixels out in memory as red, green, blue: then an array of them is a plain copy."""
+
 Colour = tuple[int, int, int]
 
 
@@ -43,7 +46,7 @@ class Screen:
     def __init__(self, family: PuzzleFamily, shape: tuple[int, int], fps: int) -> None:
         pygame.font.init()
         self._family, self._shape, self._fps = family, shape, fps
-        self._frame = pygame.Surface(SIZE, depth=24)
+        self._frame = pygame.Surface(SIZE, 0, 24, _RGB)
         self._ground = self._empty_frame()
         self._fonts = {size: pygame.font.Font(None, _FINE * size) for size in (20, 24, 34)}
         self._words: dict[tuple[str, int, Colour, int], pygame.Surface] = {}
@@ -71,8 +74,8 @@ class Screen:
 
     def pixels(self, frame: pygame.Surface) -> NDArray[np.uint8]:
         """A fresh (height, width, 3) uint8 RGB array of `frame`."""
-        flat = np.frombuffer(bytearray(pygame.image.tobytes(frame, "RGB")), dtype=np.uint8)
-        return flat.reshape(SIZE[1], SIZE[0], 3)
+        lines = np.frombuffer(frame.get_buffer(), dtype=np.uint8).reshape(SIZE[1], frame.get_pitch())
+        return lines[:, : 3 * SIZE[0]].reshape(SIZE[1], SIZE[0], 3).copy()
 
     def show(self, frame: pygame.Surface) -> None:
         """Put `frame` in the window, opened on first use; keeps time. Does nothing once the window was closed."""
@@ -97,7 +100,7 @@ class Screen:
         self.closed = True
 
     def _empty_frame(self) -> pygame.Surface:
-        ground = pygame.Surface(SIZE, depth=24)
+        ground = pygame.Surface(SIZE, 0, 24, _RGB)
         ground.fill(_GROUND)
         pygame.draw.rect(ground, _CARD, (SIZE[0] - PANEL, 0, PANEL, SIZE[1]))
         return ground

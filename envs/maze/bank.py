@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.generator import GeneratedMazes
-from hrm_gym.envs.maze.rules import solve_kernel
+from hrm_gym.envs.maze.kernels import solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_key
 
@@ -30,7 +31,7 @@ BUNDLED = (
 
 
 @njit(cache=True)
-def _turn_kernel(mazes, keys, table, clues, solutions):  # type: ignore[no-untyped-def]
+def _turn_kernel(mazes, keys, table, clues, solutions):
     """Row key // 8 of (M, S*S) `mazes`, under symmetry key % 8, with its canonical solution, for N keys."""
     size = clues.shape[1]
     for i in range(len(keys)):
@@ -130,8 +131,7 @@ def build_bank(
     Returns:
         The file written.
     """
-    arrays = {"size": np.int64(size), "min_path": np.int64(min_path), "seed": np.int64(seed)}
-    arrays["wall_share"] = np.float64(wall_share)  # type: ignore[assignment]
+    arrays: dict[str, Any] = {"size": size, "min_path": min_path, "wall_share": wall_share, "seed": seed}
     for split, count in (("train", train), ("test", test)):
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
         flat = GeneratedMazes(size, split, min_path, wall_share).batch(keys).clues.reshape(count, size * size)

@@ -20,7 +20,7 @@ class MazeFamily:
     name = "maze"
     vocab_size = tokens.VOCAB_SIZE
     symbols = tokens.SYMBOLS
-    writable = (tokens.OPEN, tokens.PATH)
+    writable: tuple[int, ...] = (tokens.OPEN, tokens.PATH)
     move_count = len(rules.MOVES)
 
     def parse(self, puzzle: Any) -> Grid:

@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.maze.rules import flood_kernel, plain, solve_kernel
+from hrm_gym.envs.maze.kernels import flood_kernel, solve_kernel
+from hrm_gym.envs.maze.rules import plain
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
 
@@ -33,7 +34,7 @@ _PRIME = np.uint64(0x9FB21C651E98DF25)
 
 
 @njit(cache=True)
-def _mix(value):  # type: ignore[no-untyped-def]
+def _mix(value):
     """`puzzle.mix64` for compiled code."""
     value += _GOLDEN
     value = (value ^ (value >> np.uint64(30))) * _MIX_A
@@ -42,7 +43,7 @@ def _mix(value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def wall_hash_kernel(grid):  # type: ignore[no-untyped-def]
+def wall_hash_kernel(grid):
     """The least of the hashes of the eight symmetric images of a square grid's walls."""
     last = grid.shape[0] - 1
     hashes = np.full(8, _GOLDEN, dtype=np.uint64)
@@ -59,7 +60,7 @@ def wall_hash_kernel(grid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):  # type: ignore[no-untyped-def]
+def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):
     """One draw into `clues`; returns the generator's next state and whether a goal was far enough from the start."""
     size = clues.shape[0]
     stride = size + 2
@@ -92,7 +93,7 @@ def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue): 
 
 
 @njit(cache=True)
-def generate_kernel(keys, min_path, threshold, split, clues, solutions):  # type: ignore[no-untyped-def]
+def generate_kernel(keys, min_path, threshold, split, clues, solutions):
     """Fill (N, S, S) `clues` and `solutions` from N keys; returns how many keys got a maze before one was given up.
 
     `threshold` is the share of walls times 65536; `split` indexes SPLITS.

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.maze.rules import UNREACHED, distances_kernel, plain
+from hrm_gym.envs.maze.kernels import UNREACHED, distances_kernel
+from hrm_gym.envs.maze.rules import plain
 from hrm_gym.envs.maze.tokens import GOAL, PAD, PATH, START
 from hrm_gym.envs.modes import ActionMode
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily
