@@ -74,7 +74,8 @@ class Screen:
 
     def pixels(self, frame: pygame.Surface) -> NDArray[np.uint8]:
         """A fresh (height, width, 3) uint8 RGB array of `frame`."""
-        lines = np.frombuffer(frame.get_buffer(), dtype=np.uint8).reshape(SIZE[1], frame.get_pitch())
+        memory: Any = frame.get_buffer()
+        lines = np.frombuffer(memory, dtype=np.uint8).reshape(SIZE[1], frame.get_pitch())
         return lines[:, : 3 * SIZE[0]].reshape(SIZE[1], SIZE[0], 3).copy()
 
     def show(self, frame: pygame.Surface) -> None:
