@@ -123,7 +123,7 @@ def test_dense_walk_earns_the_whole_distance_and_no_more():
 
 
 def test_puzzle_k_depends_on_seed_and_k_alone():
-    env = gym.make("HRMMaze-v0", source="generate")
+    env = gym.make("HRMMaze-v0", size=8, source="generate")
     seen = [env.reset(seed=5)[0]["puzzle"], env.reset()[0]["puzzle"]]
     env.reset(options={"puzzle": GeneratedMazes(8).puzzle(1)})
     seen.append(env.reset()[0]["puzzle"])
@@ -134,16 +134,16 @@ def test_puzzle_k_depends_on_seed_and_k_alone():
 def test_own_puzzle_keeps_its_stored_solution():
     clues = GeneratedMazes(8).puzzle(3).clues
     mine = Puzzle(clues, clues, name="mine")
-    env = gym.make("HRMMaze-v0").unwrapped
+    env = gym.make("HRMMaze-v0", size=8).unwrapped
     env.reset(options={"puzzle": mine})
     assert env.puzzle is mine
 
 
 def test_wrong_size_is_named():
     with pytest.raises(ValueError, match="expected a puzzle of 8x8 cells, got 3x3"):
-        gym.make("HRMMaze-v0").reset(options={"puzzle": BOARD})
+        gym.make("HRMMaze-v0", size=8).reset(options={"puzzle": BOARD})
 
 
 def test_index_needs_a_numbered_source():
     with pytest.raises(ValueError, match="expected a source with numbered puzzles"):
-        gym.make("HRMMaze-v0", source="generate").reset(options={"index": 0})
+        gym.make("HRMMaze-v0", size=8, source="generate").reset(options={"index": 0})
