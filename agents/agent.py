@@ -18,8 +18,8 @@ class Agent(Protocol):
 
     `predict` takes the observation of one environment or a batch of them (every array with a leading batch axis) and
     returns actions of the same form. `state` is opaque: pass back what came last, None to start. If it is not None it
-    must allow `state[rows]` with an integer array, which keeps those rows of the batch; so a rollout can drop boards that
-    are finished.
+    must allow `state[rows]` with an integer array, which keeps those rows of the batch; so a rollout can drop boards
+    that are finished.
 
     Attributes:
         name: what tables call it.

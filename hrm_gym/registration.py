@@ -10,7 +10,7 @@ ENVIRONMENTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("HRMMaze-v0", "hrm_gym.envs.maze.env:MazeEnv", {}),
     ("HRMMazeHard-v0", "hrm_gym.envs.maze.env:MazeEnv", {"size": 30, "min_path": 110, "wall_share": 0.37}),
 )
-"""(id, entry point, constructor arguments). The environments end or truncate by themselves: no TimeLimit is asked for."""
+"""(id, entry point, constructor arguments). The environments truncate by themselves: no TimeLimit is asked for."""
 
 
 def register_environments() -> None:

@@ -40,6 +40,7 @@ class SolveConfig:
         agent: hrm, ppo, random, oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH
             gives an agent other weights than the bundled ones.
         episodes: Puzzles an agent.
+        source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
         max_segments: Segments after which an answer is forced.
         batch: Boards in play at a time while the figures are taken.
@@ -54,6 +55,7 @@ class SolveConfig:
     env_id: Annotated[tyro.conf.Positional[str], _arg("[ENV_ID]", "HRMMaze-v0")] = "HRMMaze-v0"
     agent: Annotated[tuple[str, ...], _arg("NAME", "hrm ppo random oracle, where weights fit")] = ()
     episodes: Annotated[int | None, _arg("N", "100, or every row of --data")] = None
+    source: Literal["bank", "generate"] = "bank"
     data: Annotated[Path | None, _arg("FILE.csv")] = None
     max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
     batch: Annotated[int, _arg("B", "64")] = 64
@@ -127,7 +129,7 @@ class Worlds:
             ValueError, OSError, gymnasium.error.Error: if the id, an option or the file is bad.
         """
         self.env_id = config.env_id
-        options = {"source": config.data, "size": config.size, "max_segments": config.max_segments}
+        options = {"source": config.data or config.source, "size": config.size, "max_segments": config.max_segments}
         self._options: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         self._options["split"] = config.split
         self.seed = config.seed if config.data is None else None

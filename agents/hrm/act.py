@@ -73,7 +73,7 @@ class Exploration(NamedTuple):
 
 
 def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) -> Exploration:
-    """Exploration of one segment for every slot, drawn at each segment (the official code; the paper: once a puzzle)."""
+    """Exploration of one segment for every slot, drawn at each segment (the official code; paper: once a puzzle)."""
     explore = torch.rand(batch, generator=generator) < config.exploration
     return Exploration(
         explore, torch.randint(2, max(3, config.max_segments + 1), (batch,), generator=generator, dtype=torch.int32)

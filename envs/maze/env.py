@@ -78,7 +78,7 @@ class MazeEnv(PuzzleEnv):
 
     ## Arguments
 
-    - `size` = 8: side length. A file of another size sets it.
+    - `size` = 10: side length. A file of another size sets it.
     - `wall_share` = 0.35: probability of a wall.
     - `min_path` = `size`: least cells of a shortest path, start and goal counted; never asked of a file's mazes.
     - `source` = `"bank"`: a bundled bank where one has these mazes, each turned or mirrored at random; else as
@@ -104,7 +104,7 @@ class MazeEnv(PuzzleEnv):
 
     def __init__(
         self,
-        size: int = 8,
+        size: int = 10,
         wall_share: float = 0.35,
         min_path: int | None = None,
         source: str | Path | PuzzleSource = "bank",

@@ -14,7 +14,7 @@ __all__ = ["SPLITS", "BankedMazes", "GeneratedMazes", "MazeFile", "build_bank", 
 
 def make_source(
     source: str | Path | PuzzleSource = "bank",
-    size: int = 8,
+    size: int = 10,
     split: str = "train",
     min_path: int | None = None,
     wall_share: float = 0.35,

@@ -16,7 +16,7 @@ MODES = ("answer", "cell", "move")
 
 
 def make_env(mode: str = "answer") -> gym.Env:
-    return gym.make("HRMMaze-v0", action_mode=mode, source="generate", disable_env_checker=True)
+    return gym.make("HRMMaze-v0", size=8, action_mode=mode, source="generate", disable_env_checker=True)
 
 
 def stacked(observations: list[dict]) -> dict:
