@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: solve test check docs clean
+.PHONY: solve test check clean
 
 solve: $(VENV)/.installed  ## watch the bundled agents solve mazes (a window, or GIFs in solves/), then read the table
 	$(BIN)/hrm-gym solve
