@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-_NEIGHBOURHOOD = 9
+_NEIGHBOURHOOD, _MIDDLE = 9, 4
 _REMEMBERED = 4096
 
 
@@ -46,10 +46,10 @@ class Propagation(nn.Module):
 class WalkerFeatures(BaseFeaturesExtractor):
     """Features of `Dict(puzzle, answer, segment)` for a policy that walks.
 
-    The puzzle is planned on by `Propagation`; of the plan and of the tokens of both planes the 3x3 cells around the
-    walker are read out, beside the share of each token in `answer` and the share of the budget used. Equal puzzles in a
-    batch are planned on once, and without gradients a plan is kept for the next call while the weights stay the same:
-    a walk through one maze plans once.
+    `Propagation` plans on the puzzle. Of the plan (relative to the walker's own cell) and of the tokens of both planes
+    the 3x3 cells around the walker are read out, beside the share of each token in `answer` and the share of the budget
+    used. Equal puzzles in a batch are planned on once, and without gradients a plan is kept for the next call while the
+    weights stay the same: a walk through one maze plans once.
     """
 
     around: Tensor
@@ -88,7 +88,7 @@ class WalkerFeatures(BaseFeaturesExtractor):
         multipliers = torch.randint(1 << 62, (self.height * self.width,), generator=torch.Generator().manual_seed(1))
         self.register_buffer("multipliers", multipliers * 2 + 1, persistent=False)
         self._plans: dict[int, Tensor] = {}
-        self._planned_with: tuple[int, ...] = ()
+        self._planned_with: tuple[object, ...] = ()
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Features of B observations.
@@ -107,8 +107,7 @@ class WalkerFeatures(BaseFeaturesExtractor):
         share = F.one_hot(answer, self.vocab_size).float().mean((1, 2))
         plans, rows = self._planned(puzzle)
         plan = plans[rows[:, None], cells]
-        here = plan[:, _NEIGHBOURHOOD // 2 :][:, :1]
-        relative = torch.cat([plan - here, here], 1)[:, :_NEIGHBOURHOOD]
+        relative = plan - plan[:, _MIDDLE, None]
         return torch.cat([relative.flatten(1), near, share, observations["segment"].float()], 1)
 
     def _cells_around(self, answer: Tensor) -> Tensor:
@@ -129,7 +128,8 @@ class WalkerFeatures(BaseFeaturesExtractor):
 
     def _remembered(self, keys: list[int], puzzles: Tensor) -> Tensor:
         """Plans of different puzzles, those of earlier calls looked up."""
-        version = tuple(parameter._version for parameter in self.propagation.parameters())
+        weights = list(self.propagation.parameters())
+        version = (weights[0].device, *(weight._version for weight in weights))
         if version != self._planned_with or len(self._plans) > _REMEMBERED:
             self._plans, self._planned_with = {}, version
         new = [row for row, key in enumerate(keys) if key not in self._plans]
