@@ -14,6 +14,7 @@ import tyro
 
 import hrm_gym
 from hrm_gym.scripts import bench_training
+from hrm_gym.scripts.arguments import parse
 
 gym.register_envs(hrm_gym)
 
@@ -35,7 +36,7 @@ class BenchConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym bench`; returns 0."""
-    config = tyro.cli(BenchConfig, prog="hrm-gym bench", args=argv)
+    config = parse(BenchConfig, "hrm-gym bench", argv)
     if config.rounds < 1 or config.seconds <= 0:
         raise ValueError(f"expected at least one round of more than 0 s, got {config.rounds} of {config.seconds} s")
     if config.what in ("env", "all"):

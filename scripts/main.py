@@ -91,7 +91,7 @@ def _help() -> str:
 
 def _user_errors() -> tuple[type[BaseException], ...]:
     """The exceptions that speak of bad input; a library that was never imported cannot have raised any."""
-    found: list[type[BaseException]] = [ValueError, OSError]
+    found: list[type[BaseException]] = [ValueError, OSError, FloatingPointError]
     for module, name in (("gymnasium.error", "Error"), ("safetensors", "SafetensorError")):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

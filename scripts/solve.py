@@ -19,6 +19,7 @@ from hrm_gym.recorder import FILM_SUFFIXES, RECORD_SUFFIX, check_save_path, chec
 from hrm_gym.report import Score, score, to_table, write_json
 from hrm_gym.rollout import Env, rollout_batched
 from hrm_gym.scripts import showing
+from hrm_gym.scripts.arguments import parse
 
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         ValueError: for bad input of any kind; the message fits on one line.
         OSError: for files that cannot be read or written.
     """
-    config = tyro.cli(tyro.conf.UseAppendAction[SolveConfig], prog="hrm-gym solve", args=spread_agents(argv))
+    config = parse(SolveConfig, "hrm-gym solve", spread_agents(argv), append=True)
     _check(config)
     worlds = Worlds(config)
     scores = [_solve(config, worlds, agent) for agent in _agents(config, worlds)]

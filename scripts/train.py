@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hrm_gym.agents.hrm.devices import choose_device
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.scripts.arguments import parse
 
 HELP = f"""usage: hrm-gym train RECIPE [options]
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
     default = TrainConfig(RECIPES[name])
-    config = tyro.cli(TrainConfig, prog=f"hrm-gym train {name}", args=rest, default=default)
+    config = parse(TrainConfig, f"hrm-gym train {name}", rest, default)
     train(_sized(config), config.out or Path("runs") / name)
     return 0
 

@@ -102,6 +102,10 @@ class Trainer:
         self.model = HRM(recipe.model).to(self.device)
         if recipe.init and not checkpoint.checkpoints(self.run):
             folder = Path(recipe.init)
+            if not folder.is_dir():
+                raise FileNotFoundError(
+                    f"the recipe starts from the weights in {folder}, which is no folder: train them first"
+                )
             checkpoint.load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()

@@ -1,0 +1,56 @@
+"""Command-line arguments: tyro's parsing, with its errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+Config = TypeVar("Config")
+
+
+def parse(
+    kind: type[Config], prog: str, argv: Sequence[str], default: Config | None = None, append: bool = False
+) -> Config:
+    """A config dataclass from arguments.
+
+    Args:
+        kind: the dataclass.
+        prog: the command, for the help.
+        argv: the arguments after it.
+        default: where unmentioned settings come from, if not from the dataclass.
+        append: whether sequences are collected from repeated options.
+
+    Raises:
+        ValueError: the arguments make no config; the message fits on one line.
+        SystemExit: with code 0, after `--help`.
+    """
+    wanted: Any = tyro.conf.UseAppendAction[kind] if append else kind  # type: ignore[valid-type]
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found: Config = tyro.cli(wanted, prog=prog, args=list(argv), **given)
+            return found
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(f"{flattened(said.getvalue())} (see {prog} --help)") from None
+
+
+def flattened(box: str) -> str:
+    """What an error box of tyro says, on one line, without its frame and its hints.
+
+    >>> flattened("╭─ Value error ─╮\\n│ Error parsing --n: bad │\\n│ ─────── │\\n│ For full helptext, see x │\\n╰──╯")
+    'Error parsing --n: bad'
+    """
+    lines = [re.sub(r"[\u2500-\u257f|]|-{5,}", " ", line).strip() for line in box.splitlines()[1:]]
+    text = " ".join(line for line in lines if line)
+    return (
+        re.split(r"Got errors:|Argument helptext:|For full helptext|Perhaps you meant", text)[0].strip()
+        or "bad arguments"
+    )

@@ -1,0 +1,44 @@
+"""The bundled weights do what their cards say, on puzzles of a seed that is not the card's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+
+import hrm_gym
+from hrm_gym.agents import pretrained
+from hrm_gym.report import score
+from hrm_gym.rollout import rollout_batched
+
+
+def make(mode: str = "answer") -> Any:
+    return gym.make("HRMMaze-v0", action_mode=mode, split="test", source="generate", disable_env_checker=True)
+
+
+def test_every_folder_has_a_card() -> None:
+    folders = [path for path in pretrained.FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert folders
+    for folder in folders:
+        assert {"model.safetensors", "config.json", "CARD.md"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("mode", ["answer", "move"])
+def test_the_bundled_hrm_solves_mazes(mode: str) -> None:
+    torch.set_num_threads(1)
+    agent = hrm_gym.make_agent("hrm", make(mode), device="cpu")
+    found = score(list(rollout_batched(lambda: make(mode), agent, 200, 100, seed=77)))
+    assert found.solved > 0.93, f"the card says 98.6 %, got {found.solved:.1%}"
+    if mode == "answer":
+        assert found.mean_segments is not None
+        assert 1 < found.mean_segments < 6
+
+
+def test_loading_twice_changes_nothing() -> None:
+    folder = next(iter(pretrained.bundled("hrm")))[0]
+    before = {path: path.read_bytes() for path in Path(folder).iterdir()}
+    hrm_gym.make_agent("hrm", make())
+    assert before == {path: path.read_bytes() for path in Path(folder).iterdir()}
