@@ -29,7 +29,7 @@ def parse(
         ValueError: the arguments make no config; the message fits on one line.
         SystemExit: with code 0, after `--help`.
     """
-    wanted: Any = tyro.conf.UseAppendAction[kind] if append else kind  # type: ignore[valid-type]
+    wanted: Any = tyro.conf.UseAppendAction[kind] if append else kind  # type: ignore[valid-type,misc]
     given: dict[str, Any] = {} if default is None else {"default": default}
     said = io.StringIO()
     try:

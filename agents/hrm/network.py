@@ -166,6 +166,8 @@ class HRM(nn.Module):
 
     h_init: Tensor
     l_init: Tensor
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, config: HRMConfig) -> None:
         super().__init__()
@@ -191,7 +193,7 @@ class HRM(nn.Module):
     @property
     def rotary(self) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine tables, each (T, head_dim) float32, or None without rotary positions."""
-        return (self.cos, self.sin) if self.cos.numel() else None  # type: ignore[return-value]
+        return (self.cos, self.sin) if self.cos.numel() else None
 
     def parameter_count(self) -> int:
         """Trained parameters, the puzzle embedding not counted (as the papers count)."""

@@ -30,7 +30,7 @@ def our_name(official: str) -> str:
     """Our name of an official parameter, e.g. `model.inner.lm_head.weight` -> `answer_head.weight`."""
     name = official
     for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)  # type: ignore[call-overload]
+        name = re.sub(pattern, replacement, name)
     return name
 
 

@@ -122,7 +122,7 @@ class Trainer:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         r = self.recipe
         kind = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}[r.optimizer]
-        return kind([p for _, p in self.named], lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)  # type: ignore[operator]
+        return kind([p for _, p in self.named], lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
 
     # ---- puzzles ----
 
