@@ -28,6 +28,7 @@ class Score:
         episodes: puzzles played, at least 1.
         solved: share right by the rules.
         exact: share equal to the stored solution.
+        reached: share of answers or walks that connect start and goal, by whatever way; None in puzzles without either.
         cell_accuracy: mean share of right cells among those not given.
         mean_segments: mean segments used, at least 1; None outside answer mode.
         mean_steps: mean actions taken.
@@ -43,6 +44,7 @@ class Score:
     exact: float
     exact_low: float
     exact_high: float
+    reached: float | None
     cell_accuracy: float
     mean_segments: float | None
     mean_steps: float
@@ -83,6 +85,7 @@ def score(episodes: Sequence[Episode]) -> Score:
     count = len(episodes)
     solved = sum(episode.solved for episode in episodes)
     exact = sum(episode.exact for episode in episodes)
+    reached = [episode.reached for episode in episodes if episode.reached is not None]
     segments = [episode.segments for episode in episodes if episode.segments is not None]
     return Score(
         agent=episodes[0].agent,
@@ -94,6 +97,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         exact=exact / count,
         exact_low=wilson(exact, count)[0],
         exact_high=wilson(exact, count)[1],
+        reached=sum(reached) / len(reached) if reached else None,
         cell_accuracy=sum(episode.cell_accuracy for episode in episodes) / count,
         mean_segments=sum(segments) / len(segments) if segments else None,
         mean_steps=sum(episode.steps for episode in episodes) / count,
@@ -111,7 +115,7 @@ def to_table(scores: Sequence[Score]) -> Table:
     table.add_column("agent")
     if title is None:
         table.add_column("env")
-    for heading in ("solved", "exact", "cells right", "segments", "steps", "ms / puzzle"):
+    for heading in ("solved", "exact", "reached", "cells right", "segments", "steps", "ms / puzzle"):
         table.add_column(heading, justify="right")
     for row in scores:
         table.add_row(row.agent, *([] if title else [row.env]), *_figures(row))
@@ -138,6 +142,7 @@ def _figures(row: Score) -> list[str]:
     return [
         _rate(row.solved, row.solved_low, row.solved_high),
         _rate(row.exact, row.exact_low, row.exact_high),
+        "-" if row.reached is None else f"{row.reached:.1%}",
         f"{row.cell_accuracy:.1%}",
         "-" if row.mean_segments is None else f"{row.mean_segments:.2f}",
         f"{row.mean_steps:.1f}",
