@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -40,6 +40,31 @@ def parse(
         if not stop.code:
             raise
         raise ValueError(f"{flattened(said.getvalue())} (see {prog} --help)") from None
+
+
+def parse_recipe(
+    kind: Callable[[Any], Config], recipes: Mapping[str, Any], command: str, argv: Sequence[str], text: str
+) -> tuple[str, Config] | None:
+    """The recipe's name and the config of a training command, or None after its own help was printed.
+
+    Args:
+        kind: the config dataclass; its first field is the recipe.
+        recipes: recipes by name.
+        command: what comes before the recipe's name, e.g. `hrm-gym train`.
+        argv: the recipe's name and the options.
+        text: the command's own help.
+
+    Raises:
+        ValueError: no or an unknown recipe, or bad options.
+    """
+    if argv and argv[0] in ("-h", "--help"):
+        print(text)
+        return None
+    if not argv or argv[0] not in recipes:
+        found = f"unknown recipe {argv[0]!r}" if argv else "no recipe given"
+        raise ValueError(f"{found}: expected one of {', '.join(recipes)} (see {command} --help)")
+    default = kind(recipes[argv[0]])
+    return argv[0], parse(type(default), f"{command} {argv[0]}", argv[1:], default)
 
 
 def flattened(box: str) -> str:

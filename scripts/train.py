@@ -14,10 +14,10 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from hrm_gym.agents.hrm.devices import choose_device
+from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.arguments import parse_recipe
 
 HELP = f"""usage: hrm-gym train RECIPE [options]
 
@@ -60,20 +60,15 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym train RECIPE [options]`.
 
     Returns:
-        0; 2 without a recipe.
+        0.
 
     Raises:
-        ValueError: an unknown recipe, a bad setting, or a folder that holds another run.
+        ValueError: no or an unknown recipe, a bad setting, or a folder that holds another run.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0 if argv else 2
-    name, *rest = argv
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    default = TrainConfig(RECIPES[name])
-    config = parse(TrainConfig, f"hrm-gym train {name}", rest, default)
-    train(_sized(config), config.out or Path("runs") / name)
+    found = parse_recipe(TrainConfig, RECIPES, "hrm-gym train", argv, HELP)
+    if found is not None:
+        name, config = found
+        train(_sized(config), config.out or Path("runs") / name)
     return 0
 
 

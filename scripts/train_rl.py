@@ -13,10 +13,11 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from hrm_gym.agents.hrm.devices import choose_device
+from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.recipes import RECIPES, PPORecipe
 from hrm_gym.agents.sb3.training import PPORun
 from hrm_gym.agents.sb3.watch import Watch
+from hrm_gym.scripts.arguments import parse_recipe
 
 HELP = f"""usage: hrm-gym train-rl RECIPE [options]
 
@@ -57,20 +58,15 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym train-rl RECIPE [options]`.
 
     Returns:
-        0; 2 without a recipe.
+        0.
 
     Raises:
-        ValueError: an unknown recipe, a bad setting, or a folder that holds another run.
+        ValueError: no or an unknown recipe, a bad setting, or a folder that holds another run.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0 if argv else 2
-    name, *rest = argv
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    default = TrainRLConfig(RECIPES[name])
-    config = tyro.cli(TrainRLConfig, prog=f"hrm-gym train-rl {name}", args=rest, default=default)
-    train(config, config.out or Path("runs") / f"ppo-{name}")
+    found = parse_recipe(TrainRLConfig, RECIPES, "hrm-gym train-rl", argv, HELP)
+    if found is not None:
+        name, config = found
+        train(config, config.out or Path("runs") / f"ppo-{name}")
     return 0
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
+from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.checkpoint import load_model
-from hrm_gym.agents.hrm.devices import choose_device
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 

@@ -17,9 +17,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
-from hrm_gym.agents.hrm import act, checkpoint
+from hrm_gym.agents import checkpoint
+from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm.checkpoint import load_weights, pack_optimizer, unpack_optimizer, write_model
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
@@ -106,7 +109,7 @@ class Trainer:
                 raise FileNotFoundError(
                     f"the recipe starts from the weights in {folder}, which is no folder: train them first"
                 )
-            checkpoint.load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
+            load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
@@ -263,7 +266,7 @@ class Trainer:
     def save(self, keep: int = 2) -> Path:
         """Write a checkpoint from which the run continues exactly; returns its folder."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        state |= checkpoint.pack_optimizer(self.optimizer, [name for name, _ in self.named])
+        state |= pack_optimizer(self.optimizer, [name for name, _ in self.named])
         state |= {f"ema.{name}": tensor for name, tensor in (self.ema.shadow if self.ema else {}).items()}
         slots = self.slots
         state |= {"slots.z_h": slots.carry.z_h, "slots.z_l": slots.carry.z_l}
@@ -271,10 +274,8 @@ class Trainer:
         state |= {f"boards.{name}": tensor for name, tensor in slots.boards._asdict().items()}
 
         def fill(folder: Path) -> None:
-            checkpoint.write_model(folder, self.weights(), self.recipe.model, self._about())
-            checkpoint.save_file(
-                {name: tensor.contiguous() for name, tensor in state.items()}, folder / checkpoint.STATE
-            )
+            write_model(folder, self.weights(), self.recipe.model, self._about())
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / checkpoint.STATE)
 
         path = checkpoint.checkpoint_path(self.run, self.update)
         checkpoint.write_folder(path, fill)
@@ -285,9 +286,7 @@ class Trainer:
         """Write the finished weights alone to `model/`; returns the folder."""
         path = self.run / "model"
         about = self._about()
-        checkpoint.write_folder(
-            path, lambda folder: checkpoint.write_model(folder, self.weights(), self.recipe.model, about)
-        )
+        checkpoint.write_folder(path, lambda folder: write_model(folder, self.weights(), self.recipe.model, about))
         return path
 
     def _resume(self) -> None:
@@ -303,7 +302,7 @@ class Trainer:
             return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
 
         self.model.load_state_dict(part("model."))
-        checkpoint.unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)
+        unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)
         if self.ema:
             self.ema.shadow = part("ema.")
         slots = part("slots.")

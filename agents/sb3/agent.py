@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation
-from hrm_gym.agents.hrm.devices import choose_device
+from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.export import KIND, read_policy
 from hrm_gym.envs.puzzle import Thought
 

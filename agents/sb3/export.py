@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from torch import Tensor
 
-from hrm_gym.agents.hrm.checkpoint import CONFIG, FORMAT_VERSION, WEIGHTS, read_config, read_tensors
+from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, read_config, read_tensors, write_config
 from hrm_gym.agents.sb3.features import WalkerFeatures
 
 KIND = "ppo"
@@ -50,8 +49,7 @@ def write_policy(folder: Path, policy: ActorCriticPolicy, about: dict[str, Any])
     """Write weights and JSON into an existing folder; `about` says the family, the action mode and the run."""
     state = {name: tensor.contiguous() for name, tensor in policy.state_dict().items() if not _is_alias(name)}
     save_file(state, folder / WEIGHTS)
-    content = {"format_version": FORMAT_VERSION, "kind": KIND, **about, "model": model_config(policy)}
-    (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n")
+    write_config(folder, {"kind": KIND, **about, "model": model_config(policy)})
 
 
 def read_policy(folder: Path | str) -> tuple[MultiInputActorCriticPolicy, dict[str, Any]]:

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from hrm_gym.agents.hrm import checkpoint
+from hrm_gym.agents import checkpoint
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.buffer import WalksBuffer
 from hrm_gym.agents.sb3.export import policy_arguments, write_policy

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import hrm_gym
 from hrm_gym.agents.agent import Agent
-from hrm_gym.agents.hrm.checkpoint import write_folder
+from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.buffer import WalksBuffer
 from hrm_gym.agents.sb3.export import blank_policy, read_policy, write_policy

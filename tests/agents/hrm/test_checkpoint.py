@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import TINY_MODEL
 
-from hrm_gym.agents.hrm.checkpoint import CONFIG, WEIGHTS, load_model, write_folder, write_model
+from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, write_folder
+from hrm_gym.agents.hrm.checkpoint import load_model, write_model
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.network import HRM
 

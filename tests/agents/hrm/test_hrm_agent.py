@@ -15,9 +15,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tiny import TINY_MODEL
 
 import hrm_gym
+from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.checkpoint import write_folder, write_model
+from hrm_gym.agents.hrm.checkpoint import write_model
 from hrm_gym.agents.hrm.network import HRM
 from hrm_gym.dataset import puzzle_keys
 from hrm_gym.rollout import rollout, rollout_batched

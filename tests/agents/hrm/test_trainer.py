@@ -17,7 +17,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from hrm_gym.agents.hrm import checkpoint
+from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.envs.puzzle import PuzzleBatch
 
