@@ -79,6 +79,10 @@ class PuzzleBatch:
     def __len__(self) -> int:
         return len(self.clues)
 
+    def __getitem__(self, row: int) -> Puzzle:
+        """One of the puzzles."""
+        return Puzzle(self.clues[row], self.solutions[row], int(self.puzzle_ids[row]))
+
 
 @dataclass(frozen=True, eq=False)
 class Thought:

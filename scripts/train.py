@@ -27,7 +27,8 @@ model/. Started again with the same settings, a run goes on from its newest chec
 recipes: {", ".join(RECIPES)}
 
 examples:
-  hrm-gym train maze                                   the weights that are bundled
+  hrm-gym train maze                                   8x8 mazes from nothing, a quarter of an hour of one CPU core
+  hrm-gym train maze-10x10                             from there to the weights that are bundled
   hrm-gym train maze --size 6 --updates 2000           a few minutes: 6x6 mazes
   hrm-gym train maze --out runs/wide --model.hidden-size 128 --model.heads 4
   hrm-gym train RECIPE --help                          every setting with its default

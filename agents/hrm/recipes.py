@@ -126,14 +126,15 @@ MAZES = replace(
     SMALL_MAZES,
     env={"size": 10},
     model=replace(MAZE_NETWORK, grid=(10, 10)),
-    init="runs/maze-8x8/model",
+    init="runs/maze/model",
     updates=10_000,
 )
 
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
 
-RECIPES = {"maze-8x8": SMALL_MAZES, "maze": MAZES, "maze-hard": PAPER_MAZES}
+RECIPES = {"maze": SMALL_MAZES, "maze-10x10": MAZES, "maze-hard": PAPER_MAZES}
 """Recipes by the name `hrm-gym train` takes.
 
-"maze-8x8" and then "maze" made the bundled weights on one CPU core; "maze-hard" has the paper's 27M network.
+"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights on one CPU
+core. "maze-hard" has the paper's 27M network.
 """

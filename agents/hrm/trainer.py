@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +25,13 @@ from hrm_gym.agents.hrm.checkpoint import load_weights, pack_optimizer, unpack_o
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
+from hrm_gym.agents.hrm.progress import Progress
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.dataset import PuzzleStream
 from hrm_gym.envs.puzzle import PuzzleFamily, PuzzleSource, mix64
 
 EVAL_SEED = 0x5EED
 """Seed of the held-out puzzles of every evaluation during training."""
-
-
-@dataclass
-class Progress:
-    """Sums over the boards that halted since the last report."""
-
-    updates: int = 0
-    loss: float = 0.0
-    halted: int = 0
-    exact: float = 0.0
-    cells: float = 0.0
-    segments: float = 0.0
-
-    def add(self, losses: SegmentLosses, slots: act.Slots, batch: int) -> None:
-        """Count one update."""
-        halted = slots.halted
-        self.updates += 1
-        self.loss += float(losses.answer.detach()) / batch
-        self.halted += int(halted.sum())
-        self.exact += float((losses.exact & halted).sum())
-        self.cells += float(losses.cell_accuracy[halted].sum())
-        self.segments += float(slots.segments[halted].sum())
-
-    def means(self) -> dict[str, float]:
-        """Mean loss of an update; exact accuracy, cell accuracy and segments of the boards that halted."""
-        halted = max(1, self.halted)
-        loss = self.loss / max(1, self.updates)
-        return {
-            "loss": loss,
-            "exact": self.exact / halted,
-            "cells": self.cells / halted,
-            "segments": self.segments / halted,
-        }
 
 
 def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]:
@@ -107,7 +74,7 @@ class Trainer:
             folder = Path(recipe.init)
             if not folder.is_dir():
                 raise FileNotFoundError(
-                    f"the recipe starts from the weights in {folder}, which is no folder: train them first"
+                    f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
                 )
             load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
@@ -230,7 +197,7 @@ class Trainer:
         ids = torch.from_numpy(batch.puzzle_ids).to(self.device)
         solved = act.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = solved.answers.cpu().numpy().reshape(batch.clues.shape)
-        right = [self.family.is_solved(_puzzle(batch, i), answers[i]) for i in range(len(batch))]
+        right = [self.family.is_solved(batch[i], answers[i]) for i in range(len(batch))]
         exact = (answers == batch.solutions).all(axis=(1, 2))
         return {
             "solved": float(np.mean(right)),
@@ -323,9 +290,3 @@ class Trainer:
             temporary = path.with_suffix(".tmp")
             temporary.write_text("".join(f"{line}\n" for line in rows))
             temporary.replace(path)
-
-
-def _puzzle(batch: Any, row: int) -> Any:
-    from hrm_gym.envs.puzzle import Puzzle
-
-    return Puzzle(batch.clues[row], batch.solutions[row], int(batch.puzzle_ids[row]))

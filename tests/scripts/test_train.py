@@ -12,7 +12,7 @@ from hrm_gym.rollout import rollout
 from hrm_gym.scripts.main import main
 
 TINY = [
-    "train", "maze-8x8", "--size", "4", "--updates", "6", "--batch-size", "4", "--no-compile", "--eval-puzzles", "4",
+    "train", "maze", "--size", "4", "--updates", "6", "--batch-size", "4", "--no-compile", "--eval-puzzles", "4",
     "--eval-every", "3", "--checkpoint-every", "2", "--model.hidden-size", "24", "--model.heads", "2",
 ]  # fmt: skip
 
@@ -34,10 +34,10 @@ def test_a_tiny_run_makes_weights_that_play(tmp_path: Path, capsys: pytest.Captu
     ("arguments", "said"),
     [
         (["train", "chess"], "unknown recipe 'chess'"),
-        (["train", "maze-8x8", "--lr", "fast"], "fast"),
-        (["train", "maze-8x8", "--device", "warp"], "warp"),
-        (["train", "maze-8x8", "--init", "nowhere"], "nowhere"),
-        (["train", "maze-8x8", "--model.hidden-size", "10"], "hidden_size"),
+        (["train", "maze", "--lr", "fast"], "fast"),
+        (["train", "maze", "--device", "warp"], "warp"),
+        (["train", "maze", "--init", "nowhere"], "nowhere"),
+        (["train", "maze", "--model.hidden-size", "10"], "hidden_size"),
         (["bench", "everything"], "everything"),
         (["bench", "env", "--rounds", "0"], "at least one round"),
     ],
@@ -57,7 +57,7 @@ def test_bad_input_is_one_line(
 def test_help_names_recipes_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert "maze-8x8" in shown
+    assert "maze-10x10" in shown
     assert "examples" in shown
 
 
