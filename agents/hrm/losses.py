@@ -15,7 +15,7 @@ AnswerLoss = Literal["stablemax", "softmax"]
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy under stablemax (arXiv 2501.04697), in float64 as the official code computes it.
+    """Cross-entropy under stablemax (arXiv 2501.04697), in float64 as the official code has it (Apple's mps: float32).
 
     s(x) = x + 1 for x >= 0 and 1 / (1 - x) below; p = s / sum s.
 
@@ -24,9 +24,9 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (…) integer classes, `IGNORE` where nothing counts.
 
     Returns:
-        (…) float64 losses, 0 where ignored.
+        (…) losses in that precision, 0 where ignored.
     """
-    wide = logits.double()
+    wide = logits.float() if logits.device.type == "mps" else logits.double()
     shares = torch.where(wide < 0, 1 / (1 - wide + 1e-30), wide + 1)
     log_probabilities = torch.log(shares / shares.sum(-1, keepdim=True))
     counted = labels != IGNORE
