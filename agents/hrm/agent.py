@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
-from hrm_gym.agents.devices import choose_device
+from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.checkpoint import load_model
 from hrm_gym.agents.hrm.network import HRM, Carry
@@ -86,6 +86,8 @@ class HRMAgent:
     ) -> None:
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
+        if not has_fast_bfloat16(self.device):
+            model = model.in_float32()
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, halting
         self._mind: Mind | None = None

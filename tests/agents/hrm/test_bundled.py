@@ -42,3 +42,11 @@ def test_loading_twice_changes_nothing() -> None:
     before = {path: path.read_bytes() for path in Path(folder).iterdir()}
     hrm_gym.make_agent("hrm", make())
     assert before == {path: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_a_processor_without_bfloat16_thinks_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrm_gym.agents.hrm.agent.has_fast_bfloat16", lambda device: False)
+    agent = hrm_gym.make_agent("hrm", make(), device="cpu")
+    assert agent.model.dtype == torch.float32  # type: ignore[attr-defined]
+    found = score(list(rollout_batched(make, agent, 100, 100, seed=77)))
+    assert found.solved > 0.9
