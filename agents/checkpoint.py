@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,36 @@ def drop_old(run: Path, keep: int) -> None:
         shutil.rmtree(path)
     for path in (*run.glob(".*.tmp"), *run.glob(".*.old")):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a run and the JSON in it; None if the run has not got that far.
+
+    Args:
+        run: folder of the run.
+        recipe: the recipe that is to be continued, as plain JSON values.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
+    """
+    found = checkpoints(run)
+    if not found:
+        return None
+    about = read_config(found[-1])
+    if about["recipe"] != json.loads(json.dumps(recipe)):
+        raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
+    return found[-1], about
+
+
+def fitting(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: Path | str) -> dict[str, Tensor]:
+    """The tensors of `state` that `expected` names.
+
+    Raises:
+        ValueError: one is missing or has another shape; it is named, with `origin`.
+    """
+    if missing := sorted(set(expected) - set(state)):
+        raise ValueError(f"{origin}: weights lack {missing[0]} ({len(missing)} missing in all)")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise ValueError(f"{origin}: {name} expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}")
+    return {name: state[name] for name in expected}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +14,7 @@ from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.envs.puzzle import Grid, PuzzleFamily, Thought
 
 
-class AnswerKeeper:
+class AnswerKeeper(ABC):
     """Finds one answer grid at the start of a puzzle and carries it out, in any action mode; it halts at once.
 
     The state is the answers themselves, (B, H, W) uint8, so `state[rows]` keeps those of some boards. A subclass says
@@ -26,9 +27,9 @@ class AnswerKeeper:
         self.action_mode = action_mode
         self._thoughts: list[Thought] = []
 
+    @abstractmethod
     def find(self, row: int, clues: Grid) -> Grid:
         """The (H, W) uint8 answer for the puzzle `clues` in row `row` of the batch."""
-        raise NotImplementedError
 
     def predict(
         self,

@@ -38,7 +38,7 @@ class Episode:
         exact: equal to the stored solution.
         cell_accuracy: share of right cells among those that were not given, in [0, 1].
         segments: segments used, at least 1; None outside answer mode.
-        reached: move mode, whether the walk arrived at all; None where that means nothing.
+        reached: whether the answer or the walk connects start and goal at all; None where that means nothing.
         total_return: undiscounted sum of rewards.
         steps: actions taken.
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.

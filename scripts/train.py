@@ -97,20 +97,20 @@ def train(config: TrainConfig, out: Path) -> None:
     quiet = not sys.stderr.isatty()
     writer = SummaryWriter(str(out), purge_step=trainer.update + 1)
     bar = tqdm(total=total, initial=trainer.update, unit="update", dynamic_ncols=True, mininterval=30 if quiet else 0.5)
+    before = trainer.seconds
     with writer, bar:
         for row in trainer.fit():
             update = int(row.pop("update"))
-            _show(bar, writer, row, update, trainer)
+            boards = (update - bar.n) * config.recipe.batch_size
+            row["samples_per_second"] = boards / max(trainer.seconds - before, 1e-9)
+            before = trainer.seconds
+            _show(bar, writer, row, update, trainer.seconds)
     print(f"finished weights: {out / 'model'}", file=sys.stderr)
 
 
-def _show(bar: Any, writer: SummaryWriter, row: dict[str, float], update: int, trainer: Trainer) -> None:
+def _show(bar: Any, writer: SummaryWriter, row: dict[str, float], update: int, seconds: float) -> None:
     """One line of progress: the bar's figures, the scalars, and a printed line for an evaluation."""
-    boards = (update - bar.n) * trainer.recipe.batch_size
-    elapsed = trainer.seconds - getattr(bar, "seconds_before", trainer.seconds_at_start)
-    bar.seconds_before = trainer.seconds
     bar.update(update - bar.n)
-    row["samples_per_second"] = boards / max(elapsed, 1e-9)
     for name, value in row.items():
         section = "eval" if name.startswith("eval_") else "train"
         writer.add_scalar(f"{section}/{name.removeprefix('eval_')}", value, update)
@@ -124,6 +124,6 @@ def _show(bar: Any, writer: SummaryWriter, row: dict[str, float], update: int, t
     if "eval_solved" in row:
         bar.write(
             f"update {update}: held-out solved {row['eval_solved']:.3f}, exact {row['eval_exact']:.3f}, "
-            f"segments {row['eval_segments']:.2f}, {trainer.seconds / 60:.1f} min",
+            f"segments {row['eval_segments']:.2f}, {seconds / 60:.1f} min",
             file=sys.stderr,
         )

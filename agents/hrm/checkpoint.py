@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hrm_gym.agents.checkpoint import WEIGHTS, read_config, read_tensors, write_config
+from hrm_gym.agents.checkpoint import WEIGHTS, fitting, read_config, read_tensors, write_config
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.network import HRM
 
@@ -43,13 +43,7 @@ def load_weights(model: HRM, state: dict[str, Tensor], origin: Path | str) -> No
     """Load `state` into `model`; a ValueError names what does not fit."""
     if model.config.shared:
         state = state | {f"h_level.{name[8:]}": tensor for name, tensor in state.items() if name.startswith("l_level.")}
-    expected = model.state_dict()
-    if missing := sorted(set(expected) - set(state)):
-        raise ValueError(f"{origin}: weights lack {missing[0]} ({len(missing)} missing in all)")
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise ValueError(f"{origin}: {name} expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}")
-    model.load_state_dict({name: state[name] for name in expected})
+    model.load_state_dict(fitting(state, model.state_dict(), origin))
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

@@ -82,12 +82,6 @@ class Recipe:
         """Plain values for a JSON file."""
         return {**dataclasses.asdict(self), "env": dict(self.env)}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_json`."""
-        fields = dict(values)
-        return cls(**{**fields, "model": HRMConfig.from_json(fields["model"]), "betas": tuple(fields["betas"])})
-
 
 MAZE_NETWORK = HRMConfig(
     vocab_size=6,

@@ -22,7 +22,7 @@ from torch import Tensor
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.checkpoint import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
 from hrm_gym.agents.hrm.progress import Progress
@@ -55,7 +55,6 @@ class Trainer:
         update: optimiser updates made.
         fed: puzzles taken from the stream.
         seconds: time spent in `fit`, over all sessions of the run.
-        seconds_at_start: the part of it before this session.
     """
 
     def __init__(self, recipe: Recipe, run: Path, device: str = "cpu", compile: bool = False) -> None:
@@ -84,7 +83,6 @@ class Trainer:
         self.symmetries = torch.from_numpy(self.family.symmetries(recipe.model.grid)) if recipe.augment else None
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
-        self.seconds_at_start = self.seconds
         if compile:
             for level in {self.model.l_level, self.model.h_level}:
                 level.compile(dynamic=False)
@@ -102,7 +100,7 @@ class Trainer:
         inputs = torch.from_numpy(batch.clues.reshape(count, -1)).to(self.device, torch.int32)
         labels = torch.from_numpy(batch.solutions.reshape(count, -1)).to(self.device, torch.int32)
         return act.Boards(
-            inputs, torch.where(labels == 0, -100, labels), torch.from_numpy(batch.puzzle_ids).to(self.device)
+            inputs, torch.where(labels == 0, IGNORE, labels), torch.from_numpy(batch.puzzle_ids).to(self.device)
         )
 
     def _augmented(self, boards: act.Boards, first: int) -> act.Boards:
@@ -149,7 +147,7 @@ class Trainer:
             result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss
         )
         self._optimise(losses.total / len(slots.segments))
-        slots.carry = Carry(*result.carry)
+        slots.carry = result.carry
         return losses
 
     def _optimise(self, loss: Tensor) -> None:
@@ -257,13 +255,11 @@ class Trainer:
         return path
 
     def _resume(self) -> None:
-        found = checkpoint.checkpoints(self.run)
-        if not found:
+        found = checkpoint.newest(self.run, self.recipe.to_json())
+        if found is None:
             return
-        about = checkpoint.read_config(found[-1])
-        if about["recipe"] != json.loads(json.dumps(self.recipe.to_json())):
-            raise ValueError(f"{self.run} holds a run of another recipe; give a new folder or the same settings")
-        tensors = checkpoint.read_tensors(found[-1] / checkpoint.STATE)
+        path, about = found
+        tensors = checkpoint.read_tensors(path / checkpoint.STATE)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}

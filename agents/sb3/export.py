@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from torch import Tensor
 
-from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, read_config, read_tensors, write_config
+from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, write_config
 from hrm_gym.agents.sb3.features import WalkerFeatures
 
 KIND = "ppo"
@@ -84,12 +84,7 @@ def blank_policy(model: dict[str, Any]) -> MultiInputActorCriticPolicy:
 def _load(policy: ActorCriticPolicy, state: dict[str, Tensor], origin: Path) -> None:
     """Put `state` into `policy`; a ValueError names what does not fit."""
     expected = {name: tensor for name, tensor in policy.state_dict().items() if not _is_alias(name)}
-    if missing := sorted(set(expected) - set(state)):
-        raise ValueError(f"{origin}: weights lack {missing[0]} ({len(missing)} missing in all)")
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise ValueError(f"{origin}: {name} expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}")
-    policy.load_state_dict({name: state[name] for name in expected}, strict=False)
+    policy.load_state_dict(fitting(state, expected, origin), strict=False)
 
 
 def _is_alias(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,8 @@ class PPORun:
         self.family = held_out_env(recipe).unwrapped.family  # type: ignore[attr-defined]
         self.updates, self.seconds = 0, 0.0
         envs = DummyVecEnv([lambda: training_env(recipe)] * recipe.envs)
-        found = checkpoint.checkpoints(folder)
-        self.model = self._resumed(found[-1], envs, device) if found else self._fresh(envs, device)
+        found = checkpoint.newest(folder, recipe.to_json())
+        self.model = self._resumed(*found, envs, device) if found else self._fresh(envs, device)
         self.model.set_logger(configure(str(folder), ["tensorboard"]))
         self._began = time.perf_counter() - self.seconds
 
@@ -140,10 +139,7 @@ class PPORun:
             **{name: getattr(r, name) for name in names},
         )
 
-    def _resumed(self, path: Path, envs: DummyVecEnv, device: str) -> PPO:
-        about = checkpoint.read_config(path)
-        if about["recipe"] != json.loads(json.dumps(self.recipe.to_json())):
-            raise ValueError(f"{self.folder} holds a run of another recipe; give a new folder or the same settings")
+    def _resumed(self, path: Path, about: dict[str, Any], envs: DummyVecEnv, device: str) -> PPO:
         try:
             model = PPO.load(path / ZIP, env=envs, device=device)
         except Exception as error:
