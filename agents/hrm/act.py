@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.halting import Evidence, Halting, certainty, learned
 from hrm_gym.agents.hrm.network import HRM, Carry, Segment
 
 Run = Callable[[Carry, Tensor, Tensor], Segment]
@@ -41,6 +42,12 @@ class Slots:
     boards: Boards
 
     @classmethod
+    def waiting(cls, model: HRM, batch: int, device: torch.device) -> Slots:
+        """So many slots, all waiting for a puzzle."""
+        blank = torch.zeros((batch, model.config.cells), dtype=torch.int32, device=device)
+        return cls.empty(model, Boards(blank, blank.clone(), blank[:, 0].clone()))
+
+    @classmethod
     def empty(cls, model: HRM, boards: Boards) -> Slots:
         """Slots that are all waiting for a puzzle; `boards` only gives shapes and dtypes."""
         batch = len(boards.inputs)
@@ -64,6 +71,18 @@ class Slots:
             torch.where(self.halted, fresh.puzzle_ids, self.boards.puzzle_ids),
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the slots hold, by name; every tensor has the slots as its first axis."""
+        own = {"z_h": self.carry.z_h, "z_l": self.carry.z_l, "segments": self.segments, "halted": self.halted}
+        return own | self.boards._asdict()
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Slots:
+        """The inverse of `tensors`."""
+        carry = Carry(tensors["z_h"], tensors["z_l"])
+        boards = Boards(*(tensors[name] for name in Boards._fields))
+        return cls(carry, tensors["segments"], tensors["halted"], boards)
+
 
 class Exploration(NamedTuple):
     """Draws of one segment: explore (B,) bool and a random minimum of segments (B,) int32 in [2, max_segments]."""
@@ -80,18 +99,14 @@ def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) 
     )
 
 
-def wants_halt(config: HRMConfig, q_halt: Tensor, q_continue: Tensor) -> Tensor:
-    """(B,) bool, the learned rule: Q(halt) > Q(continue), or Q(halt) above one half where it is trained alone."""
-    return q_halt > q_continue if config.halting == "q_learning" else q_halt > 0
-
-
 def training_halt(config: HRMConfig, segments: Tensor, result: Segment, exploration: Exploration) -> Tensor:
     """(B,) bool, slots that halt after this segment in training (HRM paper, section 2, "Adaptive computation time")."""
     last = segments >= config.max_segments
     if config.max_segments == 1:
         return last
     minimum = torch.where(exploration.explore, exploration.minimum.to(segments.device), 0)
-    return (last | wants_halt(config, result.q_halt, result.q_continue)) & (segments >= minimum)
+    wants = learned(config).halts(Evidence(segments, result.q_halt, result.q_continue))
+    return (last | wants) & (segments >= minimum)
 
 
 @torch.no_grad()
@@ -133,9 +148,67 @@ def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:
     return (answer + 1).to(torch.uint8), confidence
 
 
+class Reading(NamedTuple):
+    """The answers of B boards after a segment.
+
+    Attributes:
+        answers: (B, S) uint8 token ids.
+        confidence: (B, S) float32, probability of the chosen token.
+        unchanged: (B,) int32, segments in a row that left the answer as it was.
+    """
+
+    answers: Tensor
+    confidence: Tensor
+    unchanged: Tensor
+
+    @classmethod
+    def nothing(cls, count: int, cells: int, device: torch.device) -> Reading:
+        """What is read before the first segment: the padding token everywhere, which no answer has."""
+        return cls(
+            torch.zeros((count, cells), dtype=torch.uint8, device=device),
+            torch.zeros((count, cells), device=device),
+            torch.zeros(count, dtype=torch.int32, device=device),
+        )
+
+    def rows(self, index: Tensor) -> Reading:
+        """Some of the boards: `index` is (K,) int64 or (B,) bool."""
+        return Reading(*(part[index] for part in self))
+
+    def after(self, logits: Tensor) -> Reading:
+        """The reading of the next segment, given its logits (B, S, V)."""
+        answers, confidence = read_answer(logits)
+        same = (answers == self.answers).all(dim=1)
+        return Reading(answers, confidence, torch.where(same, self.unchanged + 1, 0))
+
+
+def judge(rule: Halting, segments: Tensor, q: tuple[Tensor, Tensor], reading: Reading, free: Tensor) -> Tensor:
+    """(B,) bool, the boards that halt by `rule`.
+
+    Args:
+        rule: the halting rule.
+        segments: (B,) int32, segments run.
+        q: Q(halt) and Q(continue) logits, (B,) float32 each.
+        reading: the answers, up to date if the rule reads them.
+        free: (B, S) bool, the cells that count in a confidence.
+    """
+    if not rule.reads_answers:
+        return rule.halts(Evidence(segments, *q))
+    return rule.halts(Evidence(segments, *q, *certainty(reading.confidence, free), reading.unchanged))
+
+
+def advance(model: HRM, carry: Carry, x: Tensor) -> Carry:
+    """One segment without its heads, given the embedded input (B, T, D)."""
+    return model.conclude(model.think(carry, x), x)
+
+
 @torch.inference_mode()
 def solve(
-    model: HRM, inputs: Tensor, puzzle_ids: Tensor, max_segments: int, halt: bool = True, run: Run | None = None
+    model: HRM,
+    inputs: Tensor,
+    puzzle_ids: Tensor,
+    max_segments: int,
+    rule: Halting | None = None,
+    free: Tensor | None = None,
 ) -> Solved:
     """Solve N boards with real halting: a board that halts leaves the batch, so thinking less costs less.
 
@@ -144,41 +217,41 @@ def solve(
         inputs: (N, S) integer token ids.
         puzzle_ids: (N,) integers.
         max_segments: segments at most; may exceed the number used in training.
-        halt: False runs every board to the limit (a fixed budget).
-        run: a compiled `model.run`.
+        rule: when to halt; the learned rule by default.
+        free: (N, S) bool, the cells that count in a confidence; all by default.
     """
-    run = run or model.run
+    rule = rule or learned(model.config)
     count, device = len(inputs), inputs.device
     rows = torch.arange(count, device=device)
-    carry = model.initial_carry(count)
-    puzzles = model.puzzles[puzzle_ids.long()]
-    out = Solved(
-        torch.zeros(inputs.shape, dtype=torch.uint8, device=device),
-        torch.zeros(inputs.shape, device=device),
-        torch.zeros(count, dtype=torch.int32, device=device),
-        torch.zeros(count, device=device),
-        torch.zeros(count, device=device),
-    )
+    free = torch.ones_like(inputs, dtype=torch.bool) if free is None else free
+    carry, x = model.initial_carry(count), model.embed(inputs, model.puzzles[puzzle_ids.long()])
+    reading = Reading.nothing(count, inputs.shape[1], device)
+    out = _unsolved(reading)
     for segment in range(1, max_segments + 1):
-        result = run(carry, inputs, puzzles)
-        leave = (
-            wants_halt(model.config, result.q_halt, result.q_continue)
-            if halt
-            else torch.zeros_like(rows, dtype=torch.bool)
-        )
+        carry = advance(model, carry, x)
+        q = model.q_values(carry.z_h)
+        if rule.reads_answers:
+            reading = reading.after(model.answer_logits(carry.z_h))
+        leave = judge(rule, torch.full_like(rows, segment, dtype=torch.int32), q, reading, free)
         if segment == max_segments:
             leave = torch.ones_like(leave)
         if leave.any():
-            _write(out, rows[leave], result, leave, segment)
-        stay = ~leave
-        if not stay.any():
-            break
-        rows, inputs, puzzles, carry = rows[stay], inputs[stay], puzzles[stay], result.carry.rows(stay)
+            _write(out, rows[leave], model.answer_logits(carry.z_h[leave]), (q[0][leave], q[1][leave]), segment)
+            stay = ~leave
+            rows, x, free, carry, reading = rows[stay], x[stay], free[stay], carry.rows(stay), reading.rows(stay)
+            if len(rows) == 0:
+                break
     return out
 
 
-def _write(out: Solved, rows: Tensor, result: Segment, leave: Tensor, segment: int) -> None:
-    out.answers[rows], out.confidence[rows] = read_answer(result.logits[leave])
+def _unsolved(reading: Reading) -> Solved:
+    count, device = len(reading.answers), reading.answers.device
+    zeros = (torch.zeros(count, device=device) for _ in range(2))
+    segments = torch.zeros(count, dtype=torch.int32, device=device)
+    return Solved(reading.answers.clone(), reading.confidence.clone(), segments, *zeros)
+
+
+def _write(out: Solved, rows: Tensor, logits: Tensor, q: tuple[Tensor, Tensor], segment: int) -> None:
+    out.answers[rows], out.confidence[rows] = read_answer(logits)
     out.segments[rows] = segment
-    out.q_halt[rows] = torch.sigmoid(result.q_halt[leave])
-    out.q_continue[rows] = torch.sigmoid(result.q_continue[leave])
+    out.q_halt[rows], out.q_continue[rows] = torch.sigmoid(q[0]), torch.sigmoid(q[1])

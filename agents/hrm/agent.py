@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,9 +16,22 @@ from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm import act
-from hrm_gym.agents.hrm.checkpoint import load_model
+from hrm_gym.agents.hrm.halting import Halting, parse_halting
+from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+
+
+class Boards(NamedTuple):
+    """Puzzles of a batch: inputs (B, S) int32, puzzle_ids (B,) int32, free (B, S) bool cells."""
+
+    inputs: torch.Tensor
+    puzzle_ids: torch.Tensor
+    free: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> Boards:
+        """Some of the boards: `index` is (K,) int64 or (B,) bool."""
+        return Boards(*(part[index] for part in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,24 +40,32 @@ class Mind:
 
     Attributes:
         carry: the states of both levels.
-        answers: (B, S) uint8.
-        confidence: (B, S) float32.
+        reading: the answers, their confidence, and for how long they have stayed the same.
         q_halt: (B,) float32 probability.
         q_continue: (B,) float32 probability.
         segments: (B,) int32, segments run.
     """
 
     carry: Carry
-    answers: torch.Tensor
-    confidence: torch.Tensor
+    reading: act.Reading
     q_halt: torch.Tensor
     q_continue: torch.Tensor
     segments: torch.Tensor
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> Mind:
-        index = torch.as_tensor(rows, device=self.answers.device)
-        rest = (self.answers, self.confidence, self.q_halt, self.q_continue, self.segments)
-        return Mind(self.carry.rows(index), *(part[index] for part in rest))
+    def __getitem__(self, rows: NDArray[np.int64] | torch.Tensor) -> Mind:
+        index = torch.as_tensor(rows, device=self.segments.device)
+        rest = (self.q_halt[index], self.q_continue[index], self.segments[index])
+        return Mind(self.carry.rows(index), self.reading.rows(index), *rest)
+
+    @property
+    def answers(self) -> torch.Tensor:
+        """(B, S) uint8."""
+        return self.reading.answers
+
+    @property
+    def confidence(self) -> torch.Tensor:
+        """(B, S) float32, the probability of the chosen token of every cell."""
+        return self.reading.confidence
 
     def merged(self, rows: torch.Tensor, other: Mind) -> Mind:
         """This mind with the boards `rows` replaced by the boards of `other`, in order."""
@@ -54,24 +75,27 @@ class Mind:
             mine[rows] = new
             return mine
 
-        carry = Carry(put(self.carry.z_h, other.carry.z_h), put(self.carry.z_l, other.carry.z_l))
-        names = ("answers", "confidence", "q_halt", "q_continue", "segments")
-        return Mind(carry, *(put(getattr(self, name), getattr(other, name)) for name in names))
+        carry = Carry(*map(put, self.carry, other.carry))
+        reading = act.Reading(*map(put, self.reading, other.reading))
+        names = ("q_halt", "q_continue", "segments")
+        return Mind(carry, reading, *(put(getattr(self, name), getattr(other, name)) for name in names))
 
 
-class HRMAgent:
+class HRMAgent(HubAgent):
     """A Hierarchical Reasoning Model in an environment.
 
-    In answer mode a `predict` runs one segment on every board and halts a board when Q(halt) > Q(continue); a board
-    that halted leaves the batch (or makes room for the next puzzle), so thinking less costs less. In cell and move
-    mode it thinks to the end when a puzzle begins, boards that halt leaving the batch, and then carries out its answer.
+    In answer mode a `predict` runs one segment on every board and halts a board when its halting rule says so, by
+    default when Q(halt) > Q(continue); a board that halted leaves the batch (or makes room for the next puzzle), so
+    thinking less costs less. In cell and move mode it thinks to the end when a puzzle begins, boards that halt leaving
+    the batch, and then carries out its answer.
 
     Attributes:
         name: what tables call it.
         action_mode: "answer", "cell" or "move".
         model: the network.
-        max_segments: most segments of one puzzle in cell and move mode; in answer mode the environment forces the halt.
-        halting: True for the learned rule, False to use the whole budget.
+        max_segments: most segments of one puzzle; may exceed the number used in training. In answer mode the
+            environment has a limit of its own.
+        halting: when it halts before that.
     """
 
     def __init__(
@@ -81,15 +105,36 @@ class HRMAgent:
         action_mode: str = "answer",
         max_segments: int = 16,
         device: str = "auto",
-        halting: bool = True,
+        halting: Halting | str = "q",
         name: str = "hrm",
+        compile: bool = False,
     ) -> None:
+        """Make the agent of a network.
+
+        Args:
+            model: the network; it is put in evaluation mode.
+            family: the rules of the puzzle.
+            action_mode: "answer", "cell" or "move".
+            max_segments: most segments of one puzzle, at least 1.
+            device: where to think; "auto" takes cuda, else mps, else cpu.
+            halting: a halting rule or its text, see `halting.parse_halting`.
+            name: what tables call it.
+            compile: compile the network; pays after a minute of thinking or so.
+
+        Raises:
+            ValueError: a bad rule, limit or device.
+        """
+        if max_segments < 1:
+            raise ValueError(f"expected max_segments of at least 1, got {max_segments}")
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
         if not has_fast_bfloat16(self.device):
             model = model.in_float32()
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.max_segments, self.halting = max_segments, halting
+        self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
+        if compile:
+            for level in {self.model.l_level, self.model.h_level}:
+                level.compile(dynamic=True)
         self._mind: Mind | None = None
         self._state: Any = None
 
@@ -99,23 +144,25 @@ class HRMAgent:
 
         Args:
             env: a puzzle environment; wrappers do not matter.
-            weights: a checkpoint folder; by default bundled weights of the same family and grid.
+            weights: a folder or `owner/name` on the Hugging Face hub, ours or official, see `hub.load_pretrained`; by
+                default bundled weights of the same family and grid.
             **kwargs: as the constructor.
 
         Raises:
             ValueError: no bundled weights fit, or the given ones are damaged or do not fit.
-            FileNotFoundError: there is no checkpoint at `weights`.
+            OSError: there is nothing at `weights`, and nothing came from the hub.
         """
         world: Any = env.unwrapped
         family, grid = world.family, tuple(world.shape)
-        folder = Path(weights) if weights else _bundled_for(family.name, grid)
-        model, about = load_model(folder)
-        if about.get("family") != family.name or model.config.grid != grid:
+        weights = weights or _bundled_for(family.name, grid)
+        found = load_pretrained(weights)
+        kind, learnt = found.about.get("family"), found.model.config.grid
+        if kind != family.name or learnt != grid:
             raise ValueError(
-                f"weights {folder} are for {about.get('family')} {_times(model.config.grid)}, "
-                f"the environment is {family.name} {_times(grid)}"
+                f"weights {weights} are for {kind} {_times(learnt)}, the environment is {family.name} {_times(grid)}"
             )
-        return cls(model, family, **{"action_mode": world.action_mode, "max_segments": world.max_segments, **kwargs})
+        settings = {"action_mode": world.action_mode, "max_segments": world.max_segments, **kwargs}
+        return cls.of(found, family, **settings)
 
     def predict(
         self,
@@ -139,9 +186,9 @@ class HRMAgent:
         rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
         count = len(rows["puzzle"])
         starts = np.broadcast_to(state is None if episode_start is None else episode_start, count)
-        tokens = torch.from_numpy(rows["puzzle"].reshape(count, -1)).to(self.device, torch.int32)
-        mind: Mind = self._begin(tokens) if state is None else state
-        mind, halts = self._think(mind, tokens, np.array(starts))
+        boards = self.boards(rows["puzzle"], rows.get("task"))
+        mind: Mind = self.begin(count) if state is None else state
+        mind, halts = self._think(mind, boards, np.array(starts))
         self._mind = mind
         answers = mind.answers.cpu().numpy().reshape(rows["puzzle"].shape)
         actions = carry_out_rows(self.family, self.action_mode, rows, answers, halts)
@@ -180,43 +227,72 @@ class HRMAgent:
         found = self.thoughts()
         return found[0] if found else None
 
+    def spent(self) -> NDArray[np.int64]:
+        """(B,) segments run so far on each board of the last `predict`."""
+        return np.zeros(0, np.int64) if self._mind is None else self._mind.segments.cpu().numpy().astype(np.int64)
+
     # ---- thinking ----
 
-    def _begin(self, tokens: torch.Tensor) -> Mind:
-        """The mind at the start of every board: initial states, nothing answered."""
-        count = len(tokens)
-        zeros = torch.zeros(count, device=self.device)
-        blank = torch.zeros(tokens.shape, dtype=torch.uint8, device=self.device)
-        carry = self.model.initial_carry(count)
-        return Mind(carry, blank, torch.zeros(tokens.shape, device=self.device), zeros, zeros, zeros.to(torch.int32))
+    def boards(self, puzzles: NDArray[np.uint8], tasks: NDArray[np.int32] | None = None) -> Boards:
+        """Puzzles as the network takes them.
 
-    def _think(self, mind: Mind, tokens: torch.Tensor, starts: NDArray[np.bool_]) -> tuple[Mind, Any]:
-        """The next mind and the halt bits: one segment in answer mode, else the whole thought of boards that begin."""
-        if self.action_mode == "answer":
-            return self._segment(mind, tokens, torch.from_numpy(starts).to(self.device))
-        if starts.any():
-            mind = self._to_the_end(mind, tokens, torch.from_numpy(np.flatnonzero(starts)).to(self.device))
-        return mind, True
+        Args:
+            puzzles: (B, H, W) token ids.
+            tasks: (B, 1) rows of the puzzle embedding, for families that show them; a task for which there is no row
+                gets row 0, that of no task in particular.
+        """
+        count = len(puzzles)
+        ids = np.zeros(count, np.int32) if tasks is None else tasks.reshape(count)
+        ids = np.where((ids > 0) & (ids < self.model.config.puzzle_count), ids, 0)
+        free = self.family.free(puzzles).reshape(count, -1)
+        return Boards(
+            torch.from_numpy(puzzles.reshape(count, -1)).to(self.device, torch.int32),
+            torch.from_numpy(np.asarray(ids, np.int32)).to(self.device),
+            torch.from_numpy(np.ascontiguousarray(free)).to(self.device),
+        )
+
+    def begin(self, count: int) -> Mind:
+        """The mind at the start of `count` boards: initial states, nothing answered."""
+        zeros = torch.zeros(count, device=self.device)
+        reading = act.Reading.nothing(count, self.model.config.cells, self.device)
+        return Mind(self.model.initial_carry(count), reading, zeros, zeros, zeros.to(torch.int32))
 
     @torch.inference_mode()
-    def _segment(self, mind: Mind, tokens: torch.Tensor, starts: torch.Tensor) -> tuple[Mind, NDArray[np.bool_]]:
-        carry = self.model.reset_rows(mind.carry, starts)
-        ids = torch.zeros(len(tokens), dtype=torch.int32, device=self.device)
-        result = self.model.segment(carry, tokens, ids)
-        answers, confidence = act.read_answer(result.logits)
-        segments = torch.where(starts, 0, mind.segments) + 1
-        q_halt, q_continue = torch.sigmoid(result.q_halt), torch.sigmoid(result.q_continue)
-        halts = act.wants_halt(self.model.config, result.q_halt, result.q_continue) & self.halting
-        return Mind(result.carry, answers, confidence, q_halt, q_continue, segments), halts.cpu().numpy()
+    def segment(self, mind: Mind, boards: Boards, starts: torch.Tensor) -> tuple[Mind, torch.Tensor]:
+        """One segment on every board.
 
-    def _to_the_end(self, mind: Mind, tokens: torch.Tensor, rows: torch.Tensor) -> Mind:
+        Args:
+            mind: what was thought so far.
+            boards: the puzzles.
+            starts: (B,) bool, boards that begin anew.
+
+        Returns:
+            The next mind, and (B,) bool: the boards that halt.
+        """
+        puzzles = self.model.puzzles[boards.puzzle_ids.long()]
+        result = self.model.run(self.model.reset_rows(mind.carry, starts), boards.inputs, puzzles)
+        segments = torch.where(starts, 0, mind.segments) + 1
+        before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
+        reading, q = before.after(result.logits), (result.q_halt, result.q_continue)
+        halts = act.judge(self.halting, segments, q, reading, boards.free) | (segments >= self.max_segments)
+        return Mind(result.carry, reading, torch.sigmoid(q[0]), torch.sigmoid(q[1]), segments), halts
+
+    def _think(self, mind: Mind, boards: Boards, starts: NDArray[np.bool_]) -> tuple[Mind, Any]:
+        """The next mind and the halt bits: one segment in answer mode, else the whole thought of boards that begin."""
+        if self.action_mode == "answer":
+            mind, halts = self.segment(mind, boards, torch.from_numpy(starts).to(self.device))
+            return mind, halts.cpu().numpy()
+        if starts.any():
+            mind = self._to_the_end(mind, boards, torch.from_numpy(np.flatnonzero(starts)).to(self.device))
+        return mind, True
+
+    def _to_the_end(self, mind: Mind, boards: Boards, rows: torch.Tensor) -> Mind:
         """Solve the boards `rows` by adaptive computation; their carry is not kept, since they are finished."""
-        ids = torch.zeros(len(rows), dtype=torch.int32, device=self.device)
-        solved = act.solve(self.model, tokens[rows], ids, self.max_segments, self.halting)
-        carry = self.model.initial_carry(len(rows))
-        return mind.merged(
-            rows, Mind(carry, solved.answers, solved.confidence, solved.q_halt, solved.q_continue, solved.segments)
-        )
+        inputs, ids, free = boards.rows(rows)
+        solved = act.solve(self.model, inputs, ids, self.max_segments, self.halting, free)
+        start = self.begin(len(rows))
+        reading = start.reading._replace(answers=solved.answers, confidence=solved.confidence)
+        return mind.merged(rows, Mind(start.carry, reading, solved.q_halt, solved.q_continue, solved.segments))
 
 
 def _bundled_for(family: str, grid: tuple[int, ...]) -> Path:

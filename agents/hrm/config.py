@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Positions = Literal["rope", "rope2d", "learned", "none"]
+Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
-Gradient = Literal["one_step", "last_cycle"]
+Gradient = Literal["one_step", "last_cycle", "bptt"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -29,7 +29,8 @@ class HRMConfig:
         h_cycles: H-cycles a segment (the paper's N), at least 1.
         l_cycles: L-cycles an H-cycle (the paper's T), at least 1.
         expansion: MLP expansion; the SwiGLU width is this times 2/3, rounded up to a multiple of 256.
-        positions: "rope" over the sequence as in the paper, "rope2d" over rows and columns, "learned" or "none".
+        positions: "rope" over the sequence as in the paper, "rope2d" over rows and columns, "learned" vectors added to
+            the input, "learned_rope2d" for both (for boards whose cells differ by more than their distance), or "none".
         rope_theta: base of the rotary frequencies.
         puzzle_count: rows of the puzzle embedding, at least 1.
         puzzle_dim: width of a puzzle embedding row; None means hidden_size, 0 means no puzzle embedding.
@@ -37,7 +38,10 @@ class HRMConfig:
         max_segments: segments after which training forces a halt (the paper's M_max).
         exploration: probability that a training segment gets a random minimum of segments (the paper's epsilon).
         halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone.
-        gradient: "one_step" keeps gradient in the last L and the last H call; "last_cycle" in the whole last H-cycle.
+        gradient: "one_step" keeps gradient in the last L and the last H call; "last_cycle" in the whole last H-cycle;
+            "bptt" in the whole segment, at the price of memory that grows with the cycles.
+        levels: 2, or 1 for the recurrent Transformer without hierarchy: h_cycles * l_cycles calls of the L-level module
+            on one state, the input injected at each. Needs `shared`.
         shared: one module serves as both levels (TRM).
         mixer: "attention", or "mlp" over the sequence (TRM's mlp_t).
         norm_eps: epsilon of the RMS norms.
@@ -62,6 +66,7 @@ class HRMConfig:
     exploration: float = 0.1
     halting: Halting = "q_learning"
     gradient: Gradient = "one_step"
+    levels: Literal[1, 2] = 2
     shared: bool = False
     mixer: Literal["attention", "mlp"] = "attention"
     norm_eps: float = 1e-5
@@ -82,7 +87,7 @@ class HRMConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"HRMConfig.{name} must be at least 1, got {getattr(self, name)}")
-        multiple = self.heads * (4 if self.positions == "rope2d" else 2)
+        multiple = self.heads * (4 if self.positions in ("rope2d", "learned_rope2d") else 2)
         if self.mixer == "attention" and self.hidden_size % multiple:
             raise ValueError(
                 f"hidden_size must be a multiple of {multiple} for {self.heads} heads and positions "
@@ -92,6 +97,8 @@ class HRMConfig:
             raise ValueError(f"grid must be (H, W) of positive sizes, got {self.grid}")
         if self.prefix * self.hidden_size < self.embedding_dim:
             raise ValueError(f"{self.prefix} puzzle positions cannot hold a puzzle embedding of {self.embedding_dim}")
+        if self.levels not in (1, 2) or (self.levels == 1 and not self.shared):
+            raise ValueError(f"expected levels 2, or 1 with shared, got {self.levels} with shared={self.shared}")
         if not self.shared and self.h_layers < 1:
             raise ValueError(f"h_layers must be at least 1 unless shared, got {self.h_layers}")
 

@@ -147,6 +147,21 @@ class Block(nn.Module):
         return rms_norm(x + self.mlp(x), self.eps)
 
 
+def schedule(config: HRMConfig) -> tuple[str, int]:
+    """The calls of one segment, and how many of the last ones keep gradient.
+
+    Returns:
+        A letter a call: "l" and "h" for the levels, "x" for a network of one level; and the number of calls.
+
+    >>> schedule(HRMConfig(vocab_size=6, grid=(4, 4), h_cycles=2, l_cycles=3))
+    ('lllhlllh', 2)
+    """
+    cycle = "l" * config.l_cycles + "h" if config.levels == 2 else "x" * config.l_cycles
+    calls = config.h_cycles * cycle
+    kept = {"one_step": config.levels, "last_cycle": len(cycle), "bptt": len(calls)}
+    return calls, kept[config.gradient]
+
+
 class Level(nn.Module):
     """One recurrent module: a stack of blocks applied to its state plus the injected input."""
 
@@ -177,7 +192,7 @@ class HRM(nn.Module):
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
         self.tokens = nn.Parameter(truncated_normal((config.vocab_size, hidden), hidden**-0.5))
         self.puzzles = nn.Parameter(torch.zeros(config.puzzle_count, config.embedding_dim))
-        if config.positions == "learned":
+        if config.positions in ("learned", "learned_rope2d"):
             self.positions = nn.Parameter(truncated_normal((config.prefix + config.cells, hidden), hidden**-0.5))
         self.l_level = Level(config, config.l_layers)
         self.h_level = self.l_level if config.shared else Level(config, config.h_layers)
@@ -225,35 +240,42 @@ class HRM(nn.Module):
                 len(tokens), self.config.prefix, self.config.hidden_size
             )
             cells = torch.cat((front, cells), dim=1)
-        if self.config.positions == "learned":
+        if self.config.positions in ("learned", "learned_rope2d"):
             cells = math.sqrt(0.5) * (cells + self.positions.to(self.dtype))
         return math.sqrt(self.config.hidden_size) * cells
 
     def think(self, carry: Carry, x: Tensor) -> Carry:
         """The part of a segment before its last updates: it runs without gradient whatever the setting."""
-        z_h, z_l = carry
-        for h_cycle in range(self.config.h_cycles):
-            last = h_cycle == self.config.h_cycles - 1
-            if last and self.config.gradient == "last_cycle":
-                break
-            for _ in range(self.config.l_cycles - last):
-                z_l = self.l_level(z_l, z_h + x, self.rotary)
-            if not last:
-                z_h = self.h_level(z_h, z_l, self.rotary)
-        return Carry(z_h, z_l)
+        calls, kept = schedule(self.config)
+        return self._advance(carry, x, calls[: len(calls) - kept])
 
     def conclude(self, carry: Carry, x: Tensor) -> Carry:
-        """The last updates of a segment, which keep gradient in training: one L and one H call, or a whole H-cycle."""
+        """The last updates of a segment, which keep gradient in training (`HRMConfig.gradient` says how many)."""
+        calls, kept = schedule(self.config)
+        return self._advance(carry, x, calls[len(calls) - kept :])
+
+    def _advance(self, carry: Carry, x: Tensor, calls: str) -> Carry:
+        """Carry out calls of the modules, as `schedule` names them, one after the other."""
         z_h, z_l = carry
-        for _ in range(1 if self.config.gradient == "one_step" else self.config.l_cycles):
-            z_l = self.l_level(z_l, z_h + x, self.rotary)
-        return Carry(self.h_level(z_h, z_l, self.rotary), z_l)
+        for call in calls:
+            if call == "l":
+                z_l = self.l_level(z_l, z_h + x, self.rotary)
+            else:
+                z_h = self.h_level(z_h, z_l if call == "h" else x, self.rotary)
+        return Carry(z_h, z_l)
+
+    def answer_logits(self, z_h: Tensor) -> Tensor:
+        """Logits (B, S, V) from the cells of the H-level state."""
+        return self.answer_head(z_h[:, self.config.prefix :])
+
+    def q_values(self, z_h: Tensor) -> tuple[Tensor, Tensor]:
+        """Q(halt) and Q(continue) logits, (B,) float32 each, from position 0 of the H-level state."""
+        q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
+        return q[:, 0], q[:, 1]
 
     def heads(self, z_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, S, V) from the cells; Q(halt) and Q(continue) logits (B,) float32 from position 0."""
-        logits = self.answer_head(z_h[:, self.config.prefix :])
-        q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
-        return logits, q[:, 0], q[:, 1]
+        """Logits (B, S, V) and both Q logits, (B,) float32."""
+        return self.answer_logits(z_h), *self.q_values(z_h)
 
     def segment(self, carry: Carry, tokens: Tensor, puzzle_ids: Tensor) -> Segment:
         """One segment of H_cycles x L_cycles updates.

@@ -62,7 +62,36 @@ def sign_sgd(weights: Tensor, gradient: Tensor, ids: Tensor, lr: float, weight_d
         weight_decay: decoupled decay.
     """
     rows = torch.unique(ids.long())
-    weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * gradient[rows].sign()
+    sign_sgd_rows(weights, rows, gradient[rows], lr, weight_decay)
+
+
+@torch.no_grad()
+def sum_by_row(ids: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of an embedding that a batch touched, and the gradient of each: no table of all rows is made.
+
+    Args:
+        ids: (B,) integers.
+        gradients: (B, D), of the looked-up vectors.
+
+    Returns:
+        (R,) int64 rows in rising order, and (R, D) sums over boards of equal id.
+    """
+    rows, places = torch.unique(ids.long(), return_inverse=True)
+    return rows, gradients.new_zeros(len(rows), gradients.shape[1]).index_add_(0, places, gradients)
+
+
+@torch.no_grad()
+def sign_sgd_rows(weights: Tensor, rows: Tensor, sums: Tensor, lr: float, weight_decay: float) -> None:
+    """`sign_sgd` from the gradients of the touched rows alone.
+
+    Args:
+        weights: (N, D), changed in place.
+        rows: (R,) int64, each once.
+        sums: (R, D) gradients of these rows.
+        lr: learning rate.
+        weight_decay: decoupled decay.
+    """
+    weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * sums.sign()
 
 
 def learning_rate(
@@ -100,5 +129,9 @@ class EMA:
             average.lerp_(named[name], 1 - self.decay)
 
     def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
-        """The model's state with averaged parameters in place of its own."""
-        return {**model.state_dict(), **self.shadow}
+        """The model's state with averaged parameters in place of its own, under every name that one of them has."""
+        names: dict[int, str] = {id(parameter): name for name, parameter in model.named_parameters()}
+        every = model.named_parameters(remove_duplicate=False)
+        first = {name: names[id(parameter)] for name, parameter in every}
+        averaged = {name: self.shadow[own] for name, own in first.items() if own in self.shadow}
+        return {**model.state_dict(), **averaged}

@@ -35,7 +35,7 @@ def rotary_tables(config: HRMConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (T, head_dim) float32; empty tensors where positions are not rotary."""
     if config.positions == "rope":
         angles = sequence_angles(config.prefix + config.cells, config.head_dim, config.rope_theta)
-    elif config.positions == "rope2d":
+    elif config.positions in ("rope2d", "learned_rope2d"):
         angles = grid_angles(config.grid, config.prefix, config.head_dim, config.rope_theta)
     else:
         return torch.empty(0), torch.empty(0)

@@ -6,214 +6,224 @@ TensorBoard scalars, and `model/`, the finished weights.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import act, run_folder
 from hrm_gym.agents.hrm.checkpoint import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses
-from hrm_gym.agents.hrm.network import HRM, Carry
-from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
+from hrm_gym.agents.hrm.distributed import ALONE, Processes
+from hrm_gym.agents.hrm.feed import Feed
+from hrm_gym.agents.hrm.guards import check_finite, clip
+from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.network import HRM, Segment
+from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.progress import Progress
 from hrm_gym.agents.hrm.recipes import Recipe
-from hrm_gym.dataset import PuzzleStream
-from hrm_gym.envs.puzzle import PuzzleFamily, PuzzleSource, mix64
+from hrm_gym.envs.puzzle import mix64
 
-EVAL_SEED = 0x5EED
-"""Seed of the held-out puzzles of every evaluation during training."""
-
-
-def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]:
-    """The family and the puzzle source of a recipe's environment for one split."""
-    source = recipe.source if split == "train" or recipe.source in ("bank", "generate") else "generate"
-    env: Any = gym.make(recipe.env_id, source=source, split=split, **recipe.env).unwrapped
-    if tuple(env.shape) != recipe.model.grid:
-        raise ValueError(
-            f"{recipe.env_id} has a grid of {tuple(env.shape)}, the recipe's network one of {recipe.model.grid}"
-        )
-    return env.family, env.puzzle_source
+EVAL_BOARDS = 512
+"""Boards that an evaluation solves at a time."""
 
 
 class Trainer:
     """One training run that can be stopped at any moment and continued exactly.
 
     All randomness is a function of (seed, update number or puzzle number), so that besides tensors only two counters
-    have to be kept.
+    have to be kept. With several processes each has a share of the slots; puzzles and exploration belong to the global
+    number of a slot, and gradients are summed, so that the run is the same but for the order of the sums.
 
     Attributes:
         update: optimiser updates made.
-        fed: puzzles taken from the stream.
+        fed: puzzles taken from the stream, by all processes.
         seconds: time spent in `fit`, over all sessions of the run.
     """
 
-    def __init__(self, recipe: Recipe, run: Path, device: str = "cpu", compile: bool = False) -> None:
-        """Start a run, or continue the newest checkpoint in the folder `run`.
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        device: str = "cpu",
+        compile: bool = False,
+        processes: Processes = ALONE,
+    ) -> None:
+        """Start a run, or continue the newest checkpoint in the folder `run`, made by any number of processes.
 
         Raises:
-            ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
+            ValueError: the folder holds a run of another recipe, or a damaged checkpoint; or the slots cannot be
+                shared out evenly.
         """
-        self.recipe, self.run, self.device = recipe, Path(run), torch.device(device)
-        self.family, source = environment(recipe, "train")
-        self.held_out = PuzzleStream(environment(recipe, "test")[1], EVAL_SEED)
-        self.stream = PuzzleStream(source, recipe.seed)
+        self.recipe, self.run, self.device, self.processes = recipe, Path(run), torch.device(device), processes
+        self.share = processes.share(recipe.batch_size)
+        self.feed = Feed(recipe, self.device)
         torch.manual_seed(recipe.seed)
         self.model = HRM(recipe.model).to(self.device)
         if recipe.init and not checkpoint.checkpoints(self.run):
-            folder = Path(recipe.init)
-            if not folder.is_dir():
-                raise FileNotFoundError(
-                    f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
-                )
-            load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
+            self._start_from(Path(recipe.init))
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
-        self.slots = act.Slots.empty(self.model, self._boards(recipe.batch_size, 0))
-        self.symmetries = torch.from_numpy(self.family.symmetries(recipe.model.grid)) if recipe.augment else None
+        self.slots = act.Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
         if compile:
             for level in {self.model.l_level, self.model.h_level}:
                 level.compile(dynamic=False)
 
+    def _start_from(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
+            )
+        load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
+
     def _make_optimizer(self) -> torch.optim.Optimizer:
         r = self.recipe
         kind = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}[r.optimizer]
         return kind([p for _, p in self.named], lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
 
-    # ---- puzzles ----
-
-    def _boards(self, count: int, first: int) -> act.Boards:
-        """Puzzles first … first + count - 1 of the stream as tensors on the device."""
-        batch = self.stream.take(first, count)
-        inputs = torch.from_numpy(batch.clues.reshape(count, -1)).to(self.device, torch.int32)
-        labels = torch.from_numpy(batch.solutions.reshape(count, -1)).to(self.device, torch.int32)
-        return act.Boards(
-            inputs, torch.where(labels == 0, IGNORE, labels), torch.from_numpy(batch.puzzle_ids).to(self.device)
-        )
-
-    def _augmented(self, boards: act.Boards, first: int) -> act.Boards:
-        """Each board under a symmetry drawn from its puzzle number."""
-        if self.symmetries is None:
-            return boards
-        draw = [mix64(self.recipe.seed ^ mix64(first + i)) % len(self.symmetries) for i in range(len(boards.inputs))]
-        cells = self.symmetries[draw].to(self.device)
-        return boards._replace(inputs=boards.inputs.gather(1, cells), labels=boards.labels.gather(1, cells))
-
-    def _refill(self) -> None:
-        """Give every halted slot the next puzzle of the stream."""
-        waiting = self.slots.halted.nonzero()[:, 0]
-        if len(waiting) == 0:
-            return
-        fresh = self._augmented(self._boards(len(waiting), self.fed), self.fed)
-        self.fed += len(waiting)
-        rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
-        rows[waiting] = torch.arange(len(waiting), device=self.device)
-        self.slots.refill(self.model, act.Boards(*(part[rows] for part in fresh)))
-
     # ---- learning ----
 
     def step(self) -> SegmentLosses:
-        """One segment on every slot, its loss, and one optimiser update.
+        """One segment on every slot of this process, its loss, and one optimiser update that all processes make.
 
         Raises:
-            FloatingPointError: the loss is not finite; nothing was updated.
+            FloatingPointError: the loss or the gradient is not finite; nothing was updated.
         """
         config, slots = self.recipe.model, self.slots
         self._refill()
-        slots.segments = slots.segments + 1
         self.update += 1
-        puzzles = F.embedding(slots.boards.puzzle_ids.long(), self.model.puzzles)
-        result = self.model.run(slots.carry, slots.boards.inputs, puzzles)
-        generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
-        exploration = act.draw_exploration(config, len(slots.segments), generator)
-        exploration = act.Exploration(*(draw.to(self.device) for draw in exploration))
-        slots.halted = act.training_halt(config, slots.segments, result, exploration)
+        puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
+        result = self._segments(puzzles)
+        slots.segments = slots.segments + 1 + self.recipe.silent_segments
+        slots.halted = act.training_halt(config, slots.segments, result, self._exploration())
         target = None
         if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
             target = act.continue_target(config, self.model.run, result, slots.segments, slots.boards.inputs, puzzles)
         losses = segment_losses(
             result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss
         )
-        self._optimise(losses.total / len(slots.segments))
+        self._optimise(losses.total / self.recipe.batch_size, puzzles)
         slots.carry = result.carry
         return losses
 
-    def _optimise(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss of update {self.update} is {loss.item()}; the last checkpoint is kept")
+    def _refill(self) -> None:
+        """Give every halted slot the next puzzle of the stream, in the order of the slots of all processes."""
+        halted = self.processes.gather(self.slots.halted)
+        waiting = self.slots.halted.nonzero()[:, 0]
+        before = int(halted[: self.share.start].sum())
+        if len(waiting):
+            fresh = self.feed.boards(self.fed + before, len(waiting))
+            rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
+            rows[waiting] = torch.arange(len(waiting), device=self.device)
+            self.slots.refill(self.model, act.Boards(*(part[rows] for part in fresh)))
+        self.fed += int(halted.sum())
+
+    def _segments(self, puzzles: Tensor) -> Segment:
+        """The recipe's silent segments, then the one that counts."""
+        carry, inputs = self.slots.carry, self.slots.boards.inputs
+        with torch.no_grad():
+            for _ in range(self.recipe.silent_segments):
+                carry = self.model.run(carry, inputs, puzzles).carry
+        return self.model.run(carry, inputs, puzzles)
+
+    def _exploration(self) -> act.Exploration:
+        """This update's draws for the slots of this process, out of those for all."""
+        generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
+        drawn = act.draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
+        return act.Exploration(*(draw[self.share].to(self.device) for draw in drawn))
+
+    def _optimise(self, loss: Tensor, puzzles: Tensor) -> None:
+        """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
         r = self.recipe
         self.model.zero_grad(set_to_none=True)
         loss.backward()
+        loss = loss.detach().float()
+        gradients = [p.grad for _, p in self.named if p.grad is not None]
+        self.processes.sum([*gradients, loss])
+        rows, sums = self._puzzle_gradient(puzzles)
+        norm = check_finite(loss, [*gradients, sums], self.update, run_folder.where_to_go_on(self.run))
+        clip(gradients, norm, r.clip_norm)
         rate = learning_rate(self.update, r.lr, r.warmup, r.updates, r.lr_min_ratio, r.lr_decay)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        puzzles = self.model.puzzles
-        if puzzles.grad is not None and puzzles.numel():
-            ids = self.slots.boards.puzzle_ids
-            sign_sgd(puzzles.data, puzzles.grad, ids, r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
+        sign_sgd_rows(self.model.puzzles.data, rows, sums, r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
         if self.ema:
             self.ema.update(self.model)
 
+    def _puzzle_gradient(self, puzzles: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the puzzle embedding that the boards of all processes use, and their gradients."""
+        gradient = torch.zeros_like(puzzles) if puzzles.grad is None else puzzles.grad
+        ids = self.processes.gather(self.slots.boards.puzzle_ids)
+        return sum_by_row(ids, self.processes.gather(gradient) if gradient.numel() else gradient.new_zeros(len(ids), 0))
+
     def fit(self, report_every: int = 50) -> Iterator[dict[str, float]]:
         """Train to the recipe's end; yields progress every `report_every` updates, evaluations included when due."""
-        begin, progress = time.perf_counter() - self.seconds, Progress()
+        begin, progress = time.perf_counter() - self.seconds, Progress(self.device)
         while self.update < self.recipe.updates:
             losses = self.step()
             progress.add(losses, self.slots, self.recipe.batch_size)
             self.seconds = time.perf_counter() - begin
             final = self.update == self.recipe.updates
-            row: dict[str, float] = {}
-            if self.update % self.recipe.eval_every == 0 or final:
-                row = {f"eval_{name}": value for name, value in self.evaluate().items()}
-                self._append_curve({**progress.means(), **row})
+            evaluates = self.update % self.recipe.eval_every == 0 or final
+            reports = evaluates or self.update % report_every == 0
+            row = progress.means(self.processes) if reports else {}
+            if evaluates:
+                row |= {f"eval_{name}": value for name, value in self.evaluate(final).items()}
+                self._append_curve(row)
             if self.update % self.recipe.checkpoint_every == 0 or final:
                 self.save()
-            if row or self.update % report_every == 0:
-                yield {**progress.means(), **row, "update": self.update}
-                progress = Progress()
+            if reports:
+                yield {**row, "update": self.update}
+                progress = Progress(self.device)
         self.export()
 
-    def evaluate(self) -> dict[str, float]:
-        """Held-out puzzles with the learned halting: shares solved by the rules and exact, and mean segments."""
+    # ---- judging ----
+
+    def evaluate(self, final: bool = False) -> dict[str, float]:
+        """Held-out puzzles with the learned halting: shares solved by the rules and exact, and mean segments.
+
+        Args:
+            final: take the recipe's `test_puzzles`, if it has any, instead of `eval_puzzles`.
+        """
         model = HRM(self.recipe.model).to(self.device)
         model.load_state_dict(self.weights())
-        batch = self.held_out.take(0, self.recipe.eval_puzzles)
-        inputs = torch.from_numpy(batch.clues.reshape(len(batch), -1)).to(self.device, torch.int32)
-        ids = torch.from_numpy(batch.puzzle_ids).to(self.device)
-        solved = act.solve(model, inputs, ids, self.recipe.model.max_segments)
-        answers = solved.answers.cpu().numpy().reshape(batch.clues.shape)
-        right = [self.family.is_solved(batch[i], answers[i]) for i in range(len(batch))]
+        count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
+        sums = torch.zeros(3, device=self.device)
+        for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
+            sums += torch.tensor(self._judge(model, first, min(EVAL_BOARDS, count - first)), device=self.device)
+        self.processes.sum([sums])
+        solved, exact, segments = (float(value) / count for value in sums.tolist())
+        return {"solved": solved, "exact": exact, "segments": segments}
+
+    def _judge(self, model: HRM, first: int, count: int) -> tuple[float, float, float]:
+        """Of held-out puzzles first … first + count - 1: how many are solved, how many exact, and all segments."""
+        batch = self.feed.held_out.take(first, count)
+        inputs, ids = self.feed.held_out_boards(batch)
+        found = act.solve(model, inputs, ids, self.recipe.model.max_segments)
+        answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
+        solved = self.feed.family.judge_many(batch.clues, batch.solutions, answers)
         exact = (answers == batch.solutions).all(axis=(1, 2))
-        return {
-            "solved": float(np.mean(right)),
-            "exact": float(exact.mean()),
-            "segments": float(solved.segments.float().mean()),
-        }
+        return float(np.sum(solved)), float(np.sum(exact)), float(found.segments.sum())
 
     def weights(self) -> dict[str, Tensor]:
         """The weights worth using: averaged ones if the recipe averages."""
         return self.ema.state_dict(self.model) if self.ema else self.model.state_dict()
 
-    # ---- files ----
+    # ---- files: process 0 writes them, all read them ----
 
     def _about(self) -> dict[str, Any]:
         return {
             "kind": "hrm",
-            "family": self.family.name,
-            "symbols": self.family.symbols,
+            "family": self.feed.family.name,
+            "symbols": self.feed.family.symbols,
             "recipe": self.recipe.to_json(),
             "update": self.update,
             "fed": self.fed,
@@ -222,36 +232,28 @@ class Trainer:
         }
 
     def _append_curve(self, row: dict[str, float]) -> None:
-        self.run.mkdir(parents=True, exist_ok=True)
-        with (self.run / "curve.jsonl").open("a") as file:
-            file.write(
-                json.dumps({"update": self.update, "fed": self.fed, "seconds": round(self.seconds, 1), **row}) + "\n"
-            )
+        if self.processes.rank == 0:
+            at = {"update": self.update, "fed": self.fed, "seconds": round(self.seconds, 1)}
+            run_folder.append_curve(self.run, {**at, **row})
 
     def save(self, keep: int = 2) -> Path:
         """Write a checkpoint from which the run continues exactly; returns its folder."""
-        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        state = {f"model.{name}": tensor for name, tensor in run_folder.once(self.model.state_dict()).items()}
         state |= pack_optimizer(self.optimizer, [name for name, _ in self.named])
         state |= {f"ema.{name}": tensor for name, tensor in (self.ema.shadow if self.ema else {}).items()}
-        slots = self.slots
-        state |= {"slots.z_h": slots.carry.z_h, "slots.z_l": slots.carry.z_l}
-        state |= {"slots.segments": slots.segments, "slots.halted": slots.halted}
-        state |= {f"boards.{name}": tensor for name, tensor in slots.boards._asdict().items()}
-
-        def fill(folder: Path) -> None:
-            write_model(folder, self.weights(), self.recipe.model, self._about())
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / checkpoint.STATE)
-
-        path = checkpoint.checkpoint_path(self.run, self.update)
-        checkpoint.write_folder(path, fill)
-        checkpoint.drop_old(self.run, keep)
-        return path
+        state |= {f"slots.{name}": self.processes.gather(own) for name, own in self.slots.tensors().items()}
+        if self.processes.rank == 0:
+            config = self.recipe.model
+            run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, self._about(), keep)
+        self.processes.wait()
+        return checkpoint.checkpoint_path(self.run, self.update)
 
     def export(self) -> Path:
         """Write the finished weights alone to `model/`; returns the folder."""
-        path = self.run / "model"
-        about = self._about()
-        checkpoint.write_folder(path, lambda folder: write_model(folder, self.weights(), self.recipe.model, about))
+        path, about = self.run / "model", self._about()
+        if self.processes.rank == 0:
+            checkpoint.write_folder(path, lambda folder: write_model(folder, self.weights(), self.recipe.model, about))
+        self.processes.wait()
         return path
 
     def _resume(self) -> None:
@@ -260,29 +262,14 @@ class Trainer:
             return
         path, about = found
         tensors = checkpoint.read_tensors(path / checkpoint.STATE)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
-
-        self.model.load_state_dict(part("model."))
+        tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        load_weights(self.model, run_folder.part(tensors, "model."), path)
         unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)
         if self.ema:
-            self.ema.shadow = part("ema.")
-        slots = part("slots.")
-        carry = Carry(slots["z_h"], slots["z_l"])
-        self.slots = act.Slots(carry, slots["segments"], slots["halted"], act.Boards(**part("boards.")))
+            self.ema.shadow = run_folder.part(tensors, "ema.")
+        slots = run_folder.part(tensors, "slots.")
+        self.slots = act.Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
         self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
-        self._trim_curve()
-
-    def _trim_curve(self) -> None:
-        """Drop evaluations that came after the checkpoint and will be made again."""
-        path = self.run / "curve.jsonl"
-        if path.exists():
-            rows = [
-                line
-                for line in path.read_text().splitlines()
-                if line.endswith("}") and json.loads(line)["update"] <= self.update
-            ]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(f"{line}\n" for line in rows))
-            temporary.replace(path)
+        self.processes.wait()
+        if self.processes.rank == 0:
+            run_folder.trim_curve(self.run, self.update)

@@ -19,14 +19,15 @@ from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.checkpoint import write_model
+from hrm_gym.agents.hrm.halting import Never
 from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.dataset import puzzle_keys
+from hrm_gym.dataset import stream_keys
 from hrm_gym.rollout import rollout, rollout_batched
 
 
 def mazes(count: int) -> torch.Tensor:
     """(count, 25) tokens of 5x5 mazes."""
-    batch = make().unwrapped.puzzle_source.batch(puzzle_keys(1, 0, count))
+    batch = make().unwrapped.puzzle_source.batch(stream_keys(1, 0, count))
     return torch.from_numpy(batch.clues.reshape(count, -1)).to(torch.int32)
 
 
@@ -79,18 +80,14 @@ def test_sb3_evaluates_an_hrm_unchanged() -> None:
 def test_halted_rows_leave_the_batch() -> None:
     model = model_that_halts_at_random()
     seen: list[int] = []
-
-    def run(carry: Any, inputs: torch.Tensor, puzzles: torch.Tensor) -> Any:
-        seen.append(len(inputs))
-        return model.run(carry, inputs, puzzles)
-
-    inputs = mazes(40)
-    solved = act.solve(model, inputs, torch.zeros(40, dtype=torch.int32), 6, run=run)
+    model.h_level.register_forward_hook(lambda level, inputs, output: seen.append(len(output)))
+    inputs, ids = mazes(40), torch.zeros(40, dtype=torch.int32)
+    solved = act.solve(model, inputs, ids, 6)
+    seen = seen[:: model.config.h_cycles]
     alive = [int((solved.segments >= k).sum()) for k in range(1, len(seen) + 1)]
     assert seen == alive
     assert seen[-1] < seen[0]
-    fixed = act.solve(model, inputs, torch.zeros(40, dtype=torch.int32), 6, halt=False)
-    assert fixed.segments.eq(6).all()
+    assert act.solve(model, inputs, ids, 6, Never()).segments.eq(6).all()
 
 
 def test_a_halted_board_answers_as_it_would_alone() -> None:

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_kit import Kit
 from torch import Tensor
 
 from hrm_gym.agents.hrm import act
-from hrm_gym.agents.hrm.losses import segment_losses
-from hrm_gym.agents.hrm.network import HRM, Carry
-from hrm_gym.agents.hrm.official import our_name, translate_config, translate_state
+from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.network import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
 
-GOLDEN = Path(__file__).parent / "golden"
-STRIDE = 13
-
-
-class Kit:
-    """One official model: its settings, its arrays, and our network with its weights."""
-
-    def __init__(self, name: str) -> None:
-        self.settings: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
-        with np.load(GOLDEN / f"{name}.npz") as arrays:
-            self.arrays = dict(arrays)
-        self.config = translate_config(self.settings["arch"])
-        self.eval_tolerance = {"hrm": 2e-4, "trm_att": 2e-5}[name]
-
-    def tensor(self, key: str) -> Tensor:
-        return torch.from_numpy(np.array(self.arrays[key]))
-
-    def model(self, **changes: Any) -> HRM:
-        config = dataclasses.replace(self.config, **changes)
-        model = HRM(config)
-        state = {key[len("state/") :]: self.tensor(key) for key in self.arrays if key.startswith("state/")}
-        model.load_state_dict(translate_state(state, config))
-        return model
-
-    def boards(self, prefix: str) -> act.Boards:
-        names = ("inputs", "labels", "puzzle_identifiers")
-        return act.Boards(*(self.tensor(f"{prefix}/{name}") for name in names))
-
-    def difference(self, key: str, ours: Tensor) -> Tensor:
-        """Absolute differences from the official numbers, of every 13th element where only those were kept."""
-        ours = ours.detach().float()
-        if key in self.arrays:
-            return (ours - self.tensor(key).float()).abs()
-        return (ours.flatten()[::STRIDE] - self.tensor(f"{key}@{STRIDE}").float()).abs()
-
-    def named(self, prefix: str) -> dict[str, str]:
-        """Our parameter names -> keys under `prefix`, the mark of thinned arrays cut off."""
-        keys = (key.split("@")[0] for key in self.arrays if key.startswith(prefix))
-        return {our_name(key[len(prefix) :]): key for key in keys}
+SEGMENTS = (1, 2, 3, 4)
 
 
 @pytest.fixture(params=["hrm", "trm_att"])
@@ -78,24 +36,74 @@ def target_of(model: HRM, result: Any, segments: Tensor, boards: act.Boards) -> 
     return act.continue_target(model.config, model.run, result, segments, boards.inputs, puzzles)
 
 
-def test_every_segment(kit: Kit) -> None:
-    model, boards = kit.model(), kit.boards("batch")
+def metrics_of(slots: act.Slots, losses: SegmentLosses, q_halt: Tensor) -> dict[str, Tensor]:
+    """The official metrics: sums over the boards that halted and have a cell that counts."""
+    counted = slots.halted & (slots.boards.labels != IGNORE).any(-1)
+    chosen = {
+        "count": torch.ones(len(counted)),
+        "accuracy": losses.cell_accuracy,
+        "exact_accuracy": losses.exact,
+        "q_halt_accuracy": (q_halt >= 0) == losses.exact,
+        "steps": slots.segments,
+    }
+    return {name: (values * counted).sum() for name, values in chosen.items()}
+
+
+def segments_of(kit: Kit, model: HRM) -> list[Segment]:
+    """Four segments on the kit's batch, without gradient."""
+    boards, found = kit.boards("batch"), []
     carry = model.initial_carry(8)
-    for number in range(1, 5):
-        with torch.no_grad():
-            result = model.segment(carry, boards.inputs, boards.puzzle_ids)
-        carry = result.carry
+    with torch.no_grad():
+        for _ in SEGMENTS:
+            found.append(model.segment(carry, boards.inputs, boards.puzzle_ids))
+            carry = found[-1].carry
+    return found
+
+
+def test_every_segment(kit: Kit) -> None:
+    for number, result in zip(SEGMENTS, segments_of(kit, kit.model()), strict=True):
         found = {
             "logits": result.logits, "q_halt": result.q_halt, "q_continue": result.q_continue,
-            "z_H": carry.z_h, "z_L": carry.z_l,
+            "z_H": result.carry.z_h, "z_L": result.carry.z_l,
         }  # fmt: skip
         for name, value in found.items():
             assert kit.difference(f"eval/seg{number}/{name}", value).max() < kit.eval_tolerance, (number, name)
+        losses = segment_losses(result.logits, kit.boards("batch").labels, result.q_halt, result.q_continue, None)
+        assert kit.difference(f"eval/seg{number}/loss", losses.total) < 10 * kit.eval_tolerance
+
+
+def test_every_call_of_a_module(kit: Kit) -> None:
+    """The embedded input, and the state after every call of a level in the first segment, in order."""
+    model, boards, calls = kit.model(), kit.boards("batch"), []
+    for level in {model.l_level, model.h_level}:
+        level.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    with torch.no_grad():
+        x = model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
+        model.segment(model.initial_carry(8), boards.inputs, boards.puzzle_ids)
+    assert kit.difference("trace/input_embeddings", x).max() < 1e-6
+    keys = sorted(key.split("@")[0] for key in kit.arrays if key.startswith("trace/") and "_level" in key)
+    assert len(keys) == len(calls)
+    for key, state in zip(keys, calls, strict=True):
+        assert kit.difference(key, state).max() < kit.eval_tolerance, key
+
+
+def test_bfloat16_loosely(kit: Kit) -> None:
+    """Which kernel a processor takes decides the last bits, so this shows only that the casts are where they belong."""
+    for number, result in zip(SEGMENTS, segments_of(kit, kit.model(dtype="bfloat16")), strict=True):
+        assert result.logits.dtype == torch.bfloat16
+        for name, value in (("logits", result.logits), ("q_halt", result.q_halt), ("q_continue", result.q_continue)):
+            found = kit.difference(f"eval_bf16/seg{number}/{name}", value).max()
+            assert found < kit.bfloat16_tolerance, (number, name)
 
 
 def test_losses_gradients_and_one_update(kit: Kit) -> None:
     model, boards = kit.model(), kit.boards("batch")
-    result = model.segment(model.initial_carry(8), boards.inputs, boards.puzzle_ids)
+    puzzles = F.embedding(boards.puzzle_ids.long(), model.puzzles)
+    puzzles.retain_grad()
+    result = model.run(model.initial_carry(8), boards.inputs, puzzles)
+    states = {"logits": result.logits, "q_halt_logits": result.q_halt, "q_continue_logits": result.q_continue}
+    for name, value in {**states, "z_H": result.carry.z_h, "z_L": result.carry.z_l}.items():
+        assert kit.difference(f"train/{name}", value).max() < kit.eval_tolerance, name
     target = target_of(model, result, torch.ones(8, dtype=torch.int32), boards)
     losses = segment_losses(result.logits, boards.labels, result.q_halt, result.q_continue, target)
     expected = {"lm_loss": losses.answer, "q_halt_loss": losses.q_halt, "total_loss": losses.total}
@@ -111,6 +119,7 @@ def test_losses_gradients_and_one_update(kit: Kit) -> None:
     assert set(gradients) >= {name for name in ours if name != "puzzles" and not name.startswith("h_level")}
     for name, key in gradients.items():
         assert kit.difference(key, ours[name].grad).max() < 1e-5, name
+    assert kit.difference("train/grad_puzzle_emb_local", puzzles.grad).max() < 1e-5
 
     optimizer_of(kit, model).step()
     optim = kit.settings["optim"]
@@ -148,8 +157,12 @@ def test_trajectory(kit: Kit, name: str) -> None:
         assert torch.equal(slots.segments, kit.tensor(f"{here}/steps"))
         target = target_of(model, result, slots.segments, slots.boards)
         losses = segment_losses(result.logits, slots.boards.labels, result.q_halt, result.q_continue, target)
-        for key, value in (("lm_loss", losses.answer), ("q_halt_loss", losses.q_halt)):
+        expected = {"lm_loss": losses.answer, "q_halt_loss": losses.q_halt}
+        for key, value in (expected | ({} if target is None else {"q_continue_loss": losses.q_continue})).items():
             assert kit.difference(f"{here}/{key}", value / 8) < 1e-5
+        metrics = metrics_of(slots, losses, result.q_halt)
+        for key, value in metrics.items():
+            assert kit.difference(f"{here}/metric_{key}", value / metrics["count"].clamp(min=1)) < 1e-6, key
         rate = learning_rate(number, optim["lr"], told["lr_warmup_steps"], 8)
         assert rate == pytest.approx(float(kit.arrays[f"{here}/lr"]), abs=1e-12)
         model.zero_grad()

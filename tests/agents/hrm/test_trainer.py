@@ -93,7 +93,7 @@ class OneMaze:
 def test_one_batch_can_be_learnt_by_heart(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, updates=300, optimizer="adamw", lr=3e-3, weight_decay=0.0, loss="softmax")
     trainer = Trainer(recipe, tmp_path)
-    trainer.stream.source = OneMaze(trainer.stream.source)
+    trainer.feed.stream.source = OneMaze(trainer.feed.stream.source)
     losses = [float(trainer.step().answer.detach()) / 8 for _ in range(recipe.updates)]
     assert losses[-1] < 0.05 * losses[0]
 
@@ -123,3 +123,38 @@ def test_weights_of_another_board_size_start_a_run(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, env={"size": 6}, model=model, init=str(tmp_path / "small" / "model"))
     second = Trainer(recipe, tmp_path / "large")
     assert torch.equal(second.model.answer_head.weight, first.weights()["answer_head.weight"])
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_says_where_to_go_on(tmp_path: Path) -> None:
+    trainer = Trainer(TINY, tmp_path)
+    for _ in range(2):
+        trainer.step()
+    saved = trainer.save()
+    trainer.model.answer_head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(FloatingPointError, match=r"update 3 was not made: its gradient .*update_00000002"):
+        trainer.step()
+    before = checkpoint.read_tensors(saved / checkpoint.STATE)
+    assert all(torch.equal(before[f"model.{name}"], own) for name, own in trainer.model.state_dict().items())
+
+
+def test_a_shared_module_is_averaged_saved_and_continued(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, shared=True), ema=0.5)
+    trainer = Trainer(recipe, tmp_path)
+    for _ in range(3):
+        trainer.step()
+    trainer.save()
+    weights, own = trainer.weights(), trainer.model.state_dict()
+    name = "blocks.0.mlp.down.weight"
+    assert torch.equal(weights[f"h_level.{name}"], weights[f"l_level.{name}"])
+    assert not torch.equal(weights[f"h_level.{name}"], own[f"h_level.{name}"])
+    again = Trainer(recipe, tmp_path)
+    assert again.update == 3
+    assert all(torch.equal(again.model.state_dict()[name], tensor) for name, tensor in own.items())
+
+
+def test_only_the_rows_of_the_batch_are_touched_in_a_large_puzzle_embedding(tmp_path: Path) -> None:
+    model = dataclasses.replace(TINY.model, puzzle_count=50_000)
+    trainer = Trainer(dataclasses.replace(TINY, model=model), tmp_path)
+    trainer.step()
+    assert trainer.model.puzzles.grad is None
+    assert trainer.model.puzzles.ne(0).any(1).nonzero().flatten().tolist() == [0]

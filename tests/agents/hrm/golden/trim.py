@@ -13,7 +13,7 @@ import numpy as np
 
 STRIDE, WHOLE = 13, 4096
 LOADED = ("state/", "batch/")
-COMPARED = ("train/", "traj_A/", "traj_B/", *(f"eval/seg{k}/" for k in (1, 2, 3, 4)))
+COMPARED = ("trace/", "eval_bf16/", "train/", "traj_A/", "traj_B/", *(f"eval/seg{k}/" for k in (1, 2, 3, 4)))
 HERE = Path(__file__).parent
 
 

@@ -1,10 +1,10 @@
-"""Recipes: everything that decides the outcome of a training run, as frozen dataclasses."""
+"""A recipe: everything that decides the outcome of a training run, as one frozen dataclass."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import tyro
@@ -20,13 +20,19 @@ class Recipe:
     Attributes:
         env_id: environment whose puzzles are learnt.
         env: its constructor arguments; `source` and `split` are set by the recipe's own fields.
-        source: "generate", "bank" or a data file.
+        source: "generate", "bank", or what the environment opens: a data file, a folder, the name of a data set.
+        puzzles: train on a fixed set of so many puzzles, chosen by the seed; 0 takes all there are.
+        mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
+        demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the
+            demonstrations of the test split.
         init: checkpoint folder whose weights the run starts from, e.g. one of smaller boards; "" starts afresh.
         model: the network.
         loss: cross-entropy over the cells.
+        silent_segments: segments without loss and gradient in front of each one with; 0 supervises every segment.
         batch_size: boards under way at once (slots).
         updates: optimiser updates, one a segment.
         optimizer: "adam_atan2" (the paper's) or "adamw".
+        clip_norm: gradients longer than this are shortened to it; 0 never.
         lr: peak learning rate.
         lr_min_ratio: share of it that is left at the end; 1 keeps it constant, as the paper has it.
         lr_decay: shape of the way down.
@@ -38,8 +44,13 @@ class Recipe:
         ema: decay of the weight average that is evaluated and saved; 0 for none.
         continue_every: updates between two extra forward passes for Q(continue)'s target; the paper's 1 costs a third.
         augment: put every board under a random symmetry of its family.
+        variants: that many fixed symmetries of each puzzle beside the puzzle itself; 0 draws a new one every time.
+        embed_variants: whether each variant of a puzzle has a row of the puzzle embedding to itself.
+        place_grids: with `augment`, also turn, mirror and shift grids that are smaller than their boards (ARC).
+        shown: probability that a training puzzle is partly filled in: of its blanks a random share shows the solution.
         seed: of weights, puzzles and exploration.
         eval_puzzles: held-out puzzles of an evaluation.
+        test_puzzles: held-out puzzles of the evaluation at the end; 0 for as many as before.
         eval_every: updates between evaluations.
         checkpoint_every: updates between checkpoints.
     """
@@ -48,11 +59,16 @@ class Recipe:
     model: HRMConfig
     env: tyro.conf.Fixed[Mapping[str, Any]] = field(default_factory=dict)
     source: str = "generate"
+    puzzles: int = 0
+    mixture: tyro.conf.Fixed[tuple[Mapping[str, Any], ...]] = ()
+    demonstrations: bool = False
     init: str = ""
     loss: AnswerLoss = "stablemax"
+    silent_segments: int = 0
     batch_size: int = 768
     updates: int = 26_000
     optimizer: Literal["adam_atan2", "adamw"] = "adam_atan2"
+    clip_norm: float = 0.0
     lr: float = 1e-4
     lr_min_ratio: float = 1.0
     lr_decay: Literal["cosine", "linear"] = "cosine"
@@ -64,8 +80,13 @@ class Recipe:
     ema: float = 0.0
     continue_every: int = 1
     augment: bool = False
+    variants: int = 0
+    embed_variants: bool = False
+    place_grids: bool = False
+    shown: float = 0.0
     seed: int = 0
     eval_puzzles: int = 256
+    test_puzzles: int = 0
     eval_every: int = 1000
     checkpoint_every: int = 1000
 
@@ -73,62 +94,19 @@ class Recipe:
         for name in ("batch_size", "updates", "continue_every", "eval_puzzles", "eval_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("puzzles", "silent_segments", "clip_norm", "variants", "test_puzzles", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        if not 0 <= self.shown <= 1:
+            raise ValueError(f"shown must lie in [0, 1], got {self.shown}")
         if self.lr <= 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
+        if (self.variants or self.place_grids) and not self.augment:
+            raise ValueError("variants and place_grids need augment, which is off")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return {**dataclasses.asdict(self), "env": dict(self.env)}
-
-
-MAZE_NETWORK = HRMConfig(
-    vocab_size=6,
-    grid=(8, 8),
-    hidden_size=96,
-    heads=3,
-    h_layers=2,
-    l_layers=2,
-    positions="rope2d",
-    rope_theta=100.0,
-    max_segments=8,
-)
-"""0.44M parameters. Rotary positions over rows and columns do not depend on the size of the board."""
-
-SMALL_MAZES = Recipe(
-    env_id="HRMMaze-v0",
-    env={"size": 8},
-    model=MAZE_NETWORK,
-    loss="softmax",
-    batch_size=64,
-    updates=5000,
-    optimizer="adamw",
-    lr=1e-3,
-    lr_min_ratio=0.0,
-    lr_decay="linear",
-    warmup=200,
-    weight_decay=0.1,
-    ema=0.999,
-    continue_every=4,
-    eval_puzzles=512,
-    eval_every=500,
-    checkpoint_every=500,
-)
-
-MAZES = replace(
-    SMALL_MAZES,
-    env={"size": 10},
-    model=replace(MAZE_NETWORK, grid=(10, 10)),
-    init="runs/maze/model",
-    updates=10_000,
-)
-
-PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
-
-RECIPES = {"maze": SMALL_MAZES, "maze-10x10": MAZES, "maze-hard": PAPER_MAZES}
-"""Recipes by the name `hrm-gym train` takes.
-
-"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights on one CPU
-core. "maze-hard" has the paper's 27M network.
-"""
+        plain = {"env": dict(self.env), "mixture": [dict(arguments) for arguments in self.mixture]}
+        return {**dataclasses.asdict(self), **plain}

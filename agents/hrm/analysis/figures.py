@@ -1,0 +1,83 @@
+"""The studies as pictures, drawn without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hrm_gym.agents.hrm.analysis.scaling import Point, ScalingStudy
+from hrm_gym.agents.hrm.analysis.segments import SegmentStudy
+
+BLUE, ORANGE, GREY = "#2563eb", "#d97706", "#6b7280"
+
+
+def draw_segments(study: SegmentStudy, path: Path) -> None:
+    """Write a picture of segments (above) and of the share solved (below) against difficulty.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    figure, (above, below) = _figure(2, f"{study.agent} on {study.env}, {study.puzzles:,} puzzles")
+    middle = [(one.low + one.high) / 2 for one in study.bins]
+    width = [(one.high - one.low) / 2 for one in study.bins]
+    bars = _bars([(b.segments, b.segments_low, b.segments_high) for b in study.bins])
+    above.errorbar(middle, [b.segments for b in study.bins], yerr=bars, xerr=width, fmt="o-", color=BLUE, capsize=3)
+    said = "" if study.correlation is None else f"Spearman {study.correlation:+.2f}"
+    above.set(ylabel="segments used", title=said, ylim=(0, None))
+    bars = _bars([(b.solved, b.solved_low, b.solved_high) for b in study.bins])
+    below.errorbar(middle, [b.solved for b in study.bins], yerr=bars, xerr=width, fmt="o-", color=ORANGE, capsize=3)
+    below.set(ylabel="solved", xlabel=f"difficulty: {study.unit}", ylim=(0, 1.02))
+    _save(figure, path)
+
+
+def draw_scaling(study: ScalingStudy, path: Path) -> None:
+    """Write a picture of the share solved against mean segments, on a logarithmic scale.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    figure, (axes,) = _figure(1, f"{study.agent} on {study.env}, {study.puzzles:,} puzzles")
+    _curve(axes, study.fixed, "o-", BLUE, "fixed budgets")
+    _curve(axes, study.learned, "s--", ORANGE, "its own halting (Q-head), by limit")
+    for one in study.rules:
+        _curve(axes, (one,), "^", GREY, "")
+        axes.annotate(one.rule, (one.segments, one.solved), xytext=(5, -11), textcoords="offset points", fontsize=7)
+    axes.axhline(study.ever, color=GREY, linewidth=0.8, linestyle=":", label="right after some segment")
+    if study.trained:
+        axes.axvline(study.trained, color=GREY, linewidth=0.8, label=f"limit in training: {study.trained}")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set(xlabel="mean segments", ylabel="solved")
+    axes.legend(fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def _figure(rows: int, title: str) -> tuple[Figure, tuple[Any, ...]]:
+    figure = Figure(figsize=(7, 3.4 * rows if rows > 1 else 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    for one in axes:
+        one.grid(alpha=0.25)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, tuple(axes)
+
+
+def _curve(axes: Any, points: tuple[Point, ...], style: str, colour: str, label: str) -> None:
+    bars = _bars([(p.solved, p.solved_low, p.solved_high) for p in points])
+    x, y = [p.segments for p in points], [p.solved for p in points]
+    axes.errorbar(x, y, yerr=bars, fmt=style, color=colour, capsize=2, markersize=4, label=label or None)
+
+
+def _bars(values: list[tuple[float, float, float]]) -> Any:
+    """(2, N) lengths of error bars from (value, low, high)."""
+    value, low, high = np.array(values, dtype=np.float64).T
+    return np.maximum(0, np.stack([value - low, high - value]))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=130, format="png")

@@ -1,0 +1,226 @@
+"""HRM weights wherever they lie: a folder of ours, an official run's folder, or either of them on the Hugging Face hub.
+
+>>> from hrm_gym.agents.hrm import HRMAgent
+>>> agent = HRMAgent.from_pretrained("sapientinc/HRM-checkpoint-sudoku-extreme")  # doctest: +SKIP
+>>> agent = HRMAgent.from_pretrained("checkpoints/my-official-run")  # doctest: +SKIP
+>>> agent.save_pretrained("weights/sudoku")  # doctest: +SKIP
+>>> agent.push_to_hub("me/sudoku-hrm")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub.utils import logging as hub_logging
+
+from hrm_gym.agents.hrm.checkpoint import load_model, write_model
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.official import load_official
+from hrm_gym.agents.hrm.official_config import read_settings
+from hrm_gym.agents.hrm.official_folder import find_run, is_official, official_family
+from hrm_gym.envs.files.hub import is_hub_name
+from hrm_gym.envs.puzzle import PuzzleFamily
+
+CARDS = ("CARD.md", "README.md")
+NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")
+"""Files of a repository on the hub that are not fetched."""
+
+FORMS = "a folder written by save_pretrained, or a checkpoint file beside its all_config.yaml or config.json"
+
+A = TypeVar("A", bound="HubAgent")
+
+
+class Pretrained(NamedTuple):
+    """A network and where it comes from.
+
+    Attributes:
+        model: in evaluation mode.
+        about: the JSON beside our weights; `family` is always there.
+        card: the text of the model card without its metadata, if there is one.
+    """
+
+    model: HRM
+    about: dict[str, Any]
+    card: str | None
+
+
+def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
+    """The weights that a name or a path means.
+
+    Args:
+        weights: a folder or a checkpoint file, of ours or of the official code; or `owner/name` or
+            `owner/name@revision` on the Hugging Face hub.
+        **download: passed on to `huggingface_hub.snapshot_download`.
+
+    Raises:
+        OSError: there is nothing of that name here, and nothing came from the hub.
+        ValueError: files are damaged, ambiguous, or do not fit each other.
+    """
+    path = locate(weights, **download)
+    folder = path if path.is_dir() else path.parent
+    if is_official(folder):
+        checkpoint, config = find_run(path)
+        folder = config.parent
+    if not is_official(folder):
+        model, about = load_model(folder)
+    else:
+        model = load_official(checkpoint, config).requires_grad_(False)
+        about = {"kind": "hrm", "family": official_family(read_settings(config), model.config), "source": str(weights)}
+    return Pretrained(model, about, _read_card(folder))
+
+
+def locate(weights: Path | str, **download: Any) -> Path:
+    """The file or folder that `weights` means, fetched from the hub if it is not here.
+
+    Raises:
+        OSError: neither is possible; one line that says what was tried.
+    """
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if not is_hub_name(str(weights)):
+        raise FileNotFoundError(f"no weights at {weights}: expected {FORMS}, or owner/name on the Hugging Face hub")
+    name, _, revision = str(weights).partition("@")
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
+    try:
+        options: dict[str, Any] = {"revision": revision or None, "ignore_patterns": list(NO_WEIGHTS), **download}
+        return Path(snapshot_download(name, **options))
+    except Exception as error:  # the hub's own, its HTTP library's, the operating system's: all mean that nothing came
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise OSError(
+            f"{weights}: found no such file or folder here, and no weights of that name could be fetched from the "
+            f"Hugging Face hub ({reason}); give a local one instead: {FORMS}"
+        ) from None
+    finally:
+        hub_logging.set_verbosity(level)
+
+
+def make_family(name: str, grid: tuple[int, int]) -> PuzzleFamily:
+    """The rules of a bundled family for boards of `grid`.
+
+    Raises:
+        ValueError: the family is not one of the bundled ones, or knows no such board.
+    """
+    if name not in _FAMILIES:
+        raise ValueError(f"expected weights for one of {', '.join(_FAMILIES)}, got {name!r}; use HRMAgent.for_env")
+    return _FAMILIES[name](grid)
+
+
+def _maze(grid: tuple[int, int]) -> PuzzleFamily:
+    from hrm_gym.envs.maze.family import MazeFamily
+
+    return MazeFamily()
+
+
+def _sudoku(grid: tuple[int, int]) -> PuzzleFamily:
+    from hrm_gym.envs.sudoku.boxes import usual_box
+    from hrm_gym.envs.sudoku.family import SudokuFamily
+
+    return SudokuFamily(usual_box(grid[0]))
+
+
+def _arc(grid: tuple[int, int]) -> PuzzleFamily:
+    from hrm_gym.envs.arc.family import ArcFamily
+
+    return ArcFamily(canvas=grid[0])
+
+
+_FAMILIES = {"maze": _maze, "sudoku": _sudoku, "arc": _arc}
+
+
+class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"]):
+    """An agent of one HRM that is loaded by name, saved, and pushed to the hub; see `HRMAgent`.
+
+    Attributes:
+        model: the network.
+        family: the rules of its puzzles.
+        about: what was known of the weights when they were loaded.
+        card: the text of their model card.
+    """
+
+    model: HRM
+    family: PuzzleFamily
+    about: dict[str, Any] | None = None
+    card: str | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls: type[A],
+        pretrained_model_name_or_path: Path | str,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **kwargs: Any,
+    ) -> A:
+        """The agent of some weights; the family of puzzles follows from them.
+
+        Args:
+            pretrained_model_name_or_path: as for `load_pretrained`.
+            force_download: fetch again what is in the hub's cache.
+            token: of an account on the hub.
+            cache_dir: where the hub's cache is.
+            local_files_only: take what is in the cache, or nothing.
+            revision: a branch, tag or commit on the hub.
+            **kwargs: as the constructor, e.g. `action_mode`, `device`.
+
+        Raises:
+            OSError: there is nothing of that name here, and nothing came from the hub.
+            ValueError: files are damaged, ambiguous, or do not fit each other.
+        """
+        download = {"force_download": force_download, "token": token, "cache_dir": cache_dir}
+        download |= {"local_files_only": local_files_only, **({"revision": revision} if revision else {})}
+        found = load_pretrained(pretrained_model_name_or_path, **download)
+        family = make_family(str(found.about.get("family")), found.model.config.grid)
+        return cls.of(found, family, **kwargs)
+
+    @classmethod
+    def of(cls: type[A], found: Pretrained, family: PuzzleFamily, **kwargs: Any) -> A:
+        """The agent of loaded weights; it remembers what is known of them.
+
+        Raises:
+            ValueError: their vocabulary is not that of the family.
+        """
+        model = found.model
+        if model.config.vocab_size != family.vocab_size:
+            raise ValueError(
+                f"weights with a vocabulary of {model.config.vocab_size} do not fit {family.name}, "
+                f"which has {family.vocab_size} tokens"
+            )
+        settings = {"max_segments": model.config.max_segments, **kwargs}
+        agent = cls(model, family, **settings)
+        agent.about, agent.card = {**found.about, "model": model.config.to_json()}, found.card
+        return agent
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Our format: weights in float32, and the config of before the agent chose a precision for its device."""
+        about = {"kind": "hrm", "family": self.family.name, "symbols": self.family.symbols, **(self.about or {})}
+        saved = about.pop("model", {})
+        config: HRMConfig = dataclasses.replace(self.model.config, dtype=saved.get("dtype", self.model.config.dtype))
+        state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+        write_model(save_directory, state, config, about)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card that came with the weights, or a few lines where none came, under the hub's metadata."""
+        grid = "x".join(map(str, self.model.config.grid))
+        text = self.card or (
+            f"# HRM for {self.family.name} {grid}\n\n{self.model.parameter_count():,} parameters. "
+            f"`HRMAgent.from_pretrained(...)` of the package `hrm-gym` loads it.\n"
+        )
+        return ModelCard(f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---\n\n{text}")
+
+
+def _read_card(folder: Path) -> str | None:
+    """The card in a folder, without the metadata between lines of dashes that the hub puts in front."""
+    for path in (folder / name for name in CARDS):
+        if path.is_file():
+            return re.sub(r"\A---\n.*?\n---\n\s*", "", path.read_text(errors="replace"), flags=re.DOTALL)
+    return None

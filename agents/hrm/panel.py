@@ -1,0 +1,292 @@
+"""Several trains of thought on one puzzle: some networks, each on some symmetric images of it, run together.
+
+Voting (`voting.py`) lets them all finish and counts; an ensemble (`ensemble.py`) takes the first that halts. Here is
+what both share: the images, the batch that only thoughts under way are part of, and the count of the segments spent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hrm_gym.agents.agent import Observation
+from hrm_gym.agents.carry_out import carry_out_rows
+from hrm_gym.agents.hrm.agent import HRMAgent, Mind
+from hrm_gym.envs.puzzle import PuzzleFamily, Thought, mix64
+
+TRIES = 64
+"""Keys tried for each symmetry that is wanted, before giving up on finding another one."""
+
+
+def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
+    """Keys of `count` symmetries that differ from each other and from the identity.
+
+    Args:
+        family: whose symmetries.
+        shape: (H, W) of its boards.
+        count: how many are wanted, at least 0.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    seen = {(np.arange(shape[0] * shape[1]).tobytes(), np.arange(family.vocab_size, dtype=np.uint8).tobytes())}
+    keys: list[int] = []
+    for number in range(TRIES * (count + 1)):
+        if len(keys) == count:
+            break
+        key = mix64(number)
+        cells, tokens = family.symmetry(shape, key)
+        signature = (cells.tobytes(), tokens.tobytes())
+        if signature not in seen:
+            seen.add(signature)
+            keys.append(key)
+    if len(keys) < count:
+        raise ValueError(
+            f"expected at most {len(keys) + 1} images, so many symmetries were found of {family.name} "
+            f"{shape[0]}x{shape[1]}, got {count + 1}"
+        )
+    return tuple(keys)
+
+
+def members_for(
+    env: gym.Env[Any, Any], weights: Path | str | Sequence[Path | str] | None = None, **kwargs: Any
+) -> list[HRMAgent]:
+    """The networks of a panel for an environment.
+
+    Args:
+        env: a puzzle environment; wrappers do not matter.
+        weights: one or more checkpoint folders (several in one text are separated by `+`); by default bundled weights
+            of the same family and grid.
+        **kwargs: as the constructor of `HRMAgent`.
+
+    Raises:
+        ValueError: as `HRMAgent.for_env`.
+        FileNotFoundError: there is no checkpoint.
+    """
+    folders = str(weights).split("+") if isinstance(weights, Path | str) else weights or (None,)
+    return [HRMAgent.for_env(env, folder, **kwargs) for folder in folders]
+
+
+class Opinions(NamedTuple):
+    """What K trains of thought hold of each of B boards; the answers are mapped back to the board as it is.
+
+    Attributes:
+        answers: (B, K, H, W) uint8.
+        q_halt: (B, K) float32 probability.
+        confidence: (B, K) float32, mean probability of the chosen tokens in the free cells.
+        segments: (B, K) int64, segments run.
+        halted: (B, K) bool, whether the thought has come to its end.
+    """
+
+    answers: NDArray[np.uint8]
+    q_halt: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    segments: NDArray[np.int64]
+    halted: NDArray[np.bool_]
+
+
+class Conclusion(NamedTuple):
+    """What a panel makes of its opinions.
+
+    Attributes:
+        answers: (B, A, H, W) uint8, the best answer first, one for each attempt of the family.
+        confidence: (B, H, W) float32, how sure the panel is of every cell of the first.
+        q_halt: (B,) float32 probability.
+    """
+
+    answers: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    q_halt: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PanelMind:
+    """The state of a panel for B boards. `mind[rows]` keeps some of the boards.
+
+    Attributes:
+        minds: for every network a Mind of B * images rows, the images of a board one after another.
+        halted: (B, networks * images) bool, network by network.
+    """
+
+    minds: tuple[Mind, ...]
+    halted: NDArray[np.bool_]
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> PanelMind:
+        rows = np.asarray(rows)
+        images = self.halted.shape[1] // len(self.minds)
+        places = (rows[:, None] * images + np.arange(images)).ravel()
+        return PanelMind(tuple(mind[places] for mind in self.minds), self.halted[rows])
+
+
+class PanelAgent(ABC):
+    """Some HRMs, each on some images of every puzzle; a subclass says when they stop and what comes of it.
+
+    In answer mode a `predict` is one segment of every thought that has not halted; the others have left the batch.
+    In cell and move mode everything is thought when a puzzle begins, and then carried out.
+
+    Attributes:
+        name: what tables call it.
+        action_mode: "answer", "cell" or "move".
+        members: the networks.
+        keys: of the symmetries; the first image is the puzzle itself and has none.
+    """
+
+    kind = "panel"
+
+    def __init__(self, members: Sequence[HRMAgent], images: int = 1, name: str = "") -> None:
+        """Put a panel together.
+
+        Args:
+            members: at least one HRM, all for the same boards.
+            images: symmetric images of every puzzle, the puzzle itself included, at least 1.
+            name: what tables call it.
+
+        Raises:
+            ValueError: no members, members for different boards, or more images than there are symmetries.
+        """
+        if not members or images < 1:
+            raise ValueError(f"expected at least one network and one image, got {len(members)} and {images}")
+        grids = {(m.family.name, m.model.config.grid, m.action_mode) for m in members}
+        if len(grids) > 1:
+            raise ValueError(f"expected networks for the same boards, got {sorted(grids)}")
+        self.members, self.images = tuple(members), images
+        self.family, self.action_mode = members[0].family, members[0].action_mode
+        self.keys = distinct_keys(self.family, members[0].model.config.grid, images - 1)
+        self.name = name or f"hrm-{self.kind}-{len(self.members) * images}"
+        self._state: Any = None
+        self._thoughts: list[Thought] | None = None
+        self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    # ---- what a subclass says ----
+
+    @abstractmethod
+    def finished(self, halted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(B,) bool, boards on which nothing is thought any more, given (B, K) thoughts that halted."""
+
+    @abstractmethod
+    def conclude(self, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
+        """The answers to give, given (B, H, W) puzzles and what is thought of them."""
+
+    # ---- the agent ----
+
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions for one observation or a batch; arguments and result are those of `HRMAgent.predict`."""
+        single = observation["puzzle"].ndim == 2
+        rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
+        count = len(rows["puzzle"])
+        starts = np.array(np.broadcast_to(state is None if episode_start is None else episode_start, count))
+        images = self._images(rows["puzzle"])
+        mind: PanelMind = self._begin(count) if state is None else state
+        mind = self._segment(mind, images, rows.get("task"), starts)
+        while self.action_mode != "answer" and not self.finished(mind.halted).all():
+            mind = self._segment(mind, images, rows.get("task"), np.zeros(count, np.bool_))
+        opinions = self._opinions(mind, images)
+        answers = self._remember(self.conclude(rows["puzzle"], opinions), opinions, rows.get("attempt"))
+        actions = carry_out_rows(self.family, self.action_mode, rows, answers, self.finished(mind.halted))
+        return (actions[0] if single else actions), mind
+
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """The action for one environment, with the state kept inside; call `reset` before each episode."""
+        action, self._state = self.predict(observation, self._state)
+        return action
+
+    def reset(self) -> None:
+        """Forget the state that `act` keeps."""
+        self._state = None
+
+    def thoughts(self) -> list[Thought] | None:
+        """What the panel had in mind at the last `predict`; `segment` counts those of all thoughts together."""
+        return self._thoughts
+
+    @property
+    def thought(self) -> Thought | None:
+        """The first board's Thought at the last `predict`."""
+        return self._thoughts[0] if self._thoughts else None
+
+    def spent(self) -> NDArray[np.int64]:
+        """(B,) segments run so far on each board of the last `predict`, summed over networks and images."""
+        return self._spent
+
+    # ---- thinking ----
+
+    def _begin(self, count: int) -> PanelMind:
+        """The state before the first segment of `count` boards."""
+        halted = np.zeros((count, len(self.members) * self.images), np.bool_)
+        return PanelMind(tuple(member.begin(count * self.images) for member in self.members), halted)
+
+    def _images(self, puzzles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(B, images, H, W) images of (B, H, W) puzzles."""
+        return np.stack([puzzles, *(self.family.image(puzzles, key) for key in self.keys)], axis=1)
+
+    def _segment(
+        self, mind: PanelMind, images: NDArray[np.uint8], tasks: NDArray[np.int32] | None, starts: NDArray[np.bool_]
+    ) -> PanelMind:
+        """One segment of every thought that is under way."""
+        halted = mind.halted & ~starts[:, None]
+        live = ~halted & ~self.finished(halted)[:, None]
+        minds = list(mind.minds)
+        for number, member in enumerate(self.members):
+            columns = slice(number * self.images, (number + 1) * self.images)
+            board, image = np.nonzero(live[:, columns])
+            if len(board) == 0:
+                continue
+            places = torch.from_numpy(board * self.images + image).to(member.device)
+            boards = member.boards(images[board, image], None if tasks is None else tasks[board])
+            fresh = torch.from_numpy(starts[board]).to(member.device)
+            after, halts = member.segment(minds[number][places], boards, fresh)
+            minds[number] = minds[number].merged(places, after)
+            halted[:, columns][board, image] = halts.cpu().numpy()
+        return PanelMind(tuple(minds), halted)
+
+    def _opinions(self, mind: PanelMind, images: NDArray[np.uint8]) -> Opinions:
+        """The state in numpy, the answers mapped back."""
+        count, height, width = len(images), *images.shape[2:]
+        shape = (count, self.images)
+        free = self.family.free(images.reshape(-1, height, width)).reshape(*shape, -1)
+        answers, q_halt, confidence, segments = [], [], [], []
+        for one in mind.minds:
+            answers.append(self._back(one.answers.cpu().numpy().reshape(*shape, height, width)))
+            q_halt.append(one.q_halt.cpu().numpy().reshape(shape))
+            sure = one.confidence.cpu().numpy().reshape(*shape, -1)
+            confidence.append((sure.sum(axis=2, where=free) / np.maximum(free.sum(axis=2), 1)).astype(np.float32))
+            segments.append(one.segments.cpu().numpy().astype(np.int64).reshape(shape))
+        return Opinions(
+            np.concatenate(answers, axis=1),
+            np.concatenate(q_halt, axis=1),
+            np.concatenate(confidence, axis=1),
+            np.concatenate(segments, axis=1),
+            mind.halted,
+        )
+
+    def _back(self, answers: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(B, images, H, W) answers to the images as answers to the puzzles."""
+        own = self.family.image(self.family.preimage(answers[:, 0], 0), 0)  # only what can be read off the board
+        rest = (self.family.preimage(answers[:, i], key) for i, key in enumerate(self.keys, 1))
+        return np.stack([own, *rest], axis=1)
+
+    def _remember(
+        self, conclusion: Conclusion, opinions: Opinions, attempts: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint8]:
+        """Keep the thoughts for drawing; returns the (B, H, W) answers of the attempts that are being made."""
+        rows = np.arange(len(conclusion.answers))
+        answers = conclusion.answers[rows, 0 if attempts is None else attempts.reshape(-1)]
+        self._spent = opinions.segments.sum(axis=1)
+        self._thoughts = [
+            Thought(answers[i], conclusion.confidence[i], float(conclusion.q_halt[i]), None, int(self._spent[i]))
+            for i in rows
+        ]
+        return answers

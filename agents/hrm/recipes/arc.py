@@ -1,0 +1,66 @@
+"""Recipes for ARC-AGI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.recipes.baselines import tiny_recursive
+from hrm_gym.agents.hrm.recipes.recipe import Recipe
+
+VARIANTS = 1000
+"""Fixed augmentations of every task, each with a row of the puzzle embedding."""
+
+
+def _recipe(env_id: str, tasks: int, evaluation_grids: int) -> Recipe:
+    """The paper's recipe for a data set of so many tasks; their ids count from 1, and row 0 is for unknown tasks."""
+    model = HRMConfig(vocab_size=12, grid=(30, 30), puzzle_count=(tasks + 1) * (VARIANTS + 1))
+    return Recipe(
+        env_id=env_id,
+        env={"augment": False},
+        source="bank",
+        demonstrations=True,
+        model=model,
+        updates=500_000,
+        weight_decay=0.1,
+        puzzle_lr=1e-2,
+        puzzle_weight_decay=0.1,
+        augment=True,
+        variants=VARIANTS,
+        embed_variants=True,
+        place_grids=True,
+        eval_puzzles=128,
+        test_puzzles=evaluation_grids,
+        eval_every=10_000,
+        checkpoint_every=10_000,
+    )
+
+
+ARC_1, ARC_2 = _recipe("HRMARC-v0", 800, 419), _recipe("HRMARC2-v0", 1120, 167)
+
+RECIPES = {
+    "arc-1": ARC_1,
+    "arc-2": ARC_2,
+    "arc-1-trm-att": tiny_recursive(ARC_1, "attention", l_cycles=4),
+    "arc-2-trm-att": tiny_recursive(ARC_2, "attention", l_cycles=4),
+    "arc-mini": replace(
+        ARC_1,
+        env_id="HRMARCMini-v0",
+        model=replace(
+            ARC_1.model, grid=(12, 12), puzzle_count=801, hidden_size=128, heads=4, h_layers=2, l_layers=2,
+            positions="rope2d", rope_theta=100.0,
+        ),
+        embed_variants=False,
+        variants=0,
+        batch_size=64,
+        updates=20_000,
+        eval_every=2000,
+        checkpoint_every=1000,
+        test_puzzles=0,
+    ),
+}  # fmt: skip
+"""Recipes by the name `hrm-gym train` takes.
+
+"arc-1" learns from the 800 public tasks of ARC-AGI-1: the official set of 960 has 160 of ConceptARC besides, which no
+package brings. "arc-2" has all 1,120 of ARC-AGI-2. "arc-mini" is for a CPU: small grids, one embedding row a task.
+"""

@@ -1,0 +1,66 @@
+"""Recipes for mazes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.recipes.recipe import Recipe
+
+MAZE_NETWORK = HRMConfig(
+    vocab_size=6,
+    grid=(8, 8),
+    hidden_size=96,
+    heads=3,
+    h_layers=2,
+    l_layers=2,
+    positions="rope2d",
+    rope_theta=100.0,
+    max_segments=8,
+)
+"""0.44M parameters. Rotary positions over rows and columns do not depend on the size of the board."""
+
+SMALL_MAZES = Recipe(
+    env_id="HRMMaze-v0",
+    env={"size": 8},
+    model=MAZE_NETWORK,
+    loss="softmax",
+    batch_size=64,
+    updates=5000,
+    optimizer="adamw",
+    lr=1e-3,
+    lr_min_ratio=0.0,
+    lr_decay="linear",
+    warmup=200,
+    weight_decay=0.1,
+    ema=0.999,
+    continue_every=4,
+    eval_puzzles=512,
+    eval_every=500,
+    checkpoint_every=500,
+)
+
+MAZES = replace(
+    SMALL_MAZES,
+    env={"size": 10},
+    model=replace(MAZE_NETWORK, grid=(10, 10)),
+    init="runs/maze/model",
+    updates=10_000,
+)
+
+PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
+
+MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=1000)
+"""The paper's: 1,000 puzzles, as they are."""
+
+RECIPES = {
+    "maze": SMALL_MAZES,
+    "maze-10x10": MAZES,
+    "maze-hard": PAPER_MAZES,
+    "maze-hard-1k": MAZE_HARD_1K,
+}
+"""Recipes by the name `hrm-gym train` takes.
+
+"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights on one CPU
+core. The others have the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
+"""

@@ -1,0 +1,85 @@
+"""Recipes for Sudoku."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.recipes.baselines import direct, recurrent, tiny_recursive
+from hrm_gym.agents.hrm.recipes.recipe import Recipe
+
+SMALL_NETWORK = HRMConfig(
+    vocab_size=6,
+    grid=(4, 4),
+    hidden_size=64,
+    heads=2,
+    h_layers=2,
+    l_layers=2,
+    positions="learned_rope2d",
+    rope_theta=10.0,
+    max_segments=4,
+)
+"""0.26M parameters. The learned positions tell the boxes apart, which no distance between cells does."""
+
+MINI = Recipe(
+    env_id="HRMSudokuMini-v0",
+    model=SMALL_NETWORK,
+    loss="softmax",
+    batch_size=64,
+    updates=1500,
+    optimizer="adamw",
+    lr=2e-3,
+    lr_min_ratio=0.0,
+    lr_decay="linear",
+    warmup=100,
+    weight_decay=0.1,
+    ema=0.99,
+    continue_every=4,
+    eval_puzzles=512,
+    eval_every=250,
+    checkpoint_every=250,
+)
+
+NINE = replace(
+    MINI,
+    env_id="HRMSudoku-v0",
+    model=replace(SMALL_NETWORK, vocab_size=11, grid=(9, 9), hidden_size=128, heads=4, max_segments=8),
+    updates=20_000,
+    lr=1.5e-3,
+    warmup=500,
+    ema=0.999,
+    continue_every=8,
+    eval_puzzles=256,
+    eval_every=1000,
+    checkpoint_every=500,
+)
+"""1.06M parameters."""
+
+PAPER = Recipe(
+    env_id="HRMSudokuExtreme-v0",
+    model=HRMConfig(vocab_size=11, grid=(9, 9)),
+    augment=True,
+    puzzles=1000,
+    variants=1000,
+    test_puzzles=10_000,
+)
+"""The paper's 27M network, 1,000 puzzles and 1,000 symmetries of each: 20M boards x segments."""
+
+RECIPES = {
+    "sudoku-4x4": MINI,
+    "sudoku-9x9": NINE,
+    "sudoku-extreme-1k": PAPER,
+    "sudoku-extreme-full": replace(PAPER, puzzles=0, variants=0, updates=500_000, weight_decay=0.1),
+    "sudoku-extreme-1k-direct": direct(PAPER),
+    "sudoku-extreme-1k-recurrent": recurrent(PAPER),
+    "sudoku-extreme-1k-trm-att": tiny_recursive(PAPER, "attention"),
+    "sudoku-extreme-1k-trm-mlp": tiny_recursive(PAPER, "mlp"),
+    "sudoku-9x9-direct": direct(NINE),
+    "sudoku-9x9-recurrent": recurrent(NINE),
+}
+"""Recipes by the name `hrm-gym train` takes.
+
+"sudoku-4x4" takes minutes and "sudoku-9x9" hours of one CPU core. "sudoku-extreme-1k" is the paper's; the puzzles are
+our own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones. "-full" has no end of puzzles.
+Beside them stand what they are compared with: direct prediction, a recurrent Transformer without hierarchy, TRM.
+"""

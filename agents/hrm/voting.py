@@ -1,0 +1,102 @@
+"""Voting at test time: the same puzzle in several symmetric disguises, and the answer that most of them come to.
+
+An HRM can fall into a wrong fixed point; under another symmetry it rarely falls into the same one (arXiv 2601.10679).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.agents.hrm.panel import Conclusion, Opinions, PanelAgent, members_for
+
+
+class Ballot(NamedTuple):
+    """One of the answers that were voted for.
+
+    Attributes:
+        answer: (H, W) uint8.
+        valid: whether it breaks no rule that can be judged from the clues.
+        votes: thoughts that came to it.
+        q_halt: their summed Q(halt).
+        confidence: their summed confidence.
+    """
+
+    answer: NDArray[np.uint8]
+    valid: bool
+    votes: int
+    q_halt: float
+    confidence: float
+
+
+def count_votes(
+    answers: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    q_halt: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+) -> list[Ballot]:
+    """The different answers to one puzzle, the best first.
+
+    Valid ones come before others; then votes count, then the summed Q(halt), then the summed confidence, and at last
+    who was named first.
+
+    Args:
+        answers: (K, H, W) uint8.
+        valid: (K,) bool.
+        q_halt: (K,) float32 in [0, 1].
+        confidence: (K,) float32 in [0, 1].
+    """
+    voters: dict[bytes, list[int]] = {}
+    for voter, answer in enumerate(answers):
+        voters.setdefault(answer.tobytes(), []).append(voter)
+    ballots = [
+        Ballot(
+            answers[one[0]],
+            bool(valid[one[0]]),
+            len(one),
+            float(q_halt[one].sum(dtype=np.float64)),
+            float(confidence[one].sum(dtype=np.float64)),
+        )
+        for one in voters.values()
+    ]
+    return sorted(ballots, key=lambda ballot: ballot[1:], reverse=True)
+
+
+class VotingAgent(PanelAgent):
+    """HRMs on symmetric images of every puzzle, which vote on the whole answer.
+
+    Every image is thought about until its own halt; the board halts when all of them have. Meanwhile it shows the
+    answer that leads, and the share of votes that agree with it cell by cell. A second attempt, where the puzzle allows
+    one, gives the answer that came second.
+    """
+
+    kind = "vote"
+
+    @classmethod
+    def for_env(cls, env: gym.Env[Any, Any], votes: int = 8, **kwargs: Any) -> VotingAgent:
+        """The agent for an environment; `votes` images of every puzzle, the rest as `members_for`."""
+        return cls(members_for(env, **kwargs), votes)
+
+    def finished(self, halted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(B,) bool: all have halted."""
+        return np.asarray(halted.all(axis=1))
+
+    def conclude(self, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
+        """Count the votes of every board."""
+        answers = opinions.answers
+        count, voters = answers.shape[:2]
+        flat = answers.reshape(count * voters, *clues.shape[1:])
+        broken = self.family.count_violations_many(np.repeat(clues, voters, axis=0), flat)
+        valid = (broken == 0).reshape(count, voters)
+        ranked = [
+            count_votes(*board) for board in zip(answers, valid, opinions.q_halt, opinions.confidence, strict=True)
+        ]
+        best = np.stack(
+            [[board[min(n, len(board) - 1)].answer for n in range(self.family.attempts)] for board in ranked]
+        )
+        shares = (answers == best[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+        q_halt = np.array([board[0].q_halt / board[0].votes for board in ranked], np.float32)
+        return Conclusion(best, shares, q_halt)

@@ -1,0 +1,60 @@
+"""The golden numbers of the official HRM and TRM code, and our network with their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.official import load_official, our_name
+
+GOLDEN = Path(__file__).parent / "golden"
+STRIDE = 13
+
+
+class Kit:
+    """One official model: its settings, its arrays, and our network with its weights."""
+
+    def __init__(self, name: str) -> None:
+        self.settings: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            self.arrays = dict(arrays)
+        self.eval_tolerance = {"hrm": 2e-4, "trm_att": 2e-5}[name]
+        self.bfloat16_tolerance = {"hrm": 0.7, "trm_att": 0.05}[name]
+
+    def tensor(self, key: str) -> Tensor:
+        return torch.from_numpy(np.array(self.arrays[key]))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The official state dict."""
+        return {key[len("state/") :]: self.tensor(key) for key in self.arrays if key.startswith("state/")}
+
+    def model(self, **changes: Any) -> HRM:
+        official = load_official(self.state, self.settings)
+        model = HRM(dataclasses.replace(official.config, **changes))
+        model.load_state_dict(official.state_dict())
+        return model
+
+    def boards(self, prefix: str) -> act.Boards:
+        names = ("inputs", "labels", "puzzle_identifiers")
+        return act.Boards(*(self.tensor(f"{prefix}/{name}") for name in names))
+
+    def difference(self, key: str, ours: Tensor) -> Tensor:
+        """Absolute differences from the official numbers, of every 13th element where only those were kept."""
+        ours = ours.detach().float()
+        if key in self.arrays:
+            return (ours - self.tensor(key).float()).abs()
+        return (ours.flatten()[::STRIDE] - self.tensor(f"{key}@{STRIDE}").float()).abs()
+
+    def named(self, prefix: str) -> dict[str, str]:
+        """Our parameter names -> keys under `prefix`, the mark of thinned arrays cut off."""
+        keys = (key.split("@")[0] for key in self.arrays if key.startswith(prefix))
+        return {our_name(key[len(prefix) :]): key for key in keys}

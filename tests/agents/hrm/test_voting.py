@@ -1,0 +1,253 @@
+"""Voting and first-to-halt: what a network sees and says under symmetries comes back as answers to the puzzle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from test_hrm_agent import make, model_that_halts_at_random
+from tiny import TINY_MODEL
+
+import hrm_gym
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.ensemble import EnsembleAgent
+from hrm_gym.agents.hrm.network import HRM, Carry, Segment
+from hrm_gym.agents.hrm.panel import PanelAgent, distinct_keys
+from hrm_gym.agents.hrm.voting import VotingAgent, count_votes
+from hrm_gym.rollout import rollout, rollout_batched
+
+hrm_gym.register_environments()
+Answer = Callable[[int, np.ndarray], tuple[np.ndarray, bool]]
+
+
+class Scripted(HRM):
+    """A network that says what a function says: (segment, what it is shown) -> (answer, whether it wants to halt)."""
+
+    def __init__(self, config: HRMConfig, answer: Answer) -> None:
+        super().__init__(config)
+        self.answer, self.rows = answer, 0
+
+    def run(self, carry: Carry, tokens: torch.Tensor, puzzles: torch.Tensor) -> Segment:
+        self.rows += len(tokens)
+        segments = 1 + torch.where(carry.z_l[:, 0, 0] == self.l_init[0], 0, carry.z_h[:, 0, 0])
+        said = [
+            self.answer(int(n), board.numpy().astype(np.uint8).reshape(self.config.grid))
+            for n, board in zip(segments, tokens, strict=True)
+        ]
+        answers = torch.from_numpy(np.stack([grid.ravel() for grid, _ in said])).long()
+        logits = 8.0 * torch.nn.functional.one_hot(answers, self.config.vocab_size).float()
+        halt = torch.tensor([1.0 if halts else -1.0 for _, halts in said])
+        counted = segments[:, None, None].expand(carry.z_h.shape).float()
+        return Segment(Carry(counted, torch.zeros_like(carry.z_l)), logits, halt, torch.zeros_like(halt))
+
+
+def scripted(env: Any, answer: Answer) -> HRMAgent:
+    world = env.unwrapped
+    config = HRMConfig(
+        world.family.vocab_size, world.shape, hidden_size=8, heads=1, h_layers=1, l_layers=1, dtype="float32"
+    )
+    return HRMAgent(Scripted(config, answer), world.family, world.action_mode, world.max_segments, "cpu")
+
+
+def sudoku(**kwargs: Any) -> Any:
+    return gym.make("HRMSudoku-v0", disable_env_checker=True, **kwargs)
+
+
+WORLDS: dict[str, Callable[..., Any]] = {"maze": make, "sudoku": sudoku}
+every_world = pytest.mark.parametrize("world", WORLDS)
+
+
+def solving(family: Any, right: Callable[[np.ndarray], bool]) -> Answer:
+    """Says the solution of what it is shown where `right`, else a board that breaks the rules; halts at once."""
+
+    def answer(segment: int, shown: np.ndarray) -> tuple[np.ndarray, bool]:
+        solution = family.solve(shown)
+        assert solution is not None, "an image of a puzzle must be a puzzle"
+        return (solution if right(shown) else np.full_like(shown, family.vocab_size - 1)), True
+
+    return answer
+
+
+def some(shown: np.ndarray) -> bool:
+    """True for about a third of all boards."""
+    return int(shown.ravel().astype(np.int64) @ np.arange(shown.size)) % 3 == 0
+
+
+@every_world
+def test_votes_are_mapped_back(world: str) -> None:
+    """Most images get a broken answer, the puzzle itself too; yet the valid answers win."""
+    env = WORLDS[world]()
+    family = env.unwrapped.family
+    found = 0
+    for seed in range(10):
+        observation, _ = env.reset(seed=seed)
+        own = observation["puzzle"]
+        right = lambda shown, own=own: some(shown) and not np.array_equal(shown, own)  # noqa: E731
+        panel = VotingAgent([scripted(env, solving(family, right))], 8)
+        voters = [right(board) for board in panel._images(own[None])[0]]
+        info = env.step(panel.act(observation))[-1]
+        assert info["solved"] == any(voters)
+        found += any(voters)
+        if any(voters):
+            assert 0 < panel.thought.confidence.min() <= sum(voters) / 8  # type: ignore[union-attr]
+    assert found >= 4, "too few puzzles had a right voter: the test shows nothing"
+
+
+@every_world
+def test_images_are_distinct_and_first_is_the_puzzle(world: str) -> None:
+    env = WORLDS[world]()
+    puzzle = env.reset(seed=1)[0]["puzzle"]
+    panel = VotingAgent([scripted(env, solving(env.unwrapped.family, some))], 8)
+    images = panel._images(puzzle[None])[0]
+    assert np.array_equal(images[0], puzzle)
+    assert len({image.tobytes() for image in images}) == 8
+
+
+def test_there_are_only_eight_mazes() -> None:
+    family = make().unwrapped.family
+    assert len(distinct_keys(family, (5, 5), 7)) == 7
+    with pytest.raises(ValueError, match=r"expected at most 8 images.*maze 5x5, got 9"):
+        distinct_keys(family, (5, 5), 8)
+    with pytest.raises(ValueError, match="at most 1 images"):
+        distinct_keys(family, (5, 6), 1)
+
+
+def board(*tokens: int) -> np.ndarray:
+    return np.array([tokens], np.uint8)
+
+
+def test_counting() -> None:
+    a, b, c = board(1, 1), board(2, 2), board(3, 3)
+    answers, even = np.stack([a, a, b, b, b, c]), np.full(6, 0.5, np.float32)
+    every = np.ones(6, np.bool_)
+    assert [ballot.votes for ballot in count_votes(answers, every, even, even)] == [3, 2, 1]
+    valid = np.array([0, 0, 0, 0, 0, 1], np.bool_)
+    assert count_votes(answers, valid, even, even)[0].answer.tolist() == c.tolist()
+    two = answers[1:3]
+    q = np.array([0.5, 0.6], np.float32)
+    assert count_votes(two, every[:2], q, even[:2])[0].answer.tolist() == b.tolist()
+    assert count_votes(two, every[:2], even[:2], q[::-1])[0].answer.tolist() == a.tolist()
+    assert count_votes(two, every[:2], even[:2], even[:2])[0].answer.tolist() == a.tolist()
+
+
+def test_thoughts_that_halted_leave_the_batch_and_are_counted() -> None:
+    """Image number n halts after n + 1 segments."""
+    env = make()
+    observation, _ = env.reset(seed=2)
+    order: dict[bytes, int] = {}
+    member = scripted(env, lambda segment, shown: (shown, segment > order[shown.tobytes()]))
+    panel = VotingAgent([member], 4)
+    order.update({image.tobytes(): n for n, image in enumerate(panel._images(observation["puzzle"][None])[0])})
+    state, ended, rows = None, False, []
+    while not ended:
+        action, state = panel.predict(observation, state)
+        observation, _, ended, _, info = env.step(action)
+        rows.append(member.model.rows)
+    assert info["segment"] == 4
+    assert np.diff([0, *rows]).tolist() == [4, 3, 2, 1]
+    assert panel.spent().tolist() == [10]
+    assert panel.thought.segment == 10  # type: ignore[union-attr]
+
+
+def test_the_first_to_halt_answers_and_stops_the_others() -> None:
+    """Only image 2 halts, after two segments; it alone is right."""
+    env = make()
+    family = env.unwrapped.family
+    observation, _ = env.reset(seed=2)
+    names: dict[bytes, int] = {}
+
+    def answer(segment: int, shown: np.ndarray) -> tuple[np.ndarray, bool]:
+        chosen = names[shown.tobytes()] == 2
+        return (family.solve(shown) if chosen else shown), chosen and segment == 2
+
+    member = scripted(env, answer)
+    panel = EnsembleAgent([member], 4)
+    names.update({image.tobytes(): n for n, image in enumerate(panel._images(observation["puzzle"][None])[0])})
+    observation, _, ended, *_ = env.step(panel.act(observation))
+    assert not ended
+    *_, ended, _, info = env.step(panel.act(observation))
+    assert ended
+    assert info["solved"]
+    assert panel.spent().tolist() == [8]
+    assert member.model.rows == 8
+
+
+@pytest.mark.parametrize("mode", ["answer", "cell", "move"])
+@pytest.mark.parametrize("kind", [VotingAgent, EnsembleAgent])
+def test_batches_change_nothing(kind: type[PanelAgent], mode: str) -> None:
+    """Two networks, four images; boards of a batch end at different times."""
+
+    def panel() -> PanelAgent:
+        world = make(mode).unwrapped
+        members = []
+        for shift in (0.0, 0.3):
+            model = model_that_halts_at_random()
+            with torch.no_grad():
+                model.q_head.bias[0] += shift
+            members.append(HRMAgent(model, world.family, mode, 6, "cpu"))
+        return kind(members, 4)
+
+    alone = list(rollout(make(mode), panel(), 8, seed=4))
+    together = sorted(rollout_batched(lambda: make(mode), panel(), 8, 3, seed=4), key=lambda e: e.index)
+    for a, b in zip(alone, together, strict=True):
+        assert (a.segments, a.spent, a.solved, a.steps) == (b.segments, b.spent, b.solved, b.steps)
+    assert len({episode.spent for episode in alone}) > 1, "all boards cost the same: the test shows nothing"
+
+
+def test_two_attempts_at_arc_are_the_two_most_voted_grids() -> None:
+    env = gym.make("HRMARCMini-v0", split="train", augment=False, disable_env_checker=True)
+    family = env.unwrapped.family
+    index = next(i for i in range(50) if env.unwrapped.puzzle_source[i].solution[0, 0] > 1)
+    observation, _ = env.reset(options={"index": index})
+    puzzle = env.unwrapped.puzzle
+    wrong = puzzle.clues
+    keys = distinct_keys(family, puzzle.shape, 4)
+    solutions = [family.image(puzzle.solution[None], key)[0] for key in keys]
+    said = {image[0].tobytes(): n for n, image in enumerate([family.image(puzzle.clues[None], key) for key in keys])}
+
+    def answer(segment: int, shown: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Two of five say the solution, around which lies rubbish; three say that nothing is to be changed."""
+        n = said.get(shown.tobytes())
+        if n not in (0, 2):
+            return shown, True
+        solution = solutions[n].copy()
+        solution[solution == 0] = 1
+        return solution, True
+
+    panel = VotingAgent([scripted(env, answer)], 5)
+    first = panel.act(observation)
+    assert np.array_equal(family.image(family.preimage(first[:-1].reshape(1, 12, 12).astype(np.uint8), 1), 1)[0], wrong)
+    observation, _, ended, _, _ = env.step(first)
+    assert not ended
+    assert observation["attempt"] == 1
+    *_, info = env.step(panel.act(observation))
+    assert info["solved"]
+
+
+def test_networks_for_different_boards_are_refused() -> None:
+    small, large = make(), gym.make("HRMMaze-v0", size=6)
+    members = [scripted(env, lambda segment, shown: (shown, True)) for env in (small, large)]
+    with pytest.raises(ValueError, match="same boards"):
+        VotingAgent(members)
+    with pytest.raises(ValueError, match="at least one network and one image, got 0 and 1"):
+        VotingAgent([])
+
+
+def test_several_checkpoints_in_one_text(tmp_path: Any) -> None:
+    from hrm_gym.agents.checkpoint import write_folder
+    from hrm_gym.agents.hrm.checkpoint import write_model
+
+    for name in "ab":
+        model = HRM(TINY_MODEL)
+        write_folder(
+            tmp_path / name,
+            lambda path, model=model: write_model(path, model.state_dict(), model.config, {"family": "maze"}),
+        )
+    panel: Any = hrm_gym.make_agent("hrm-first", make(), weights=f"{tmp_path / 'a'}+{tmp_path / 'b'}", images=3)
+    assert len(panel.members) == 2
+    assert panel.name == "hrm-first-6"
