@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: solve test check clean
+.PHONY: solve test check docs clean
 
 solve: $(VENV)/.installed  ## watch the bundled agents solve mazes (a window, or GIFs in solves/), then read the table
 	$(BIN)/hrm-gym solve
@@ -20,6 +20,11 @@ check: $(VENV)/.installed-dev  ## ruff, mypy on an installed build, doctests
 	rm -rf build/check && $(BIN)/pip install -q --no-deps --target build/check .
 	cd build/check && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p hrm_gym
 	cd build/check && PYTHONPATH=. ../../$(BIN)/pytest -q -p no:cacheprovider --rootdir . --doctest-modules hrm_gym
+
+docs: $(VENV)/.installed-docs  ## the HTML manual, in build/docs; broken references fail
+	$(BIN)/python docs/pages.py build/docs-source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -f build/docs-source/mkdocs.yml
+	@echo "the manual: build/docs/index.html"
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build dist *.egg-info
@@ -40,4 +45,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install -q -e '.[docs]'
 	touch $@

@@ -39,6 +39,8 @@ class Agent(Protocol):
         """Actions for `observation`; rows with `episode_start` True begin a new puzzle (their state is reset)."""
         ...
 
+    # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`.
+
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""
         ...

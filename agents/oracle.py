@@ -72,9 +72,13 @@ class OracleAgent(AnswerKeeper):
         super().__init__(name, family, action_mode)
 
     @classmethod
-    def for_env(cls, env: gym.Env[Any, Any], **kwargs: Any) -> OracleAgent:
-        """An oracle for the family and the action mode of `env`."""
+    def for_env(cls, env: gym.Env[Any, Any], **kwargs: Any) -> AnswerKeeper:
+        """An oracle for `env`; where its family has no solver, the agent of the stored answers, by its own name."""
         world: Any = env.unwrapped
+        if not world.family.has_solver:
+            from hrm_gym.agents.stored import StoredAnswerAgent
+
+            return StoredAnswerAgent.for_env(env, **kwargs)
         return cls(world.family, world.action_mode, **kwargs)
 
     def find(self, row: int, clues: Grid) -> Grid:

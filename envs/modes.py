@@ -6,6 +6,7 @@ rest: budget, reward, observation, info.
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -22,12 +23,14 @@ class ActionMode(ABC):
     Attributes:
         space: the action space.
         shown: (H, W) uint8, the answer as the observation shows it.
+        violations: number of cells of `shown` that break a rule.
         halt_is_forced: whether using up the budget ends the episode as a halt (terminated), not as a cut (truncated).
     """
 
     halt_is_forced: ClassVar[bool] = False
     space: gym.Space[Any]
     shown: Grid
+    violations: int
 
     def __init__(self, family: PuzzleFamily, shape: tuple[int, int]) -> None:
         self.family, self.shape = family, shape
@@ -40,7 +43,8 @@ class ActionMode(ABC):
     def begin(self, puzzle: Puzzle) -> None:
         """Show `puzzle` with nothing done yet."""
         self.puzzle = puzzle
-        self.shown = puzzle.clues.copy()
+        self.shown = self.family.blank(puzzle.clues)
+        self.violations = 0
 
     @abstractmethod
     def act(self, action: Any) -> bool:
@@ -54,13 +58,15 @@ class ActionMode(ABC):
         """Whether the answer is right by the rules."""
         return self.family.is_solved(self.puzzle, self.answer())
 
-    def violations(self) -> int:
-        """Number of cells that break a rule."""
-        return int(np.count_nonzero(self.family.violations(self.puzzle.clues, self.shown)))
+    def verdict(self) -> dict[str, Any]:
+        """What info says of the answer at the end, in plain Python numbers; at least solved, exact, cell_accuracy."""
+        puzzle, answer = self.puzzle, self.answer()
+        said = self.family.verdict_many(puzzle.clues[None], puzzle.solution[None], answer[None])
+        return {name: values[0].item() for name, values in said.items()}
 
     def potential(self) -> float:
-        """Phi of the board: the share of free cells that agree with the stored solution."""
-        return cell_accuracy(self.family, self.puzzle, self.answer())
+        """Phi of the board: the share of counted cells that agree with the stored solution."""
+        return self.family.cell_accuracy(self.puzzle, self.answer())
 
     @abstractmethod
     def mask(self) -> NDArray[np.bool_]:
@@ -84,23 +90,22 @@ class AnswerMode(ActionMode):
 
     def act(self, action: Any) -> bool:
         """Take over the grid; True if the halt bit is set."""
-        action = np.asarray(action)
+        action = _as_array(action)
         if action.shape != (self._cells + 1,):
             raise ValueError(f"expected an action of shape ({self._cells + 1},), got {action.shape}")
+        if not np.issubdtype(action.dtype, np.integer):
+            raise ValueError(f"expected an action of integers, got dtype {action.dtype}")
         if action.min() < 0 or (action >= self._sizes).any():
-            raise ValueError(f"expected token ids 0..{self.family.vocab_size - 1} and a halt bit 0 or 1, got {action}")
+            place = int(np.argmax((action < 0) | (action >= self._sizes)))
+            last = self._sizes[place] - 1
+            raise ValueError(f"expected 0..{last} at place {place} of the action, got {action[place]}")
         self.shown = action[:-1].astype(np.uint8).reshape(self.shape)
+        self.violations = self.family.count_violations(self.puzzle.clues, self.shown)
         return bool(action[-1])
 
     def mask(self) -> NDArray[np.bool_]:
         """(H*W*vocab + 2,) bool: given cells allow their own token only, free cells the writable ones."""
-        allowed = np.zeros((self._cells, self.family.vocab_size), dtype=np.bool_)
-        clues = self.puzzle.clues.ravel()
-        allowed[np.arange(self._cells), clues] = True
-        open_cells = np.flatnonzero(self.family.free(self.puzzle.clues))
-        allowed[open_cells] = False
-        allowed[np.ix_(open_cells, np.asarray(self.family.writable))] = True
-        return np.append(allowed.ravel(), (True, True))
+        return answer_masks(self.family, self.puzzle.clues[None])[0]
 
 
 class CellMode(ActionMode):
@@ -109,6 +114,7 @@ class CellMode(ActionMode):
     def __init__(self, family: PuzzleFamily, shape: tuple[int, int]) -> None:
         super().__init__(family, shape)
         self._halt = shape[0] * shape[1] * len(family.writable)
+        self._symbols = len(family.writable)
         self.space = gym.spaces.Discrete(self._halt + 1)
 
     def default_budget(self) -> int:
@@ -118,28 +124,54 @@ class CellMode(ActionMode):
     def begin(self, puzzle: Puzzle) -> None:
         """Show the clues alone."""
         super().begin(puzzle)
-        self._free = self.family.free(puzzle.clues).ravel()
+        self._clues = puzzle.clues.copy()  # compiled rules want an array of their usual kind, whatever the source gave
+        self._free: list[bool] = self.family.free(puzzle.clues).ravel().tolist()
 
     def act(self, action: Any) -> bool:
         """Write action % symbols into cell action // symbols; True if halted or solved."""
-        action = int(action)
-        if not 0 <= action <= self._halt:
-            raise ValueError(f"expected an action in 0..{self._halt}, got {action}")
-        if action == self._halt:
+        number = one_integer(action, self._halt)
+        if number == self._halt:
             return True
-        cell, symbol = divmod(action, len(self.family.writable))
-        if not self._free[cell]:
+        cell, symbol = divmod(number, self._symbols)
+        clues, token = self._clues, self.family.writable[symbol]
+        if not self._free[cell] or not self.family.may_write(clues, self.shown, cell, token):
             return False
-        self.shown.flat[cell] = self.family.writable[symbol]
-        return self.solved()
+        self.violations += self.family.write(clues, self.shown, cell, token)
+        return self.violations == 0 and self.solved()
 
     def mask(self) -> NDArray[np.bool_]:
-        """(H*W*symbols + 1,) bool: every symbol in every free cell, and halting."""
-        return np.append(np.repeat(self._free, len(self.family.writable)), True)
+        """(H*W*symbols + 1,) bool: every legal symbol in every free cell, and halting."""
+        return np.append(self.family.legal_writes(self.puzzle.clues, self.shown).ravel(), True)
 
 
-def cell_accuracy(family: PuzzleFamily, puzzle: Puzzle, answer: Grid) -> float:
-    """Share of the free cells in which `answer` (H, W) equals the stored solution; 1.0 if no cell is free."""
-    free = family.free(puzzle.clues)
-    count = int(np.count_nonzero(free))
-    return int(np.count_nonzero((answer == puzzle.solution) & free)) / count if count else 1.0
+def one_integer(action: Any, last: int) -> int:
+    """A Discrete action as a plain integer.
+
+    Raises:
+        ValueError: if it is not one integer in 0..last.
+    """
+    if not isinstance(action, int | np.integer):
+        action = _as_array(action)
+        if action.size != 1 or not np.issubdtype(action.dtype, np.integer):
+            came = repr(action.item()) if action.size == 1 else f"shape {action.shape}"
+            raise ValueError(f"expected an action in 0..{last}, one integer, got {came} of dtype {action.dtype}")
+        action = action.item()
+    if not 0 <= action <= last:
+        raise ValueError(f"expected an action in 0..{last}, got {action}")
+    return int(action)
+
+
+def _as_array(action: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(action)
+    except ValueError:
+        raise ValueError(f"expected an action of integers in one array, got {reprlib.repr(action)}") from None
+
+
+def answer_masks(family: PuzzleFamily, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(N, H*W*vocab + 2) bool for (N, H, W) puzzles: the tokens that alter no clue, and both halt bits."""
+    count, cells = len(clues), clues[0].size
+    free = family.free(clues).reshape(count, cells)
+    tokens = np.arange(family.vocab_size)
+    allowed = np.where(free[..., None], np.isin(tokens, family.writable), clues.reshape(count, cells, 1) == tokens)
+    return np.concatenate([allowed.reshape(count, -1), np.ones((count, 2), dtype=np.bool_)], axis=1)

@@ -5,6 +5,7 @@ Nothing here knows Gymnasium, torch or pygame; `agents/` and `hrm_gym/` see the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -38,6 +39,18 @@ def puzzle_key(seed: int, k: int) -> int:
     return mix64(mix64(seed & _MASK64) ^ ((k * _GOLDEN) & _MASK64))
 
 
+def puzzle_keys(seeds: NDArray[np.uint64], ks: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """`puzzle_key(seeds[i], ks[i])` for all i; the two broadcast against each other."""
+    return _mix64_many(_mix64_many(seeds) ^ (ks * np.uint64(_GOLDEN)))
+
+
+def _mix64_many(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = value + np.uint64(_GOLDEN)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
 @dataclass(frozen=True, eq=False)
 class Puzzle:
     """One puzzle.
@@ -48,6 +61,9 @@ class Puzzle:
         puzzle_id: row of the HRM's puzzle embedding (0 for families with one shared row).
         name: where it came from, for messages and records, e.g. `train.csv:17`.
         rating: difficulty on the scale of its source, if known.
+        demonstrations: (P, 2, H, W) uint8 solved examples, input and output, for families that show some; rows past
+            `pairs` are padding.
+        pairs: number of demonstrations.
     """
 
     clues: Grid
@@ -55,6 +71,8 @@ class Puzzle:
     puzzle_id: int = 0
     name: str = ""
     rating: float | None = None
+    demonstrations: NDArray[np.uint8] | None = None
+    pairs: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,18 +88,26 @@ class PuzzleBatch:
         clues: (N, H, W) uint8.
         solutions: (N, H, W) uint8.
         puzzle_ids: (N,) int32.
+        demonstrations: (N, P, 2, H, W) uint8, None for families without.
+        pairs: (N,) uint8, demonstrations of each puzzle; None for families without.
     """
 
     clues: NDArray[np.uint8]
     solutions: NDArray[np.uint8]
     puzzle_ids: NDArray[np.int32]
+    demonstrations: NDArray[np.uint8] | None = None
+    pairs: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.clues)
 
     def __getitem__(self, row: int) -> Puzzle:
         """One of the puzzles."""
-        return Puzzle(self.clues[row], self.solutions[row], int(self.puzzle_ids[row]))
+        shown = None if self.demonstrations is None else self.demonstrations[row]
+        pairs = 0 if self.pairs is None else int(self.pairs[row])
+        return Puzzle(
+            self.clues[row], self.solutions[row], int(self.puzzle_ids[row]), demonstrations=shown, pairs=pairs
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +148,35 @@ class PuzzleSource(Protocol):
 class PuzzleFamily(Protocol):
     """One kind of puzzle: its tokens, rules, solver, symmetries and look. Stateless; grids are (H, W) uint8.
 
+    `envs/family.py` has a base class with a default for all that can have one.
+
     Attributes:
         name: short name, e.g. `maze`; also the folder under `envs/` and the name in checkpoints.
+        title: the name as people write it, e.g. `Maze`.
         vocab_size: number of token ids, the padding token 0 included.
         symbols: one printable character per token id, as the official CSV files write them.
         writable: token ids that cell mode may write.
         move_count: number of moves of move mode, 0 where the family has none.
+        has_solver: whether `solve` can solve puzzles of this family; without one the stored answers stand in for it.
+        attempts: halts an episode may have; a wrong one before the last starts the next attempt.
+        max_pairs: most demonstrations that a puzzle of this family shows, 0 where there are none.
+        board_size: (width, height) in pixels of the board in a picture.
+        difficulty_unit: what `difficulty` counts, in words.
     """
 
     name: str
+    title: str
     vocab_size: int
     symbols: str
     writable: tuple[int, ...]
     move_count: int
+    has_solver: bool
+    attempts: int
+    max_pairs: int
+    board_size: tuple[int, int]
+    difficulty_unit: str
+
+    # ---- reading ----
 
     def parse(self, puzzle: Any) -> Grid:
         """Clues from text or a token grid. Raises ValueError that names what was expected and what came."""
@@ -144,30 +186,163 @@ class PuzzleFamily(Protocol):
         """Raise ValueError unless `clues` is a puzzle that follows the rules and has a solution."""
         ...
 
+    def read_row(self, question: str, answer: str) -> tuple[Grid, Grid]:
+        """(clues, solution) of a row of an official CSV file; ValueError unless it is a puzzle and its answer."""
+        ...
+
+    def read_rows(
+        self, questions: Sequence[str], answers: Sequence[str]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(N, H, W) clues and solutions of N >= 1 such rows; ValueError if any is bad, `read_row` then tells why."""
+        ...
+
+    def make_puzzle(self, puzzle: Any) -> Puzzle:
+        """A whole puzzle from what a person hands in (text, a token grid, a task, a Puzzle). Raises ValueError."""
+        ...
+
+    def to_text(self, grid: Grid) -> str:
+        """The grid as lines that a person can read."""
+        ...
+
+    # ---- rules, one board ----
+
     def solve(self, clues: Grid) -> Grid | None:
         """The family's exact solver: the canonical solution of `clues`, or None if there is none."""
         ...
 
+    def blank(self, clues: Grid) -> Grid:
+        """A fresh (H, W) answer before the first action; (N, H, W) for as many boards."""
+        ...
+
     def free(self, clues: Grid) -> NDArray[np.bool_]:
-        """(H, W) bool, the cells that are the solver's to fill: they alone count in cell accuracy."""
+        """(H, W) bool, the cells that are the solver's to fill; (N, H, W) for as many boards."""
+        ...
+
+    def counted(self, puzzle: Puzzle) -> NDArray[np.bool_]:
+        """(H, W) bool, the cells that count in cell accuracy."""
         ...
 
     def is_solved(self, puzzle: Puzzle, answer: Grid) -> bool:
         """Whether `answer` is right by the rules (not merely equal to the stored solution)."""
         ...
 
+    def is_exact(self, puzzle: Puzzle, answer: Grid) -> bool:
+        """Whether `answer` equals the stored solution."""
+        ...
+
     def violations(self, clues: Grid, answer: Grid) -> NDArray[np.bool_]:
         """(H, W) bool, cells of `answer` that break a rule, judged from the clues alone."""
         ...
 
-    def symmetries(self, shape: tuple[int, int]) -> NDArray[np.int64]:
-        """(K, H*W) cell permutations that map puzzles to puzzles; row 0 is the identity."""
+    def count_violations(self, clues: Grid, answer: Grid) -> int:
+        """Number of cells of `answer` that break a rule."""
+        ...
+
+    def cell_accuracy(self, puzzle: Puzzle, answer: Grid) -> float:
+        """Share of the counted cells in which `answer` equals the stored solution; 1.0 if none counts."""
+        ...
+
+    def difficulty(self, puzzle: Puzzle) -> float:
+        """How hard the puzzle is, on the family's own scale."""
+        ...
+
+    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
+        """Cell mode: write `token` into `cell` of `shown`; returns by how much the number of violations grows."""
+        ...
+
+    def may_write(self, clues: Grid, shown: Grid, cell: int, token: int) -> bool:
+        """Cell mode: whether a writable `token` may be written into `cell` (a flat index, and free) of `shown`."""
+        ...
+
+    def legal_writes(self, clues: Grid, shown: Grid) -> NDArray[np.bool_]:
+        """(H*W, len(writable)) bool: `may_write` for every cell and every writable token."""
         ...
 
     def next_move(self, clues: Grid, current: Grid, answer: Grid) -> int:
         """Move mode: the move that carries out `answer` from the state shown in `current`."""
         ...
 
-    def draw(self, surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thought | None) -> None:
-        """Paint the board so that it fills `surface`; the one method that needs pygame."""
+    # ---- rules, many boards: the same, row by row ----
+
+    def judge_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """(N,) bool: `is_solved` of (N, H, W) boards."""
         ...
+
+    def verdict_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> dict[str, NDArray[Any]]:
+        """What info says of (N, H, W) answers at the end: (N,) `solved`, `exact`, `cell_accuracy`, maybe more."""
+        ...
+
+    def cell_accuracy_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """(N,) float64: `cell_accuracy` of (N, H, W) boards."""
+        ...
+
+    def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, H*W, len(writable)) bool: `legal_writes` of (N, H, W) boards."""
+        ...
+
+    def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """(N,) int32: `count_violations` of (N, H, W) boards."""
+        ...
+
+    def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
+        """Cell mode: carry out one action on each active board; fills `ended`, keeps `shown` and `violations` right."""
+        ...
+
+    # ---- symmetries and looks ----
+
+    def symmetry(self, shape: tuple[int, int], key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """One symmetry of the family, drawn by a 64-bit key.
+
+        Returns:
+            (H*W,) int64 `cells` and (vocab_size,) uint8 `tokens`: the image of a grid is `tokens[grid.ravel()[cells]]`.
+        """
+        ...
+
+    def image(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
+        """(N, H, W) puzzles or answers under one symmetry: that of `symmetry`, unless the family has a richer way."""
+        ...
+
+    def preimage(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
+        """The inverse of `image`: answers (N, H, W) to images of puzzles become answers to the puzzles."""
+        ...
+
+    def canonical(self, clues: Grid) -> Grid:
+        """A grid that stands for `clues` and all its symmetric images: the same for all of them."""
+        ...
+
+    def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
+        """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
+        ...
+
+    def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
+        """(row, column) of the answer's cell under the pixel `place` of the board's picture, None beside it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class CellBoards:
+    """N boards in cell mode, as `PuzzleFamily.write_many` works on them in place. All arrays are C-contiguous.
+
+    An action is `cell * len(writable) + place of the token in writable`; the one past the last halts.
+
+    Attributes:
+        clues: (N, H, W) uint8.
+        solutions: (N, H, W) uint8.
+        shown: (N, H, W) uint8, the answers so far.
+        free: (N, H*W) bool, cells that may be written.
+        violations: (N,) int32, number of violating cells of `shown`.
+        ended: (N,) bool, set for boards that halted or became solved, cleared for the other active ones.
+    """
+
+    clues: NDArray[np.uint8]
+    solutions: NDArray[np.uint8]
+    shown: NDArray[np.uint8]
+    free: NDArray[np.bool_]
+    violations: NDArray[np.int32]
+    ended: NDArray[np.bool_]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import reprlib
+import sys
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -10,8 +13,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from hrm_gym.envs.modes import ActionMode, AnswerMode, CellMode, cell_accuracy
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily, PuzzleSource, Thought, puzzle_key
+from hrm_gym.envs.modes import ActionMode, AnswerMode, CellMode
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, PuzzleSource, Thought, puzzle_key
 
 Observation = dict[str, NDArray[Any]]
 REWARDS = ("sparse", "dense")
@@ -58,30 +61,30 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         _one_of("action_mode", action_mode, tuple(self.modes))
         _one_of("reward", reward, REWARDS)
         _one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        if not isinstance(mask_in_info, int | np.bool_):
+            raise ValueError(f"expected mask_in_info to be True or False, got {mask_in_info!r}")
         _at_least_one("max_segments", max_segments)
-        if not step_cost >= 0.0:
-            raise ValueError(f"expected step_cost >= 0, got {step_cost}")
-        if not 0.0 <= shaping_gamma <= 1.0:
-            raise ValueError(f"expected shaping_gamma in 0..1, got {shaping_gamma}")
+        _within("step_cost", step_cost, 0.0, sys.float_info.max)
+        _within("shaping_gamma", shaping_gamma, 0.0, 1.0)
         self.family, self.puzzle_source, self.shape = family, source, source.shape
         self.action_mode, self.max_segments, self.render_mode = action_mode, max_segments, render_mode
         self._mode = self.modes[action_mode](family, self.shape)
-        self.max_steps = max_segments if action_mode == "answer" else (max_steps or self._mode.default_budget())
-        _at_least_one("max_steps", self.max_steps if max_steps is None else max_steps)
-        self._dense, self._step_cost, self._gamma = reward == "dense", step_cost, shaping_gamma
-        self._mask_in_info = mask_in_info
-        grid = gym.spaces.Box(0, family.vocab_size - 1, self.shape, np.uint8)
-        share = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self.observation_space: gym.spaces.Space[Any] = gym.spaces.Dict(
-            {"puzzle": grid, "answer": grid, "segment": share}
-        )
+        if max_steps is not None:
+            _at_least_one("max_steps", max_steps)
+        budget = max_segments if action_mode == "answer" else max_steps or self._mode.default_budget()
+        self.max_steps = int(budget)
+        self.dense, self.step_cost, self.gamma = reward == "dense", float(step_cost), float(shaping_gamma)
+        self.mask_in_info = mask_in_info
+        self.observation_space: gym.spaces.Space[Any] = observation_space(family, self.shape)
         self.action_space = self._mode.space
         self.puzzle: Puzzle
         self.thought: Thought | None = None
         self._caption = ""
+        self._notes: tuple[tuple[str, str], ...] = ()
         self._seed: int | None = None
         self._next_index = 0
         self._steps = 0
+        self._attempt = 0
         self._phi = 0.0
         self._running = False
         self._screen: Any = None
@@ -99,13 +102,16 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         Raises:
             ValueError: if an option is unknown or bad.
         """
+        if options is not None and not isinstance(options, dict):
+            raise ValueError(f"expected options as a dictionary, got {reprlib.repr(options)}")
         if seed is not None:
             super().reset(seed=seed)
             self._seed, self._next_index = seed, 0
         self.puzzle = self._chosen(options) if options else self._next_puzzle()
         self._mode.begin(self.puzzle)
-        self._steps, self._running, self.thought = 0, True, None
-        if self._dense:
+        self._unchanging = self._shown_all_along()
+        self._steps, self._attempt, self._running, self.thought = 0, 0, True, None
+        if self.dense:
             self._phi = self._mode.potential()
         info = self._info()
         if self.render_mode == "human":
@@ -126,15 +132,19 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         spent = self._steps >= self.max_steps
         if spent and self._mode.halt_is_forced:
             terminated = True
+        if terminated and self._attempt < self.family.attempts - 1 and not self._mode.solved():
+            self._attempt, self._steps, terminated, spent = self._attempt + 1, 0, False, False
         truncated = spent and not terminated
         info = self._info()
-        reward = -self._step_cost
+        reward = -self.step_cost
         if terminated or truncated:
             self._running = False
-            info.update(self._verdict())
-            if terminated and info["solved"]:
+            verdict = self._mode.verdict()
+            info["is_success"] = verdict["solved"]
+            info.update(verdict)
+            if terminated and verdict["solved"]:
                 reward += 1.0
-        if self._dense:
+        if self.dense:
             reward += self._shaping(terminated)
         if self.render_mode == "human":
             self.render()
@@ -142,15 +152,16 @@ class PuzzleEnv(gym.Env[Observation, Any]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """A fresh bool array, True for every legal action; the name sb3-contrib's MaskablePPO looks for."""
+        self._expect_puzzle("action_masks")
         return self._mode.mask()
 
     def set_thought(self, thought: Thought | None) -> None:
         """What the agent has in mind; drawn from the next picture on, until the next puzzle."""
         self.thought = thought
 
-    def set_caption(self, text: str) -> None:
-        """A line for the side panel, such as the agent's name."""
-        self._caption = text
+    def set_caption(self, text: str, notes: Sequence[tuple[str, str]] = ()) -> None:
+        """A line for the side panel, such as the agent's name, and below it notes: words with what they mean."""
+        self._caption, self._notes = text, tuple(notes)
 
     @property
     def closed_by_user(self) -> bool:
@@ -162,14 +173,60 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode: give one of human, rgb_array, ansi to gym.make")
             return None
+        self._expect_puzzle("render")
+        solved = None if self._running else self._mode.solved()
+        used, violations = self._steps, self._mode.violations
+        return self.picture(
+            self.puzzle, self._mode.shown, used, violations, attempt=self._attempt, solved=solved, thought=self.thought
+        )
+
+    def picture(
+        self,
+        puzzle: Puzzle,
+        answer: Grid,
+        used: int,
+        violations: int,
+        attempt: int = 0,
+        solved: bool | None = None,
+        thought: Thought | None = None,
+    ) -> Any:
+        """What `render` gives for a board in this state, which need not be the environment's own.
+
+        Args:
+            puzzle: the puzzle.
+            answer: (H, W) uint8, the answer as the observation shows it.
+            used: segments or steps so far.
+            violations: number of cells that break a rule.
+            attempt: 0, or 1 in a second attempt.
+            solved: the verdict, None while the episode runs.
+            thought: what the agent has in mind.
+        """
+        status = {
+            "title": f"{self.family.title} {_times(self.shape)}",
+            "name": puzzle.name,
+            "caption": self._caption,
+            "notes": self._notes,
+            "unit": "segment" if self.action_mode == "answer" else "step",
+            "used": used,
+            "budget": self.max_steps,
+            "attempt": attempt,
+            "attempts": self.family.attempts,
+            "violations": violations,
+            "solved": solved,
+        }
         if self.render_mode == "ansi":
-            return self._text()
+            return f"{self.family.to_text(answer)}\n{_status_line(status, thought)}\n"
         if self._screen is None:
             from hrm_gym.envs.screen import Screen
 
-            self._screen = Screen(self.family, self.shape, self.metadata["render_fps"])
-        frame = self._screen.paint(self.puzzle.clues, self._mode.shown, self.thought, self._status())
+            self._screen = Screen(self.family, self.metadata["render_fps"])
+        frame = self._screen.paint(puzzle, answer, thought, status)
         return self._screen.pixels(frame) if self.render_mode == "rgb_array" else self._screen.show(frame)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while the window, if one is open, answers the desktop; less if the person closes it."""
+        if self._screen is not None:
+            self._screen.wait(seconds)
 
     def close(self) -> None:
         """Close the window, if one is open."""
@@ -180,6 +237,10 @@ class PuzzleEnv(gym.Env[Observation, Any]):
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the window, which is opened anew when needed."""
         return {**self.__dict__, "_screen": None}
+
+    def _expect_puzzle(self, call: str) -> None:
+        if not hasattr(self, "puzzle"):
+            raise ResetNeeded(f"expected reset() before {call}(): there is no puzzle yet")
 
     def _next_puzzle(self) -> Puzzle:
         if self._seed is None:
@@ -193,22 +254,19 @@ class PuzzleEnv(gym.Env[Observation, Any]):
             raise ValueError(f"expected options with one key, 'puzzle' or 'index', got {sorted(map(str, options))}")
         if "index" in options:
             return self._indexed(options["index"])
-        puzzle = options["puzzle"]
-        clues = puzzle.clues if isinstance(puzzle, Puzzle) else self.family.parse(puzzle)
-        if clues.shape != self.shape:
-            raise ValueError(f"expected a puzzle of {_times(self.shape)} cells, got {_times(clues.shape)}")
-        self.family.check(clues)
-        if isinstance(puzzle, Puzzle):
-            return puzzle
-        solution = self.family.solve(clues)
-        if solution is None:
-            raise ValueError("expected a puzzle with a solution, got one without")
-        return Puzzle(clues, solution, name="own puzzle")
+        if isinstance(options["puzzle"], Puzzle):
+            _check_grids(options["puzzle"], self.family.vocab_size)
+        puzzle = self.family.make_puzzle(options["puzzle"])
+        if puzzle.shape != self.shape:
+            raise ValueError(f"expected a puzzle of {_times(self.shape)} cells, got {_times(puzzle.shape)}")
+        return puzzle
 
     def _indexed(self, index: Any) -> Puzzle:
         source: Any = self.puzzle_source
         if not hasattr(source, "__getitem__"):
             raise ValueError(f"expected a source with numbered puzzles (a file, a bank), got {type(source).__name__}")
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise ValueError(f"expected the number of a puzzle, an integer, got {reprlib.repr(index)}")
         try:
             puzzle: Puzzle = source[int(index)]
         except IndexError as error:
@@ -216,55 +274,66 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return puzzle
 
     def _observation(self) -> Observation:
-        share = np.empty(1, np.float32)
+        puzzle, share = self.puzzle, np.empty(1, np.float32)
         share[0] = self._steps / self.max_steps
-        return {"puzzle": self.puzzle.clues.copy(), "answer": self._mode.shown.copy(), "segment": share}
+        observation: Observation = {"puzzle": puzzle.clues.copy(), "answer": self._mode.shown.copy(), "segment": share}
+        for name, array in self._unchanging.items():
+            observation[name] = array.copy()
+        if self.family.attempts > 1:
+            observation["attempt"] = attempt = np.empty(1, np.uint8)
+            attempt[0] = self._attempt
+        return observation
+
+    def _shown_all_along(self) -> Observation:
+        """What an observation shows beside the puzzle during the whole episode."""
+        puzzle = self.puzzle
+        if puzzle.demonstrations is None or not self.family.max_pairs:
+            return {}
+        pairs, task = np.array([puzzle.pairs], np.uint8), np.array([puzzle.puzzle_id], np.int32)
+        return {"demonstrations": puzzle.demonstrations, "pairs": pairs, "task": task}
 
     def _info(self) -> dict[str, Any]:
-        info: dict[str, Any] = {"segment": self._steps, "violations": self._mode.violations()}
-        if self._mask_in_info:
+        info: dict[str, Any] = {"segment": self._steps, "violations": self._mode.violations}
+        if self.mask_in_info:
             info["action_mask"] = self._mode.mask().astype(np.int8)
         return info
-
-    def _verdict(self) -> dict[str, Any]:
-        """What info says at the end, and only then."""
-        answer = self._mode.answer()
-        solved = self._mode.solved()
-        exact = bool(np.array_equal(answer, self.puzzle.solution))
-        accuracy = cell_accuracy(self.family, self.puzzle, answer)
-        return {"is_success": solved, "solved": solved, "exact": exact, "cell_accuracy": accuracy}
 
     def _shaping(self, terminated: bool) -> float:
         """gamma * Phi(s') - Phi(s), with Phi = 0 in every terminal state."""
         before, self._phi = self._phi, 0.0 if terminated else self._mode.potential()
-        return self._gamma * self._phi - before
+        return self.gamma * self._phi - before
 
-    def _status(self) -> dict[str, Any]:
-        """What the side panel tells."""
-        unit = "segment" if self.action_mode == "answer" else "step"
-        return {
-            "title": f"{self.family.name} {_times(self.shape)}",
-            "name": self.puzzle.name,
-            "caption": self._caption,
-            "unit": unit,
-            "used": self._steps,
-            "budget": self.max_steps,
-            "violations": self._mode.violations(),
-            "solved": None if self._running else self._mode.solved(),
-        }
 
-    def _text(self) -> str:
-        rows = ["".join(self.family.symbols[token] for token in row) for row in self._mode.shown]
-        status = self._status()
-        line = f"{status['title']}  {status['unit']} {status['used']}/{status['budget']}"
-        line += f"  violations {status['violations']}"
-        if self.thought is not None and self.thought.q_halt is not None:
-            line += f"  Q(halt) {self.thought.q_halt:.2f}"
-        if self.thought is not None and self.thought.q_continue is not None:
-            line += f"  Q(continue) {self.thought.q_continue:.2f}"
-        if status["solved"] is not None:
-            line += "  solved" if status["solved"] else "  not solved"
-        return "\n".join([*rows, line]) + "\n"
+def _status_line(status: dict[str, Any], thought: Thought | None) -> str:
+    """The status as one line of text."""
+    line = f"{status['title']}  {status['unit']} {status['used']}/{status['budget']}"
+    if status["attempts"] > 1:
+        line += f"  attempt {status['attempt'] + 1}/{status['attempts']}"
+    line += f"  violations {status['violations']}"
+    if thought is not None and thought.q_halt is not None:
+        line += f"  Q(halt) {thought.q_halt:.2f}"
+    if thought is not None and thought.q_continue is not None:
+        line += f"  Q(continue) {thought.q_continue:.2f}"
+    if status["solved"] is not None:
+        line += "  solved" if status["solved"] else "  not solved"
+    return line
+
+
+def observation_space(family: PuzzleFamily, shape: tuple[int, int]) -> gym.spaces.Dict:
+    """The space of one observation; families with demonstrations or several attempts show these too."""
+    tokens = family.vocab_size - 1
+    spaces: dict[str, gym.spaces.Space[Any]] = {
+        "puzzle": gym.spaces.Box(0, tokens, shape, np.uint8),
+        "answer": gym.spaces.Box(0, tokens, shape, np.uint8),
+        "segment": gym.spaces.Box(0.0, 1.0, (1,), np.float32),
+    }
+    if family.max_pairs:
+        spaces["demonstrations"] = gym.spaces.Box(0, tokens, (family.max_pairs, 2, *shape), np.uint8)
+        spaces["pairs"] = gym.spaces.Box(0, family.max_pairs, (1,), np.uint8)
+        spaces["task"] = gym.spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int32)
+    if family.attempts > 1:
+        spaces["attempt"] = gym.spaces.Box(0, family.attempts - 1, (1,), np.uint8)
+    return gym.spaces.Dict(spaces)
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -272,8 +341,25 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str | None) or value not in allowed:
         raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not isinstance(value, int | float | np.integer | np.floating) or not low <= value <= high:
+        raise ValueError(f"expected {name} to be a number in {low:g}..{high:g}, got {value!r}")
+
+
+def _check_grids(puzzle: Puzzle, vocab_size: int) -> None:
+    """Refuse a Puzzle whose grids are no token grids of one shape."""
+    for name, grid in (("clues", puzzle.clues), ("solution", puzzle.solution)):
+        if not isinstance(grid, np.ndarray) or grid.dtype != np.uint8 or grid.ndim != 2 or not grid.size:
+            raise ValueError(f"expected {name} as an (H, W) array of uint8, got {reprlib.repr(grid)}")
+        if grid.shape != puzzle.clues.shape or grid.max() >= vocab_size:
+            raise ValueError(
+                f"expected {name} of {_times(puzzle.clues.shape)} tokens 0..{vocab_size - 1}, "
+                f"got {_times(grid.shape)} tokens up to {grid.max()}"
+            )
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -1,39 +1,29 @@
 """The picture of an environment: the family's board beside a panel that shows what the agent has in mind.
 
-pygame is needed here and in each family's `drawing.py`, nowhere else. A picture without a window needs no display.
+A picture without a window needs no display.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pygame
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, PuzzleFamily, Thought
+from hrm_gym.envs.cells import Cells
+from hrm_gym.envs.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
+from hrm_gym.envs.lettering import lettering
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, Thought
+from hrm_gym.envs.window import Window
 
-MARGIN, BOARD, PANEL = 20, 480, 240
-SIZE = (MARGIN + BOARD + MARGIN + PANEL, MARGIN + BOARD + MARGIN)
-"""(width, height) of every picture in pixels, whatever it shows."""
+MARGIN, PANEL = 20, 240
+"""Pixels around the board, and of the panel to its right."""
 
-_GROUND = (15, 23, 42)
-_CARD = (30, 41, 59)
-_TRACK = (51, 65, 85)
-_BRIGHT = (241, 245, 249)
-_DIM = (148, 163, 184)
-_BLUE = (96, 165, 250)
-_GREEN = (52, 211, 153)
-_AMBER = (251, 191, 36)
-_RED = (248, 113, 113)
-
-_FINE = 4
-"""Text is rendered this many times larger and scaled down: even spacing at small sizes."""
-
+_INDENT = 20
 _RGB = (0x0000FF, 0x00FF00, 0xFF0000, 0)
 """Masks that lay pixels out in memory as red, green, blue: then an array of them is a plain copy."""
-
-Colour = tuple[int, int, int]
 
 
 class Screen:
@@ -41,124 +31,169 @@ class Screen:
 
     Attributes:
         closed: whether the person watching has closed the window.
+        size: (width, height) of every picture in pixels, the same for all puzzles of a family.
     """
 
-    def __init__(self, family: PuzzleFamily, shape: tuple[int, int], fps: int) -> None:
+    def __init__(self, family: PuzzleFamily, fps: int) -> None:
         pygame.font.init()
-        self._family, self._shape, self._fps = family, shape, fps
-        self._frame = pygame.Surface(SIZE, 0, 24, _RGB)
+        self._family, self._fps = family, fps
+        width, height = family.board_size
+        self.size = (MARGIN + width + MARGIN + PANEL, MARGIN + height + MARGIN)
+        self._frame = pygame.Surface(self.size, 0, 24, _RGB)
         self._ground = self._empty_frame()
-        self._fonts = {size: pygame.font.Font(None, _FINE * size) for size in (20, 24, 34)}
-        self._words: dict[tuple[str, int, Colour, int], pygame.Surface] = {}
-        self._window: pygame.Surface | None = None
-        self._clock: Any = None
+        self._changes = _Changes()
+        self._window: Window | None = None
+        self._next = 0.0
         self.closed = False
 
-    def paint(self, clues: Grid, answer: Grid, thought: Thought | None, status: dict[str, Any]) -> pygame.Surface:
+    def paint(self, puzzle: Puzzle, answer: Grid, thought: Thought | None, status: dict[str, Any]) -> pygame.Surface:
         """The frame for one state.
 
+        Where whole answers are given, the cells that differ from the answer painted before are grey: what the last
+        segment has changed. The first answer marks nothing.
+
         Args:
-            clues: (H, W) uint8.
+            puzzle: the puzzle; its solution is not shown.
             answer: (H, W) uint8, the answer as the observation shows it.
             thought: what the agent has in mind, if it told.
-            status: title, name, caption, unit, used, budget, violations, solved, as `PuzzleEnv` has them.
+            status: title, name, caption, notes, unit, used, budget, violations, attempt, attempts, solved, as
+                `PuzzleEnv` has them.
 
         Returns:
-            A surface of `SIZE`, valid until the next call.
+            A surface of `size`, valid until the next call.
         """
         self._frame.blit(self._ground, (0, 0))
-        board = self._frame.subsurface((MARGIN, MARGIN, BOARD, BOARD))
-        self._family.draw(board, clues, answer, thought)
+        board = self._frame.subsurface((MARGIN, MARGIN, *self._family.board_size))
+        self._family.draw(board, puzzle, answer, thought)
+        if status["unit"] == "segment":
+            self._grey(puzzle.shape, self._changes.seen(puzzle, answer, status["used"]))
         self._panel(thought, status)
         return self._frame
 
     def pixels(self, frame: pygame.Surface) -> NDArray[np.uint8]:
         """A fresh (height, width, 3) uint8 RGB array of `frame`."""
-        memory: Any = frame.get_buffer()
-        lines = np.frombuffer(memory, dtype=np.uint8).reshape(SIZE[1], frame.get_pitch())
-        return lines[:, : 3 * SIZE[0]].reshape(SIZE[1], SIZE[0], 3).copy()
+        return _memory(frame)[:, : 3 * self.size[0]].reshape(self.size[1], self.size[0], 3).copy()
 
     def show(self, frame: pygame.Surface) -> None:
-        """Put `frame` in the window, opened on first use; keeps time. Does nothing once the window was closed."""
+        """Put `frame` in the window, opened on first use, once the frame before it was seen for its time.
+
+        Does nothing once the window was closed.
+        """
         if self.closed:
             return
         if self._window is None:
-            pygame.display.init()
-            self._window = pygame.display.set_mode(SIZE)
-            pygame.display.set_caption(f"hrm_gym: {self._family.name}")
-            self._clock = pygame.time.Clock()
-        self._window.blit(frame, (0, 0))
-        pygame.display.flip()
-        self._clock.tick(self._fps)
-        if any(event.type == pygame.QUIT for event in pygame.event.get()):
-            self.close()
+            self._window = Window(self.size, f"hrm_gym: {self._family.title}")
+        self.wait(self._next - time.monotonic())
+        self._window.show(frame)
+        self._next = time.monotonic() + 1 / self._fps
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while the window, if there is one, answers the desktop; less if the person closes it."""
+        if self._window is not None:
+            self._window.wait(seconds)
+            self.closed = self._window.closed
 
     def close(self) -> None:
         """Close the window for good; pictures can still be painted."""
         if self._window is not None:
-            self._window = None
-            pygame.display.quit()
+            self._window.close()
         self.closed = True
 
     def _empty_frame(self) -> pygame.Surface:
-        ground = pygame.Surface(SIZE, 0, 24, _RGB)
-        ground.fill(_GROUND)
-        pygame.draw.rect(ground, _CARD, (SIZE[0] - PANEL, 0, PANEL, SIZE[1]))
+        ground = pygame.Surface(self.size, 0, 24, _RGB)
+        ground.fill(GROUND)
+        pygame.draw.rect(ground, CARD, (self.size[0] - PANEL, 0, PANEL, self.size[1]))
         return ground
 
+    def _grey(self, shape: tuple[int, int], changed: list[list[int]]) -> None:
+        """Darken the picture of some cells by an eighth: paper becomes light grey."""
+        if not changed:
+            return
+        cells, lines = Cells.of(self._family, shape), _memory(self._frame)
+        for row, column in changed:
+            left, top, width, height = cells.rect(row, column)
+            begin = 3 * (MARGIN + left)
+            part = lines[MARGIN + top : MARGIN + top + height, begin : begin + 3 * width]
+            part -= part >> 3
+
     def _panel(self, thought: Thought | None, status: dict[str, Any]) -> None:
-        x = SIZE[0] - PANEL + 20
-        self._write(status["title"].capitalize(), (x, 24), 34, _BRIGHT)
-        self._write(status["name"], (x, 54), 20, _DIM)
+        self._write(status["title"], 24, 34, PAPER)
+        self._write(status["name"], 54, 20, DIM)
         if status["caption"]:
-            self._write("Agent", (x, 88), 20, _DIM)
-            fits = self._fonts[24].size(status["caption"])[0] <= (PANEL - 40) * _FINE
-            self._write(status["caption"], (x, 106), 24 if fits else 20, _BRIGHT)
+            self._write("Player", 88, 20, DIM)
+            self._write(status["caption"], 106, 24, PAPER)
         used, budget = status["used"], status["budget"]
-        self._bar(148, status["unit"].capitalize(), f"{used} / {budget}", used / budget, _BLUE)
+        self._bar(148, f"{status['unit'].capitalize()}s", f"{used} / {budget}", used / budget, SKY)
+        y = 206
         q_halt, q_continue = (thought.q_halt, thought.q_continue) if thought else (None, None)
-        self._bar(206, "Q(halt)", _figure(q_halt), q_halt, _GREEN)
-        self._bar(264, "Q(continue)", _figure(q_continue), q_continue, _AMBER)
-        wrong = status["violations"]
-        self._write("Violations", (x, 322), 24, _DIM)
-        self._write(str(wrong), (x, 322), 24, _RED if wrong else _BRIGHT, right=True)
+        if q_halt is not None or q_continue is not None or status["unit"] == "segment":
+            self._bar(y, "Q(halt)", _figure(q_halt), q_halt, MINT)
+            self._bar(y + 58, "Q(continue)", _figure(q_continue), q_continue, AMBER)
+            y += 116
+        self._rows(y, status)
         if status["solved"] is not None:
             self._verdict(status["solved"])
 
+    def _rows(self, y: int, status: dict[str, Any]) -> None:
+        """Lines of a word and its value: violations, attempt if there are several, then the notes."""
+        wrong, attempts = status["violations"], status["attempts"]
+        rows = [("Violations", str(wrong), CORAL if wrong else PAPER)]
+        rows += [("Attempt", f"{status['attempt'] + 1} / {attempts}", PAPER)] if attempts > 1 else []
+        for word, value, colour in rows:
+            self._write(word, y, 24, DIM)
+            self._write(value, y, 24, colour, right=True)
+            y += 28
+        for word, value in status["notes"]:
+            self._write(word, y + 10, 20, PAPER)
+            self._write(value, y + 10, 20, DIM, right=True)
+            y += 20
+
     def _bar(self, y: int, label: str, value: str, share: float | None, colour: Colour) -> None:
-        x, width = SIZE[0] - PANEL + 20, PANEL - 40
-        self._write(label, (x, y), 24, _DIM)
-        self._write(value, (x, y), 24, _BRIGHT, right=True)
-        pygame.draw.rect(self._frame, _TRACK, (x, y + 24, width, 10), border_radius=5)
-        if share is not None:
-            filled = round(width * min(max(share, 0.0), 1.0))
+        x, width = self.size[0] - PANEL + _INDENT, PANEL - 2 * _INDENT
+        self._write(label, y, 24, DIM)
+        self._write(value, y, 24, PAPER, right=True)
+        pygame.draw.rect(self._frame, SLATE, (x, y + 24, width, 10), border_radius=5)
+        filled = round(width * min(max(share or 0.0, 0.0), 1.0))
+        if filled:
             pygame.draw.rect(self._frame, colour, (x, y + 24, filled, 10), border_radius=5)
 
     def _verdict(self, solved: bool) -> None:
-        colour, text = (_GREEN, "Solved") if solved else (_RED, "Not solved")
-        box = pygame.Rect(SIZE[0] - PANEL + 20, SIZE[1] - 76, PANEL - 40, 48)
+        colour, text = (MINT, "Solved") if solved else (CORAL, "Not solved")
+        box = pygame.Rect(self.size[0] - PANEL + _INDENT, self.size[1] - 68, PANEL - 2 * _INDENT, 48)
         pygame.draw.rect(self._frame, colour, box, border_radius=12)
-        words = self._render(text, 34, _GROUND, box.width - 16)
-        self._frame.blit(words, words.get_rect(center=box.center))
+        words = lettering(text, 34, GROUND)
+        self._frame.blit(words, words.get_rect(center=(box.centerx, box.centery + 1)))
 
-    def _write(self, text: str, place: tuple[int, int], size: int, colour: Colour, right: bool = False) -> None:
-        """Write one line in the panel at `place`, or ending at the panel's right margin in the same row."""
-        words = self._render(text, size, colour, PANEL - 40)
-        self._frame.blit(words, (SIZE[0] - 20 - words.get_width(), place[1]) if right else place)
+    def _write(self, text: str, y: int, size: int, colour: Colour, right: bool = False) -> None:
+        """Write one line in the panel, from its left margin or up to its right one."""
+        words = lettering(text, size, colour, PANEL - 2 * _INDENT)
+        x = self.size[0] - _INDENT - words.get_width() if right else self.size[0] - PANEL + _INDENT
+        self._frame.blit(words, (x, y))
 
-    def _render(self, text: str, size: int, colour: Colour, width: int) -> pygame.Surface:
-        key = (text, size, colour, width)
-        if key not in self._words:
-            if len(self._words) > 512:
-                self._words.clear()
-            font = self._fonts[size]
-            kept = text
-            while kept and font.size(kept if kept == text else kept + "...")[0] > width * _FINE:
-                kept = kept[:-1]
-            words = font.render(kept if kept == text else kept + "...", True, colour)
-            area = (words.get_width() // _FINE, words.get_height() // _FINE)
-            self._words[key] = pygame.transform.smoothscale(words, area)
-        return self._words[key]
+
+def _memory(frame: pygame.Surface) -> NDArray[np.uint8]:
+    """(height, bytes a line) uint8, the pixels of `frame` themselves; while this lives nothing can be blitted there."""
+    memory: Any = frame.get_buffer()
+    return np.frombuffer(memory, dtype=np.uint8).reshape(frame.get_height(), frame.get_pitch())
+
+
+class _Changes:
+    """Remembers the answer that was painted last, and which cells it changed."""
+
+    def __init__(self) -> None:
+        self._puzzle: Puzzle | None = None
+        self._answer = np.empty((0, 0), np.uint8)
+        self._used = 0
+        self._cells: list[list[int]] = []
+
+    def seen(self, puzzle: Puzzle, answer: Grid, used: int) -> list[list[int]]:
+        """[row, column] of the cells to mark in the picture of `answer`, given after `used` segments."""
+        if puzzle is not self._puzzle or used <= 1:
+            self._cells = []
+        elif used != self._used:
+            self._cells = np.argwhere(answer != self._answer).tolist()
+        self._puzzle, self._answer, self._used = puzzle, answer.copy(), used
+        return self._cells
 
 
 def _figure(value: float | None) -> str:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, mix64, puzzle_key
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key, puzzle_keys
 
 
-def puzzle_keys(seed: int, first: int, count: int) -> NDArray[np.uint64]:
+def stream_keys(seed: int, first: int, count: int) -> NDArray[np.uint64]:
     """(count,) uint64 keys of puzzles first, first + 1, … under `seed`; element i is `puzzle_key(seed, first + i)`."""
-    value = np.arange(first, first + count, dtype=np.uint64) * _GOLDEN
-    value ^= np.uint64(mix64(seed & ((1 << 64) - 1)))
-    value += _GOLDEN
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    numbers = np.arange(first, first + count, dtype=np.uint64)
+    return puzzle_keys(np.array([seed & ((1 << 64) - 1)], dtype=np.uint64), numbers)
 
 
 class PuzzleStream:
@@ -36,9 +30,12 @@ class PuzzleStream:
     def take(self, first: int, count: int) -> PuzzleBatch:
         """Puzzles first … first + count - 1."""
         if self.length is None:
-            return self.source.batch(puzzle_keys(self.seed, first, count))
-        rows = np.array([self._row(n) for n in range(first, first + count)], dtype=np.uint64)
-        return self.source.batch(rows)
+            return self.source.batch(stream_keys(self.seed, first, count))
+        return self.source.batch(self.rows(first, count))
+
+    def rows(self, first: int, count: int) -> NDArray[np.uint64]:
+        """(count,) uint64: which puzzles of a source with a length these numbers stand for."""
+        return np.array([self._row(n) for n in range(first, first + count)], dtype=np.uint64)
 
     def _row(self, n: int) -> int:
         round_number, place = divmod(n, self.length or 1)

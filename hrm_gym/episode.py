@@ -42,6 +42,7 @@ class Episode:
         total_return: undiscounted sum of rewards.
         steps: actions taken.
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.
+        spent: segments that the agent ran on it, summed over all its networks and images; None for agents without any.
     """
 
     env_id: str
@@ -57,3 +58,4 @@ class Episode:
     total_return: float
     steps: int
     seconds: float
+    spent: int | None = None

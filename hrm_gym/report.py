@@ -33,6 +33,7 @@ class Score:
         mean_segments: mean segments used, at least 1; None outside answer mode.
         mean_steps: mean actions taken.
         ms_per_puzzle: mean wall time of agent and environment, in milliseconds.
+        mean_spent: mean segments that the agent ran on a puzzle, over all its networks and images; None without any.
     """
 
     agent: str
@@ -49,6 +50,7 @@ class Score:
     mean_segments: float | None
     mean_steps: float
     ms_per_puzzle: float
+    mean_spent: float | None = None
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -87,6 +89,7 @@ def score(episodes: Sequence[Episode]) -> Score:
     exact = sum(episode.exact for episode in episodes)
     reached = [episode.reached for episode in episodes if episode.reached is not None]
     segments = [episode.segments for episode in episodes if episode.segments is not None]
+    spent = [episode.spent for episode in episodes if episode.spent is not None]
     return Score(
         agent=episodes[0].agent,
         env=episodes[0].env_id,
@@ -102,6 +105,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         mean_segments=sum(segments) / len(segments) if segments else None,
         mean_steps=sum(episode.steps for episode in episodes) / count,
         ms_per_puzzle=1000 * sum(episode.seconds for episode in episodes) / count,
+        mean_spent=sum(spent) / len(spent) if spent else None,
     )
 
 
@@ -115,10 +119,15 @@ def to_table(scores: Sequence[Score]) -> Table:
     table.add_column("agent")
     if title is None:
         table.add_column("env")
+    dear = any(row.mean_spent not in (None, row.mean_segments) for row in scores)
     for heading in ("solved", "exact", "reached", "cells right", "segments", "steps", "ms / puzzle"):
         table.add_column(heading, justify="right")
+    if dear:
+        table.add_column("spent", justify="right")
+        table.caption = f"{table.caption}; spent: segments of all networks and images together"
     for row in scores:
-        table.add_row(row.agent, *([] if title else [row.env]), *_figures(row))
+        spent = ["-" if row.mean_spent is None else f"{row.mean_spent:.2f}"] if dear else []
+        table.add_row(row.agent, *([] if title else [row.env]), *_figures(row), *spent)
     return table
 
 

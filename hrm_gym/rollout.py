@@ -37,6 +37,7 @@ class _Board:
     total_return: float = 0.0
     steps: int = 0
     seconds: float = 0.0
+    spent: int | None = None
 
     def episode(self, agent: Agent, info: dict[str, Any]) -> Episode:
         """The record of this board, given the info of its last step."""
@@ -55,6 +56,7 @@ class _Board:
             total_return=self.total_return,
             steps=self.steps,
             seconds=self.seconds,
+            spent=self.spent,
         )
 
 
@@ -96,7 +98,19 @@ def rollout(
         One Episode a puzzle, in order.
     """
     for index in range(episodes):
-        yield _play(_begin(env, seed, index), agent, on_step, keep_frames)
+        yield play(env, agent, index, seed, on_step, keep_frames)
+
+
+def play(
+    env: Env,
+    agent: Agent,
+    index: int,
+    seed: int | None = 0,
+    on_step: Watcher | None = None,
+    keep_frames: bool = True,
+) -> Episode:
+    """Play one puzzle, number `index` of a run, to its end; the arguments are those of `rollout`."""
+    return _play(_begin(env, seed, index), agent, on_step, keep_frames)
 
 
 def rollout_batched(
@@ -232,13 +246,21 @@ def _advance(board: _Board, action: NDArray[Any], thought: Thought | None) -> tu
 
 
 def _predict(agent: Agent, boards: Sequence[_Board], state: Any, starts: NDArray[np.bool_]) -> tuple[NDArray[Any], Any]:
-    """Ask the agent for one action a board; agents that want to `see` the puzzles are shown them as they begin."""
+    """Ask the agent for one action a board; agents that want to `see` the puzzles are shown them as they begin.
+
+    What an agent says it has `spent` on each board is noted.
+    """
     see = getattr(agent, "see", None)
     if see is not None and starts.any():
         see([board.puzzle for board in boards])
     keys = boards[0].observation
     observation = {key: np.stack([board.observation[key] for board in boards]) for key in keys}
-    return agent.predict(observation, state=state, episode_start=starts, deterministic=True)
+    found = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
+    spent = getattr(agent, "spent", None)
+    if spent is not None:
+        for board, segments in zip(boards, spent().tolist(), strict=True):
+            board.spent = segments
+    return found
 
 
 def _world(env: Env) -> Any:

@@ -1,126 +1,146 @@
-"""`hrm-gym bench`: how fast environments and training are, as ratios taken in turns within one run."""
+"""`hrm-gym bench`: how fast environments and training are, as ratios taken in turns within one run on one core."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import gymnasium as gym
-import numpy as np
 import tyro
 
-import hrm_gym
-from hrm_gym.scripts import bench_training
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.racing import Contest, Result, race
 
-gym.register_envs(hrm_gym)
+Group = Literal["single", "vector", "reset", "render", "generators", "training"]
 
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Measure speed on this machine. Compared things take turns, so that the ratios hold whatever else is running.
+    """Measure speed on one core of this machine, everything warmed up. Compared things take turns within one run, so
+    that the ratios hold whatever else the machine is doing.
+
+    Actions are legal ones, drawn at random beforehand along the very episodes that are then clocked, automatic resets
+    included; drawing them is not clocked.
 
     Attributes:
-        what: env (steps a second beside CartPole-v1), train (samples a second of one training update), or all.
+        only: single (one environment, steps a second beside CartPole-v1), vector (1,024 at once, beside CartPole-v1's),
+            reset (seconds until 1,024 environments are made and reset), render (steps with a picture a second),
+            generators (new puzzles a second), training (updates); all if none is named.
+        peers: Measure Jumanji, Minigrid and ARCLE beside ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
+        json: Write the figures to this file.
     """
 
-    what: Annotated[tyro.conf.Positional[Literal["env", "train", "all"]], tyro.conf.arg(metavar="[WHAT]")] = "all"
+    only: tuple[Group, ...] = ()
+    peers: bool = False
     rounds: int = 7
     seconds: float = 1.0
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json", help_behavior_hint="")] = None
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym bench`; returns 0."""
     config = parse(BenchConfig, "hrm-gym bench", argv)
-    if config.rounds < 1 or config.seconds <= 0:
+    if config.rounds < 1 or not config.seconds > 0:
         raise ValueError(f"expected at least one round of more than 0 s, got {config.rounds} of {config.seconds} s")
-    if config.what in ("env", "all"):
-        report("environment steps a second", race(environments(), config), "CartPole-v1")
-        report("mazes generated a second", race(generators(), config), None)
-    if config.what in ("train", "all"):
-        title = f"training samples (boards x segments) a second: {bench_training.SETTING}"
-        report(title, race(bench_training.contestants(), config), bench_training.BASE)
+    results: list[Result] = []
+    with one_core():
+        for contest in contests(config):
+            result = race(contest, config.rounds, config.seconds)
+            print_result(result)
+            results.append(result)
+    if config.json is not None:
+        told = {"machine": machine(), "rounds": config.rounds, "seconds": config.seconds}
+        text = json.dumps({**told, "contests": [asdict(result) for result in results]}, indent=2)
+        config.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 
-Turn = Callable[[float], float]
-"""Works for about so many seconds and returns units a second."""
+def contests(config: BenchConfig) -> Iterator[Contest]:
+    """The contests that were asked for, each made when its turn comes."""
+    from hrm_gym.scripts import bench_worlds
 
+    if config.peers:
+        from hrm_gym.scripts import bench_peers
 
-def race(contestants: dict[str, Turn], config: BenchConfig) -> dict[str, list[float]]:
-    """Rates of every contestant, one a round, taken in turns after a warm-up turn each."""
-    for turn in contestants.values():
-        turn(0.2 * config.seconds)
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(config.rounds):
-        for name, turn in contestants.items():
-            rates[name].append(turn(config.seconds))
-    return rates
-
-
-def report(title: str, rates: dict[str, list[float]], base: str | None) -> None:
-    """Print medians, the spread, and ratios to the contestant `base`."""
-    print(f"\n{title}")
-    for name, found in rates.items():
-        line = f"  {name:<44} {statistics.median(found):>12,.0f}   ({min(found):,.0f} to {max(found):,.0f})"
-        if base is not None and name != base:
-            ratio = statistics.median(a / b for a, b in zip(found, rates[base], strict=True))
-            line += f"   {ratio:.2f}x {base}"
-        print(line)
-
-
-def environments() -> dict[str, Turn]:
-    """Single environments through `gym.make`, random actions, automatic reset, puzzles from the default source."""
-    found = {
-        "CartPole-v1": gym.make("CartPole-v1"),
-        "HRMMaze-v0, move": gym.make("HRMMaze-v0", action_mode="move"),
-        "HRMMaze-v0, cell": gym.make("HRMMaze-v0", action_mode="cell"),
-        "HRMMazeHard-v0, move": gym.make("HRMMazeHard-v0", action_mode="move"),
+        yield from bench_peers.contests()
+        return
+    groups: dict[Group, Callable[[], Contest]] = {
+        "single": bench_worlds.single,
+        "vector": bench_worlds.vector,
+        "reset": bench_worlds.reset,
+        "render": bench_worlds.render,
+        "generators": bench_worlds.generators,
+        "training": _training,
     }
-    return {name: stepping(env) for name, env in found.items()}
+    for name, make in groups.items():
+        if name in config.only or not config.only:
+            yield make()
 
 
-def stepping(env: gym.Env[Any, Any]) -> Turn:
-    """A turn of random steps; the actions are drawn beforehand, since it is not the drawing that is measured."""
-    space: Any = env.action_space
-    actions = np.random.default_rng(0).integers(0, space.n, 1000).tolist()
-    env.reset(seed=0)
+def _training() -> Contest:
+    from hrm_gym.scripts import bench_training
 
-    def turn(seconds: float) -> float:
-        steps, begin = 0, time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            for action in actions:
-                _, _, terminated, truncated, _ = env.step(action)
-                if terminated or truncated:
-                    env.reset()
-            steps += len(actions)
-        return steps / (time.perf_counter() - begin)
-
-    return turn
+    title = f"training: boards x segments a second, {bench_training.SETTING}"
+    return Contest(title, bench_training.contestants(), bench_training.BASE)
 
 
-def generators() -> dict[str, Turn]:
-    """New mazes from keys, in batches."""
-    worlds: dict[str, Any] = {
-        "HRMMaze-v0": gym.make("HRMMaze-v0", source="generate"),
-        "HRMMazeHard-v0": gym.make("HRMMazeHard-v0", source="generate"),
+def print_result(result: Result) -> None:
+    """Print medians, their spread, and ratios to the base."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=result.title, title_justify="left")
+    table.add_column("")
+    for heading in ("median", "lowest", "highest", *([f"x {result.base}"] if result.base else [])):
+        table.add_column(heading, justify="right")
+    for row in result.rows:
+        figures = [_figure(row.median), _figure(row.low), _figure(row.high)]
+        ratio = [] if result.base is None else ["" if row.ratio is None else f"{row.ratio:.2f}"]
+        table.add_row(row.name, *figures, *ratio)
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process on one core, where the system lets it."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    names = ("gymnasium", "numpy", "numba", "torch")
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
     }
-    return {name: generating(env.unwrapped.puzzle_source) for name, env in worlds.items()}
 
 
-def generating(source: Any) -> Turn:
-    """A turn of batches of 20 mazes."""
-
-    def turn(seconds: float) -> float:
-        count, begin = 0, time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            source.batch(np.arange(count, count + 20, dtype=np.uint64))
-            count += 20
-        return count / (time.perf_counter() - begin)
-
-    return turn
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -10,9 +10,15 @@ from importlib.metadata import version
 
 COMMANDS = {
     "solve": ("hrm_gym.scripts.solve:main", "let agents solve puzzles: watch them, then read the table"),
+    "play": ("hrm_gym.scripts.play:main", "solve puzzles yourself, with keyboard and mouse"),
     "train": ("hrm_gym.scripts.train:main", "train an HRM by deep supervision"),
     "train-rl": ("hrm_gym.scripts.train_rl:main", "train a stable-baselines3 opponent from reward alone"),
+    "data": ("hrm_gym.scripts.data:main", "build, convert, look at and fetch data sets"),
+    "fuzz": ("hrm_gym.scripts.fuzz:main", "hand malformed things to every environment"),
+    "soak": ("hrm_gym.scripts.soak:main", "play for an hour and watch the memory"),
+    "analyze": ("hrm_gym.scripts.analyze:main", "what an HRM does with its segments, as table and picture"),
     "bench": ("hrm_gym.scripts.bench:main", "measure how fast environments and training are"),
+    "bench-memory": ("hrm_gym.scripts.bench_memory:main", "measure the memory of a training step against its cycles"),
 }
 """Command -> (module:function that takes the remaining arguments and returns the exit code, one line of help)."""
 
@@ -20,6 +26,7 @@ EXAMPLES = (
     ("hrm-gym solve", "every bundled agent on HRMMaze-v0, live or as a GIF"),
     ("hrm-gym solve HRMMaze-v0 --agent hrm oracle --episodes 1000 --no-render", "two agents, figures only"),
     ("hrm-gym solve HRMMazeHard-v0 --data train.csv --agent oracle --json scores.json", "your own puzzles"),
+    ("hrm-gym data build maze --out data/maze-10", "a data set on disk, in the official layout"),
     ("hrm-gym train maze", "train an HRM from nothing, a quarter of an hour of one CPU core"),
 )
 
@@ -38,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         are raised with their traceback instead.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
@@ -78,7 +86,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 def _help() -> str:
     """The text of `hrm-gym --help`."""
-    commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<12} {line}" for name, (_, line) in COMMANDS.items())
     examples = "\n".join(f"  {command}\n      {line}" for command, line in EXAMPLES)
     return (
         "usage: hrm-gym COMMAND [options]\n\n"

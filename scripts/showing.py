@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -84,4 +83,4 @@ def _linger(env: Env, frame: Frame, seconds: float = 1.0) -> None:
     """Leave a finished puzzle on the screen for a moment."""
     world: Any = env.unwrapped
     if frame.last and not world.closed_by_user:
-        time.sleep(seconds)
+        world.wait(seconds)

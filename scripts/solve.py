@@ -7,22 +7,24 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import gymnasium as gym
 import tyro
 
 import hrm_gym
 from hrm_gym.agents.agent import Agent
-from hrm_gym.episode import Episode
 from hrm_gym.recorder import FILM_SUFFIXES, RECORD_SUFFIX, check_save_path, check_writable, write_jsonl
 from hrm_gym.report import Score, score, to_table, write_json
 from hrm_gym.rollout import Env, rollout_batched
 from hrm_gym.scripts import showing
 from hrm_gym.scripts.arguments import parse
 
+Item = TypeVar("Item")
+
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
+HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first")
 FIRST_MODES = {"ppo": "move"}
 """The action mode in which an agent is first asked for; all others in answer mode."""
 
@@ -38,12 +40,18 @@ class SolveConfig:
 
     Attributes:
         env_id: A registered environment.
-        agent: hrm, ppo, random, oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH
-            gives an agent other weights than the bundled ones.
+        agent: hrm, hrm-vote, hrm-first, ppo, random, oracle, stored, a plug-in's name or module:factory; several may
+            be named. NAME=PATH gives an agent other weights than the bundled ones, hrm-vote=PATH+PATH and
+            hrm-first=PATH+PATH several networks at once.
         episodes: Puzzles an agent.
         source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
-        max_segments: Segments after which an answer is forced.
+        max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
+        halting: When an HRM stops before that: q (its own decision), fixed:8, confidence:0.99 (every free cell is
+            that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never.
+        votes: Let every HRM solve so many symmetric images of each puzzle and vote on the answer.
+        first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.
+        compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time while the figures are taken.
         save: Write a film (.gif or .mp4, the first five puzzles) or a record (.jsonl, all) instead of opening a window.
         render: Show the first five puzzles. The figures are taken without rendering in any case.
@@ -59,6 +67,10 @@ class SolveConfig:
     source: Literal["bank", "generate"] = "bank"
     data: Annotated[Path | None, _arg("FILE.csv")] = None
     max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
+    halting: Annotated[str, _arg("RULE", "q")] = "q"
+    votes: Annotated[int, _arg("N", "1")] = 1
+    first: Annotated[int, _arg("N", "1")] = 1
+    compile: bool = False
     batch: Annotated[int, _arg("B", "64")] = 64
     save: Annotated[Path | None, _arg("OUT.gif")] = None
     render: bool = True
@@ -82,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         OSError: for files that cannot be read or written.
     """
     config = parse(SolveConfig, "hrm-gym solve", spread_agents(argv), append=True)
-    _check(config)
+    check(config)
     worlds = Worlds(config)
     scores = [_solve(config, worlds, agent) for agent in _agents(config, worlds)]
     _print_table(scores)
@@ -148,12 +160,18 @@ class Worlds:
             raise ValueError(f"{self.env_id} does not take the options of solve: {error}") from error
 
 
-def _check(config: SolveConfig) -> None:
+def check(config: SolveConfig) -> None:
     """Refuse numbers out of range and paths that cannot be written, before any work."""
-    for name in ("episodes", "batch", "max_segments", "size"):
+    for name in ("episodes", "batch", "max_segments", "size", "votes", "first"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
+    if config.votes > 1 and config.first > 1:
+        raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
+    named = [label.partition("=")[0] for label in config.agent or DEFAULT_AGENTS]
+    if _thinking(config, "hrm")[1] and not set(named) & set(HRM_AGENTS):
+        options = "--halting, --votes, --first and --compile"
+        raise ValueError(f"expected an HRM among the agents for {options}, got {', '.join(named)}")
     if config.save is not None:
         check_save_path(config.save)
     if config.json is not None:
@@ -163,24 +181,41 @@ def _check(config: SolveConfig) -> None:
 def _agents(config: SolveConfig, worlds: Worlds) -> list[Agent]:
     """The agents that were named; of the default ones those whose weights fit, with a line for each of the others."""
     if config.agent:
-        return [_agent(name, worlds) for name in dict.fromkeys(config.agent)]
+        return [agent_named(name, config, worlds) for name in dict.fromkeys(config.agent)]
     found = []
     for name in DEFAULT_AGENTS:
         try:
-            found.append(_agent(name, worlds))
+            found.append(agent_named(name, config, worlds))
         except (ValueError, FileNotFoundError) as error:
             print(f"{name}: {' '.join(str(error).split())} (skipped)", file=sys.stderr)
     return found
 
 
-def _agent(label: str, worlds: Worlds) -> Agent:
-    """The agent `NAME` or `NAME=WEIGHTS`."""
+def agent_named(label: str, config: SolveConfig, worlds: Worlds) -> Agent:
+    """The agent `NAME` or `NAME=WEIGHTS`, thinking as the configuration says."""
     name, _, weights = label.partition("=")
     env = worlds.make(FIRST_MODES.get(name, "answer"))
-    agent = hrm_gym.make_agent(name, env, **({"weights": Path(weights)} if weights else {}))
+    factory, options = _thinking(config, name)
+    agent = hrm_gym.make_agent(factory, env, **({"weights": Path(weights)} if weights else {}), **options)
     if weights:
-        agent.name = label
+        agent.name = label if factory == name else f"{label} {agent.name}"
+    if "halting" in options:
+        agent.name += f" {config.halting}"
     return agent
+
+
+def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
+    """The factory behind a name, and those of its options that differ from its own defaults; only HRMs have any."""
+    if name not in HRM_AGENTS:
+        return name, {}
+    options: dict[str, Any] = {} if config.halting == "q" else {"halting": config.halting}
+    if config.compile:
+        options["compile"] = True
+    if config.votes > 1:
+        return "hrm-vote", {**options, "votes": config.votes}
+    if config.first > 1:
+        return "hrm-first", {**options, "images": config.first}
+    return name, options
 
 
 def _solve(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:
@@ -190,7 +225,7 @@ def _solve(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:
     runs = rollout_batched(
         lambda: worlds.make(agent.action_mode), agent, worlds.episodes, config.batch, worlds.seed, keep_frames=record
     )
-    episodes = sorted(_with_progress(runs, worlds.episodes, agent.name), key=lambda episode: episode.index)
+    episodes = sorted(with_progress(runs, worlds.episodes, agent.name), key=lambda episode: episode.index)
     if record:
         path = _save_path(config, agent)
         write_jsonl(episodes, path)
@@ -222,8 +257,8 @@ def _save_path(config: SolveConfig, agent: Agent) -> Path:
     return config.save if len(config.agent) == 1 else config.save.with_stem(f"{config.save.stem}-{name}")
 
 
-def _with_progress(episodes: Iterable[Episode], total: int, label: str) -> Iterator[Episode]:
-    """Pass episodes on, with a bar on stderr if that is a terminal; the bar is wiped at the end."""
+def with_progress(episodes: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Pass on what takes time, such as episodes, with a bar on stderr if that is a terminal; it is wiped at the end."""
     from rich.console import Console
     from rich.progress import track
 

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hrm_gym.agents.devices import choose_device
+from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.scripts.arguments import parse_recipe
@@ -32,6 +33,8 @@ examples:
   hrm-gym train maze --size 6 --updates 2000           a few minutes: 6x6 mazes
   hrm-gym train maze --out runs/wide --model.hidden-size 128 --model.heads 4
   hrm-gym train RECIPE --help                          every setting with its default
+  hrm-gym train sudoku-4x4                             a Sudoku solver in a few minutes of one CPU core
+  torchrun --nproc-per-node 8 -m hrm_gym.scripts.main train sudoku-extreme-1k     the paper's 27M network on 8 GPUs
   tensorboard --logdir runs                            the curves
 """
 
@@ -84,28 +87,57 @@ def _sized(config: TrainConfig) -> TrainConfig:
 
 
 def train(config: TrainConfig, out: Path) -> None:
-    """Train to the end of the recipe, with a progress bar on stderr and scalars for TensorBoard in `out`."""
+    """Train to the end of the recipe, with a progress bar on stderr and scalars for TensorBoard in `out`.
+
+    Started by torchrun, all its processes train together and the first one speaks and writes.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    trainer = Trainer(config.recipe, out, str(device), config.compile)
-    total = config.recipe.updates
-    if trainer.update:
-        print(f"continuing {out} at update {trainer.update} of {total}", file=sys.stderr)
-    parameters = trainer.model.parameter_count()
-    print(f"{parameters:,} parameters, {config.recipe.env_id} {config.recipe.model.grid} on {device}", file=sys.stderr)
+    processes, device = join(choose_device(config.device))
+    try:
+        trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
+        if processes.rank == 0:
+            _follow(trainer)
+        else:
+            for _ in trainer.fit():
+                pass
+    finally:
+        leave()
+
+
+def _follow(trainer: Trainer) -> None:
+    """Carry the run to its end and show how it goes."""
+    recipe, out = trainer.recipe, trainer.run
+    print(_introduction(trainer), file=sys.stderr)
     quiet = not sys.stderr.isatty()
     writer = SummaryWriter(str(out), purge_step=trainer.update + 1)
-    bar = tqdm(total=total, initial=trainer.update, unit="update", dynamic_ncols=True, mininterval=30 if quiet else 0.5)
+    bar = tqdm(
+        total=recipe.updates,
+        initial=trainer.update,
+        unit="update",
+        dynamic_ncols=True,
+        mininterval=30 if quiet else 0.5,
+    )
     before = trainer.seconds
     with writer, bar:
         for row in trainer.fit():
             update = int(row.pop("update"))
-            boards = (update - bar.n) * config.recipe.batch_size
+            boards = (update - bar.n) * recipe.batch_size
             row["samples_per_second"] = boards / max(trainer.seconds - before, 1e-9)
             before = trainer.seconds
             _show(bar, writer, row, update, trainer.seconds)
     print(f"finished weights: {out / 'model'}", file=sys.stderr)
+
+
+def _introduction(trainer: Trainer) -> str:
+    """What is trained, where, and from which update on."""
+    recipe, processes = trainer.recipe, trainer.processes
+    together = f", {processes.count} processes" if processes != Processes() else ""
+    parameters = f"{trainer.model.parameter_count():,} parameters"
+    line = f"{parameters}, {recipe.env_id} {recipe.model.grid} on {trainer.device}{together}"
+    if trainer.update:
+        line = f"continuing {trainer.run} at update {trainer.update} of {recipe.updates}\n{line}"
+    return line
 
 
 def _show(bar: Any, writer: SummaryWriter, row: dict[str, float], update: int, seconds: float) -> None:

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = {"hrm_gym": "", "envs": "envs.", "agents": "agents.", "scripts": "scripts."}
 SPINE = {"hrm_gym.agents.agent", "hrm_gym.envs.puzzle"}
+PICTURES = ("drawing.py", "screen.py", "window.py", "lettering.py", "player.py", "palette.py")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -55,7 +56,7 @@ def test_who_may_import_whom(name: str, path: Path) -> None:
         assert not [m for m in used if top(m) in ("torch", "stable_baselines3") or within(m, "hrm_gym.agents")]
         if path.name == "rules.py":
             assert {top(m) for m in used} <= {"__future__", "numpy", "numba", "typing", "functools", "hrm_gym"}
-        if path.name not in ("drawing.py", "screen.py"):
+        if path.name not in PICTURES:
             assert "pygame" not in {top(m) for m in imports(path, at_import_time=True)}
     elif within(name, "hrm_gym.agents"):
         families = [

@@ -7,25 +7,16 @@ from functools import lru_cache
 import numpy as np
 import pygame
 
+from hrm_gym.envs.colours import BLUE, GREEN, GROUND, ORANGE, PAPER, RED, ROSE, SLATE, WHITE, Colour
 from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PAD, PATH, START, WALL
 from hrm_gym.envs.puzzle import Grid, Thought
 
-_GROUND = (15, 23, 42)
-_WALL = (51, 65, 85)
-_OPEN = (241, 245, 249)
-_START = (16, 185, 129)
-_GOAL = (245, 158, 11)
-_BLUE = (37, 99, 235)
-_RED = (220, 38, 38)
-_ROSE = (254, 202, 202)
 _FINE = 4
 """Tiles are painted this many times larger and scaled down: antialiasing for every shape."""
 
 _SHADES = 8
 """Levels of confidence that look different."""
-
-Colour = tuple[int, int, int]
 
 
 def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thought | None) -> None:
@@ -47,7 +38,7 @@ def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thoug
     shade = _shades(thought, clues.shape)
     blits = []
     for row, column in np.argwhere(wrong).tolist():
-        blits.append((_cell_tile(cell, _ROSE), (left + column * cell, top + row * cell)))
+        blits.append((_cell_tile(cell, ROSE), (left + column * cell, top + row * cell)))
     for row, column in np.argwhere(shade < _SHADES - 1).tolist() if thought else ():
         if answer[row, column] == OPEN:
             blits.append((_tint(cell, int(shade[row, column])), (left + column * cell, top + row * cell)))
@@ -55,7 +46,7 @@ def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thoug
     ends = drawn | (answer == START) | (answer == GOAL)
     for row, column in np.argwhere(ends).tolist():
         mask = _joints(ends, drawn, row, column)
-        colour = _RED if wrong[row, column] else _BLUE
+        colour = RED if wrong[row, column] else BLUE
         tile = _path_tile(cell, mask, colour, int(shade[row, column]))
         if drawn[row, column] or mask:
             blits.append((tile, (left + column * cell, top + row * cell)))
@@ -85,7 +76,7 @@ def _shades(thought: Thought | None, shape: tuple[int, ...]) -> Grid:
     """(H, W) confidence as whole shades, the last for certainty."""
     if thought is None or thought.confidence is None:
         return np.full(shape, _SHADES - 1, dtype=np.uint8)
-    return np.clip(np.round(thought.confidence * (_SHADES - 1)), 0, _SHADES - 1).astype(np.uint8)
+    return np.clip(np.round(np.nan_to_num(thought.confidence) * (_SHADES - 1)), 0, _SHADES - 1).astype(np.uint8)
 
 
 def _joints(ends: Grid, drawn: Grid, row: int, column: int) -> int:
@@ -104,9 +95,9 @@ def _maze_layer(clues: bytes, shape: tuple[int, int], cell: int, masks: tuple[in
     """Walls and ways, without anything that changes; pixels laid out as `masks` say, for a fast copy."""
     grid = np.frombuffer(clues, dtype=np.uint8).reshape(shape)
     layer = pygame.Surface((shape[1] * cell, shape[0] * cell), 0, 24, (*masks[:3], 0))
-    layer.fill(_GROUND)
+    layer.fill(GROUND)
     for (row, column), token in np.ndenumerate(grid):
-        layer.blit(_cell_tile(cell, _WALL if token == WALL else _OPEN), (column * cell, row * cell))
+        layer.blit(_cell_tile(cell, SLATE if token == WALL else PAPER), (column * cell, row * cell))
     return layer
 
 
@@ -149,7 +140,7 @@ def _path_tile(cell: int, mask: int, colour: Colour, shade: int) -> pygame.Surfa
 @lru_cache(maxsize=256)
 def _tint(cell: int, shade: int) -> pygame.Surface:
     """Doubt on an open cell: the bluer, the likelier it is path after all."""
-    tile = _cell_tile(cell, _BLUE).copy()
+    tile = _cell_tile(cell, BLUE).copy()
     tile.set_alpha(round(110 * (1 - shade / (_SHADES - 1))))
     return tile
 
@@ -158,8 +149,8 @@ def _tint(cell: int, shade: int) -> pygame.Surface:
 def _dot(cell: int, shade: int) -> pygame.Surface:
     """A planned path cell that is not on the board yet."""
     canvas, side = _canvas(cell)
-    canvas.fill((*_BLUE, 0))
-    pygame.draw.circle(canvas, _BLUE, (side // 2, side // 2), side // 8)
+    canvas.fill((*BLUE, 0))
+    pygame.draw.circle(canvas, BLUE, (side // 2, side // 2), side // 8)
     tile = _fine(canvas, cell)
     tile.set_alpha(_alpha(shade))
     return tile
@@ -169,22 +160,22 @@ def _dot(cell: int, shade: int) -> pygame.Surface:
 def _cross(cell: int) -> pygame.Surface:
     """A wall drawn where the maze has none."""
     canvas, side = _canvas(cell)
-    canvas.fill((*_RED, 0))
+    canvas.fill((*RED, 0))
     low, high = side * 3 // 10, side * 7 // 10
     for begin, end in (((low, low), (high, high)), ((low, high), (high, low))):
-        pygame.draw.line(canvas, _RED, begin, end, side // 8)
+        pygame.draw.line(canvas, RED, begin, end, side // 8)
     return _fine(canvas, cell)
 
 
 @lru_cache(maxsize=64)
 def _badge(cell: int, token: int) -> pygame.Surface:
     """Start or goal: a coloured square with its letter."""
-    colour, letter = (_START, "S") if token == START else (_GOAL, "G")
+    colour, letter = (GREEN, "S") if token == START else (ORANGE, "G")
     canvas, side = _canvas(cell)
     canvas.fill((*colour, 0))
     gap = max(_FINE // 2, side // 12)
     pygame.draw.rect(canvas, colour, (gap, gap, side - 2 * gap, side - 2 * gap), border_radius=side // 4)
-    words = pygame.font.Font(None, side).render(letter, True, (255, 255, 255))
+    words = pygame.font.Font(None, side).render(letter, True, WHITE)
     box = words.get_bounding_rect()
     canvas.blit(words.subsurface(box), ((side - box.width) // 2, (side - box.height) // 2))
     return _fine(canvas, cell)
@@ -194,10 +185,10 @@ def _badge(cell: int, token: int) -> pygame.Surface:
 def _figure(cell: int) -> pygame.Surface:
     """The walker: a white-ringed disc."""
     canvas, side = _canvas(cell)
-    canvas.fill((255, 255, 255, 0))
+    canvas.fill((*WHITE, 0))
     half = side // 2
-    pygame.draw.circle(canvas, (255, 255, 255), (half, half), side * 2 // 5)
-    pygame.draw.circle(canvas, _BLUE, (half, half), side * 3 // 10)
+    pygame.draw.circle(canvas, WHITE, (half, half), side * 2 // 5)
+    pygame.draw.circle(canvas, BLUE, (half, half), side * 3 // 10)
     return _fine(canvas, cell)
 
 

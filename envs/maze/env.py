@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.family import MAZE
 from hrm_gym.envs.maze.source import make_source
+from hrm_gym.envs.maze.vector_walking import VectorWalkMode
 from hrm_gym.envs.maze.walking import WalkMode
 from hrm_gym.envs.modes import ActionMode, AnswerMode, CellMode
 from hrm_gym.envs.puzzle import PuzzleSource
 from hrm_gym.envs.puzzle_env import PuzzleEnv
+from hrm_gym.envs.vector_env import PuzzleVectorEnv
+from hrm_gym.envs.vector_modes import VectorMode
 
 
 class MazeEnv(PuzzleEnv):
@@ -119,7 +121,9 @@ class MazeEnv(PuzzleEnv):
         """
         super().__init__(MAZE, make_source(source, size, split, min_path, wall_share), **arguments)
 
-    def _verdict(self) -> dict[str, Any]:
-        mode = self._mode
-        reached = mode.reached() if isinstance(mode, WalkMode) else rules.is_connected(self.puzzle.clues, mode.answer())
-        return {**super()._verdict(), "reached": reached}
+
+class MazeVectorEnv(PuzzleVectorEnv):
+    """N mazes at once: the vector environment behind `gym.make_vec("HRMMaze-v0", num_envs=N)`."""
+
+    single = MazeEnv
+    modes: ClassVar[dict[str, type[VectorMode]]] = {**PuzzleVectorEnv.modes, "move": VectorWalkMode}

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.envs.family import GridFamily, shares
 from hrm_gym.envs.maze import rules, tokens
-from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
+from hrm_gym.envs.maze.kernels import (
+    change_kernel,
+    connected_many_kernel,
+    count_violations_many_kernel,
+    judge_many_kernel,
+    write_kernel,
+)
+from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought
 
 if TYPE_CHECKING:
     import pygame
 
 
-class MazeFamily:
+class MazeFamily(GridFamily):
     """Random-wall mazes in which a shortest path is wanted; see `PuzzleFamily` for the methods."""
 
     name = "maze"
+    title = "Maze"
     vocab_size = tokens.VOCAB_SIZE
     symbols = tokens.SYMBOLS
     writable: tuple[int, ...] = (tokens.OPEN, tokens.PATH)
     move_count = len(rules.MOVES)
+    difficulty_unit = "cells of a shortest path"
 
     def parse(self, puzzle: Any) -> Grid:
         """Clues from text or a token grid; see `tokens.parse`."""
@@ -30,6 +41,24 @@ class MazeFamily:
     def check(self, clues: Grid) -> None:
         """Raise ValueError unless `clues` has one start, one goal and a way between them."""
         rules.check(clues)
+
+    def read_row(self, question: str, answer: str) -> tuple[Grid, Grid]:
+        """(clues, solution) of a row of an official CSV file; see `tokens.read_row`."""
+        clues, solution = tokens.read_row(question, answer)
+        rules.check(clues)
+        return clues, solution
+
+    def read_rows(
+        self, questions: Sequence[str], answers: Sequence[str]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(N, H, W) clues and solutions of many rows; a maze whose answer is a shortest path needs no other check."""
+        clues, solutions = tokens.read_rows(questions, answers)
+        for ends in (tokens.START, tokens.GOAL):
+            if ((clues == ends).sum((1, 2)) != 1).any():
+                raise ValueError("expected one start and one goal in every maze, got another number")
+        for maze in clues[~self.judge_many(clues, solutions, solutions)]:
+            rules.check(maze)
+        return clues, solutions
 
     def solve(self, clues: Grid) -> Grid | None:
         """The canonical shortest path drawn into `clues`, or None if there is no way."""
@@ -43,25 +72,86 @@ class MazeFamily:
         """Whether `answer` is the maze with any one valid shortest path in it."""
         return rules.is_solved(puzzle.clues, answer)
 
+    def difficulty(self, puzzle: Puzzle) -> float:
+        """Cells of a shortest path, start and goal counted."""
+        return float(rules.path_length(puzzle.clues))
+
     def violations(self, clues: Grid, answer: Grid) -> NDArray[np.bool_]:
         """(H, W) bool: altered clues, and path cells without exactly two neighbours among path, start and goal."""
         return rules.violations(clues, answer)
 
-    def symmetries(self, shape: tuple[int, int]) -> NDArray[np.int64]:
-        """(8, H*W) cell permutations of a square grid; of another grid the identity alone."""
-        height, width = shape
-        return rules.dihedral(height) if height == width else np.arange(height * width)[None]
+    def count_violations(self, clues: Grid, answer: Grid) -> int:
+        """Number of cells that `violations` marks."""
+        return rules.count_violations(clues, answer)
+
+    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
+        """Write one cell; compiled, and no more than its surroundings are looked at."""
+        return int(change_kernel(clues, shown, cell, token))
+
+    def judge_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """(N,) bool: `is_solved`, compiled."""
+        solved = np.empty(len(clues), dtype=np.bool_)
+        judge_many_kernel(rules.plain(clues), rules.plain(answers), solved)
+        return solved
+
+    def verdict_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> dict[str, NDArray[Any]]:
+        """Beside the usual, `reached`: whether the path connects start and goal, by a shortest way or not."""
+        reached = np.empty(len(clues), dtype=np.bool_)
+        connected_many_kernel(rules.plain(clues), rules.plain(answers), reached)
+        return {
+            "solved": self.judge_many(clues, solutions, answers),
+            "exact": (answers == solutions).all((1, 2)),
+            "cell_accuracy": self.cell_accuracy_many(clues, solutions, answers),
+            "reached": reached,
+        }
+
+    def cell_accuracy_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """(N,) float64: the share of open cells that agree with the stored solution."""
+        free = clues == tokens.OPEN
+        return shares(((answers == solutions) & free).sum((1, 2)), free.sum((1, 2)))
+
+    def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Every writable token in every open cell."""
+        return np.repeat(self.free(clues).reshape(len(clues), -1, 1), len(self.writable), axis=2)
+
+    def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """(N,) int32: `count_violations`, compiled."""
+        counts = np.empty(len(clues), dtype=np.int32)
+        count_violations_many_kernel(rules.plain(clues), rules.plain(answers), counts)
+        return counts
+
+    def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
+        """One action on each active board, compiled."""
+        write_kernel(boards.clues, boards.shown, actions, active, boards.violations, boards.ended)
+
+    def symmetry(self, shape: tuple[int, int], key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """One of the eight symmetries of a square grid; of another grid the identity."""
+        cells, same = super().symmetry(shape, key)
+        return (rules.dihedral(shape[0])[key % 8] if shape[0] == shape[1] else cells), same
+
+    def canonical(self, clues: Grid) -> Grid:
+        """The first, in the order of their tokens, of the symmetric images of a square maze."""
+        if clues.shape[0] != clues.shape[1]:
+            return clues
+        images = clues.ravel()[rules.dihedral(len(clues))]
+        return images[np.lexsort(images.T[::-1])[0]].reshape(clues.shape)
 
     def next_move(self, clues: Grid, current: Grid, answer: Grid) -> int:
         """The move that carries out `answer` from the walker's cell, shown as the start token in `current`."""
         row, column = divmod(int(np.argmax(current == tokens.START)), current.shape[1])
         return rules.walk_moves(clues, answer, (row, column))
 
-    def draw(self, surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thought | None) -> None:
+    def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the maze so that it fills `surface`."""
         from hrm_gym.envs.maze.drawing import draw_maze
 
-        draw_maze(surface, clues, answer, thought)
+        draw_maze(surface, puzzle.clues, answer, thought)
 
 
 MAZE = MazeFamily()

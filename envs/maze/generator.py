@@ -11,6 +11,8 @@ mirrored or turned, wherever its start and goal are.
 
 from __future__ import annotations
 
+import reprlib
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -142,6 +144,11 @@ class GeneratedMazes:
             ValueError: if an argument is out of its range.
         """
         min_path = size if min_path is None else min_path
+        for name, value in (("size", size), ("min_path", min_path)):
+            if not isinstance(value, int | np.integer):
+                raise ValueError(f"expected {name} to be an integer, got {reprlib.repr(value)}")
+        if not isinstance(wall_share, int | float | np.number):
+            raise ValueError(f"expected wall_share to be a number, got {reprlib.repr(wall_share)}")
         if not 2 <= size <= 255:
             raise ValueError(f"expected size in 2..255, got {size}")
         if split not in SPLITS:

@@ -81,9 +81,7 @@ def solve_kernel(grid, solution):
 def judge_kernel(clues, answer):
     """Whether `answer` is `clues` with a shortest path in it."""
     height, width = clues.shape
-    distance = np.empty((height + 2) * (width + 2), dtype=np.int32)
-    start = distances_kernel(clues, distance)
-    cells = 0
+    cells = rows = columns = 0
     walk = np.empty_like(clues)
     for row in range(height):
         for column in range(width):
@@ -93,6 +91,12 @@ def judge_kernel(clues, answer):
                 return False
             cells += drawn
             walk[row, column] = WALL if token == OPEN else token
+            if clue in (START, GOAL):
+                rows, columns = row - rows, column - columns
+    if cells < abs(rows) + abs(columns) - 1:  # not even as the crow flies; the breadth-first searches below cost more
+        return False
+    distance = np.empty((height + 2) * (width + 2), dtype=np.int32)
+    start = distances_kernel(clues, distance)
     # A walk over the drawn cells alone takes at least `moves`; with moves - 1 drawn cells it uses every one of them.
     moves = distance[start] if start >= 0 else UNREACHED
     if moves < 1 or cells != moves - 1:
@@ -102,22 +106,112 @@ def judge_kernel(clues, answer):
 
 
 @njit(cache=True)
-def violations_kernel(clues, answer, wrong):
-    """Mark the cells of `answer` that break a rule; returns how many."""
-    height, width = clues.shape
-    count = 0
-    for row in range(height):
-        for column in range(width):
+def judge_many_kernel(clues, answers, solved):
+    """`judge_kernel` for (N, H, W) boards; fills (N,) `solved`."""
+    for i in range(len(clues)):
+        solved[i] = judge_kernel(clues[i], answers[i])
+
+
+@njit(cache=True)
+def connected_kernel(clues, answer):
+    """Whether `answer` keeps every clue and its path connects start and goal, by a shortest way or not."""
+    walk = np.empty_like(clues)
+    for row in range(clues.shape[0]):
+        for column in range(clues.shape[1]):
             clue, token = clues[row, column], answer[row, column]
-            bad = token != clue
-            if clue == OPEN and token == PATH:
-                ends = 0
-                for up, right in ((-1, 0), (0, 1), (1, 0), (0, -1)):
-                    r, c = row + up, column + right
-                    if 0 <= r < height and 0 <= c < width:
-                        beside = answer[r, c]
-                        ends += beside in (PATH, START, GOAL)
-                bad = ends != 2
-            wrong[row, column] = bad
-            count += bad
+            if token != clue and not (clue == OPEN and token == PATH):
+                return False
+            walk[row, column] = WALL if token == OPEN else token
+    distance = np.empty((clues.shape[0] + 2) * (clues.shape[1] + 2), dtype=np.int32)
+    start = distances_kernel(walk, distance)
+    return start >= 0 and distance[start] > 0
+
+
+@njit(cache=True)
+def connected_many_kernel(clues, answers, connected):
+    """`connected_kernel` for (N, H, W) boards; fills (N,) `connected`."""
+    for i in range(len(clues)):
+        connected[i] = connected_kernel(clues[i], answers[i])
+
+
+@njit(cache=True)
+def breaks_rule(clues, answer, row, column):
+    """Whether one cell of `answer` breaks a rule: an altered clue, or path without two neighbours to go on to."""
+    height, width = clues.shape
+    clue, token = clues[row, column], answer[row, column]
+    if clue != OPEN or token != PATH:
+        return token != clue
+    ends = 0
+    if row > 0:
+        ends += START <= answer[row - 1, column] <= PATH
+    if row + 1 < height:
+        ends += START <= answer[row + 1, column] <= PATH
+    if column > 0:
+        ends += START <= answer[row, column - 1] <= PATH
+    if column + 1 < width:
+        ends += START <= answer[row, column + 1] <= PATH
+    return ends != 2
+
+
+@njit(cache=True)
+def violations_kernel(clues, answer, wrong):
+    """Mark the cells of `answer` that break a rule."""
+    for row in range(clues.shape[0]):
+        for column in range(clues.shape[1]):
+            wrong[row, column] = breaks_rule(clues, answer, row, column)
+
+
+@njit(cache=True)
+def count_violations_kernel(clues, answer):
+    """Number of cells of `answer` that break a rule."""
+    count = 0
+    for row in range(clues.shape[0]):
+        for column in range(clues.shape[1]):
+            count += breaks_rule(clues, answer, row, column)
     return count
+
+
+@njit(cache=True)
+def count_violations_many_kernel(clues, answers, counts):
+    """`count_violations_kernel` for (N, H, W) boards; fills (N,) `counts`."""
+    for i in range(len(clues)):
+        counts[i] = count_violations_kernel(clues[i], answers[i])
+
+
+@njit(cache=True)
+def _breaks_around(clues, answer, row, column):
+    """Number of cells that break a rule, of one cell and its four neighbours."""
+    count = 0
+    for down, right in ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1)):
+        r, c = row + down, column + right
+        if 0 <= r < clues.shape[0] and 0 <= c < clues.shape[1]:
+            count += breaks_rule(clues, answer, r, c)
+    return count
+
+
+@njit(cache=True)
+def change_kernel(clues, shown, cell, token):
+    """Write one cell of (H, W) `shown`; returns by how much the number of cells that break a rule grows."""
+    row, column = cell // clues.shape[1], cell % clues.shape[1]
+    before = _breaks_around(clues, shown, row, column)
+    shown[row, column] = token
+    return _breaks_around(clues, shown, row, column) - before
+
+
+@njit(cache=True)
+def write_kernel(clues, shown, actions, active, violations, ended):
+    """Cell mode on (N, H, W) boards: 2 * cell clears a cell, 2 * cell + 1 draws path, one past the last halts."""
+    width, cells = clues.shape[2], clues.shape[1] * clues.shape[2]
+    for i in range(len(clues)):
+        if not active[i]:
+            continue
+        ended[i] = actions[i] == 2 * cells
+        if ended[i]:
+            continue
+        row, column = (actions[i] >> 1) // width, (actions[i] >> 1) % width
+        token = PATH if actions[i] & 1 else OPEN
+        if clues[i, row, column] != OPEN:
+            continue
+        if shown[i, row, column] != token:
+            violations[i] += change_kernel(clues[i], shown[i], row * width + column, token)
+        ended[i] = violations[i] == 0 and judge_kernel(clues[i], shown[i])

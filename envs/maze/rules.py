@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.maze.kernels import UNREACHED, distances_kernel, judge_kernel, solve_kernel, violations_kernel
+from hrm_gym.envs.maze.kernels import (
+    UNREACHED,
+    connected_kernel,
+    count_violations_kernel,
+    distances_kernel,
+    judge_kernel,
+    solve_kernel,
+    violations_kernel,
+)
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 from hrm_gym.envs.puzzle import Grid
 
@@ -81,10 +89,14 @@ def violations(clues: Grid, answer: Grid) -> NDArray[np.bool_]:
     return wrong
 
 
+def count_violations(clues: Grid, answer: Grid) -> int:
+    """Number of cells that `violations` marks."""
+    return int(count_violations_kernel(plain(clues), plain(answer)))
+
+
 def is_connected(clues: Grid, answer: Grid) -> bool:
     """Whether `answer` keeps every clue and its path cells connect start and goal, by a shortest way or not."""
-    kept = (answer == clues) | ((clues == OPEN) & (answer == PATH))
-    return bool(kept.all()) and path_length(np.where(answer == OPEN, np.uint8(WALL), answer)) > 0
+    return bool(connected_kernel(plain(clues), plain(answer)))
 
 
 def free(clues: Grid) -> NDArray[np.bool_]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hrm_gym.envs.files import is_hub_name, open_puzzles
 from hrm_gym.envs.maze.bank import BankedMazes, build_bank, find_bank
-from hrm_gym.envs.maze.files import MazeFile
+from hrm_gym.envs.maze.family import MAZE
 from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
 from hrm_gym.envs.puzzle import PuzzleSource
 
-__all__ = ["SPLITS", "BankedMazes", "GeneratedMazes", "MazeFile", "build_bank", "find_bank", "make_source", "split_of"]
+__all__ = ["SPLITS", "BankedMazes", "GeneratedMazes", "build_bank", "find_bank", "make_source", "split_of"]
 
 
 def make_source(
@@ -22,8 +23,9 @@ def make_source(
     """The source that an environment's arguments ask for.
 
     Args:
-        source: "bank" (a bundled bank; where none fits the other arguments, new mazes), "generate" (new mazes), a CSV
-            file (all of it: the other arguments then say nothing), or a source, taken as it is.
+        source: "bank" (a bundled bank; where none fits the other arguments, new mazes), "generate" (new mazes),
+            what `open_puzzles` reads (a CSV file, a folder, a data set's name; the other arguments but `split` then
+            say nothing), or a source, taken as it is.
         size: side length.
         split: "train", "test" or "all".
         min_path: least cells of a shortest path, start and goal counted; default `size`.
@@ -31,6 +33,7 @@ def make_source(
 
     Raises:
         FileNotFoundError: if `source` names a file that does not exist.
+        OSError: if it is the name of a data set that cannot be fetched.
         ValueError: if an argument or the file is bad.
     """
     if not isinstance(source, str | Path):
@@ -38,9 +41,14 @@ def make_source(
             raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
         return source
     if source not in ("bank", "generate"):
-        if isinstance(source, str) and not Path(source).suffix and not Path(source).exists():
+        if isinstance(source, str) and not _can_be_opened(source):
             raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
-        return MazeFile(source)
+        return open_puzzles(source, MAZE, split)
     generated = GeneratedMazes(size, split, min_path, wall_share)
     bank = find_bank(size, generated.min_path, wall_share) if source == "bank" else None
     return BankedMazes(bank, split) if bank else generated
+
+
+def _can_be_opened(source: str) -> bool:
+    """Whether `source` names something that is there, looks like a file, or like a data set."""
+    return bool(Path(source).suffix) or is_hub_name(source) or Path(source).exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.envs.files.rows import UNKNOWN, encode_rows, symbol_table
 from hrm_gym.envs.puzzle import Grid
 
 PAD, WALL, OPEN, START, GOAL, PATH = range(6)
@@ -14,17 +16,8 @@ VOCAB_SIZE = 6
 SYMBOLS = "?# SGo"
 """The character of every token id; the official files know the last five."""
 
-_UNKNOWN = 255
-
-
-def _id_table() -> NDArray[np.uint8]:
-    table = np.full(256, _UNKNOWN, dtype=np.uint8)
-    for token in (WALL, OPEN, START, GOAL, PATH):
-        table[ord(SYMBOLS[token])] = token
-    return table
-
-
-_IDS = _id_table()
+_TABLE = symbol_table({SYMBOLS[token]: token for token in (WALL, OPEN, START, GOAL, PATH)})
+_IDS = np.frombuffer(_TABLE, dtype=np.uint8)
 _BYTES = np.frombuffer(SYMBOLS.encode("ascii"), dtype=np.uint8)
 
 
@@ -42,8 +35,8 @@ def encode(text: str) -> NDArray[np.uint8]:
     """
     codes = np.frombuffer(text.encode("latin-1", errors="replace"), dtype=np.uint8)
     ids = _IDS[codes]
-    if _UNKNOWN in ids:
-        place = int(np.argmax(ids == _UNKNOWN))
+    if UNKNOWN in ids:
+        place = int(np.argmax(ids == UNKNOWN))
         raise ValueError(f"expected only the characters '# SGo', got {text[place]!r} at position {place}")
     return ids
 
@@ -115,3 +108,53 @@ def as_square(ids: NDArray[np.uint8]) -> Grid:
     if size * size != len(ids) or size == 0:
         raise ValueError(f"expected a square maze (a square number of characters), got {len(ids)} characters")
     return ids.reshape(size, size)
+
+
+def read_row(question: str, answer: str) -> tuple[Grid, Grid]:
+    """The maze and the answer of a row of an official CSV file.
+
+    Args:
+        question: size*size characters out of `# SG`.
+        answer: the same with path cells `o`.
+
+    Returns:
+        Two (size, size) uint8 grids.
+
+    Raises:
+        ValueError: if the texts are not a square maze and the same maze with a path drawn in.
+    """
+    grids = []
+    for name, text in (("question", question), ("answer", answer)):
+        try:
+            grids.append(as_square(encode(text)))
+        except ValueError as error:
+            raise ValueError(f"{error} in {name}") from None
+    maze, solved = grids
+    if maze.shape != solved.shape:
+        raise ValueError(f"expected {maze.size} characters in answer, as in question, got {solved.size}")
+    if (maze == PATH).any():
+        raise ValueError("expected a question without path cells 'o', got one that shows a path already")
+    altered = (solved != maze) & ~((maze == OPEN) & (solved == PATH))
+    if altered.any():
+        r, c = (int(place[0]) for place in np.nonzero(altered))
+        was, now = decode(maze[r, c : c + 1]), decode(solved[r, c : c + 1])
+        raise ValueError(f"expected an answer that keeps the maze, got {now!r} for {was!r} at row {r}, column {c}")
+    return maze, solved
+
+
+def read_rows(questions: Sequence[str], answers: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """`read_row` for N >= 1 rows of one size.
+
+    Returns:
+        Two (N, size, size) uint8 arrays.
+
+    Raises:
+        ValueError: if any row is bad; it does not say which.
+    """
+    mazes, solved = encode_rows(questions, _TABLE), encode_rows(answers, _TABLE)
+    if mazes.shape != solved.shape or (mazes == PATH).any():
+        raise ValueError("expected questions without a path and answers of the same size, got others")
+    if not ((solved == mazes) | ((mazes == OPEN) & (solved == PATH))).all():
+        raise ValueError("expected answers that keep their mazes, got another")
+    grids = (len(mazes), *as_square(mazes[0]).shape)
+    return mazes.reshape(grids), solved.reshape(grids)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hrm_gym.envs.maze.kernels import UNREACHED, distances_kernel
 from hrm_gym.envs.maze.rules import plain
 from hrm_gym.envs.maze.tokens import GOAL, PAD, PATH, START
-from hrm_gym.envs.modes import ActionMode
+from hrm_gym.envs.modes import ActionMode, one_integer
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily
 
 _WALKED, _SPOILT = 1, 2
@@ -22,7 +22,7 @@ class WalkMode(ActionMode):
 
     The shown answer has the walker as start token and the cells it came through as path. A cell left by stepping back
     onto the walk's own trail shows as pad (0) and stays so: from then on the walk cannot be a shortest one, and without
-    that mark the observation would not tell.
+    that mark the observation would not tell. Such cells are the violations of this mode.
     """
 
     def __init__(self, family: PuzzleFamily, shape: tuple[int, int]) -> None:
@@ -48,13 +48,11 @@ class WalkMode(ActionMode):
         self._at, self._shortest = start, self._distance[start]
         self._trail = bytearray(len(self._distance))
         self._trail[start] = _WALKED
-        self._moves = self._spoilt = 0
+        self._moves = 0
 
     def act(self, action: Any) -> bool:
         """Walk one cell if no wall is in the way; True at the goal."""
-        move = int(action)
-        if not 0 <= move <= 3:
-            raise ValueError(f"expected a move in 0..3, got {move}")
+        move = one_integer(action, 3)
         here = self._at
         there = here + self._offsets[move]
         # Walls and the border have no distance to the goal; cells cut off from it are never beside the walker.
@@ -63,7 +61,7 @@ class WalkMode(ActionMode):
         trail = self._trail
         if trail[there] and trail[here] != _SPOILT:
             trail[here] = _SPOILT
-            self._spoilt += 1
+            self.violations += 1
         trail[there] = trail[there] or _WALKED
         self._flat[self._cell[here]] = PAD if trail[here] == _SPOILT else PATH
         self._flat[self._cell[there]] = START
@@ -95,9 +93,9 @@ class WalkMode(ActionMode):
         """Whether the walker stands on the goal."""
         return self._distance[self._at] == 0
 
-    def violations(self) -> int:
-        """Number of cells left by stepping back onto the walk's own trail."""
-        return self._spoilt
+    def verdict(self) -> dict[str, Any]:
+        """As for a drawing, but judged by the walk itself."""
+        return {**super().verdict(), "solved": self.solved(), "reached": self.reached()}
 
     def potential(self) -> float:
         """Minus the walker's distance to the goal, in units of the start's distance."""

@@ -10,20 +10,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from worlds import CASES, IDS
 
-import hrm_gym
-from hrm_gym.envs.puzzle import Thought
+from hrm_gym.envs.puzzle import Puzzle, Thought
 
-hrm_gym.register_environments()
-IDS = sorted(name for name in gym.registry if name.startswith("HRM"))
-
-
-def _modes(env_id: str) -> list[str]:
-    with gym.make(env_id) as env:
-        return list(getattr(env.unwrapped, "modes", {}))
-
-
-CASES = [(env_id, mode) for env_id in IDS for mode in _modes(env_id)]
 every_case = pytest.mark.parametrize(("env_id", "mode"), CASES)
 END_KEYS = {"is_success", "solved", "exact", "cell_accuracy"}
 
@@ -115,28 +105,83 @@ def test_info_tells_the_outcome_at_the_end_and_only_then(env_id, mode):
 
 
 @every_case
-def test_masks_say_exactly_which_actions_change_nothing(env_id, mode):
+def test_the_stored_solution_leaks_nowhere_before_the_end(env_id, mode):
+    """Two boards whose puzzles differ in nothing but the stored solution cannot be told apart while they run."""
+    envs = [make(env_id, mode, mask_in_info=True, render_mode="ansi").unwrapped for _ in range(2)]
+    envs[0].reset(seed=6)
+    puzzle = envs[0].puzzle
+    wrong = np.roll(puzzle.solution, 1, axis=1)
+    lie = Puzzle(puzzle.clues, wrong, puzzle.puzzle_id, demonstrations=puzzle.demonstrations, pairs=puzzle.pairs)
+    first = [env.reset(options={"puzzle": told}) for env, told in zip(envs, (puzzle, lie), strict=True)]
+    assert same(*first)
+    envs[0].action_space.seed(6)
+    for _ in range(30):
+        action = envs[0].action_space.sample()
+        steps = [env.step(action) for env in envs]
+        if any(step[2] or step[3] for step in steps):
+            return
+        assert same(*steps)
+        assert envs[0].render() == envs[1].render()
+
+
+@every_case
+def test_masks_say_exactly_which_actions_are_legal(env_id, mode):
     env = make(env_id, mode).unwrapped
     env.reset(seed=4)
-    mask = env.action_masks()
-    assert mask.dtype == np.bool_
     if mode == "answer":
+        mask = env.action_masks()
+        assert mask.dtype == np.bool_
         assert len(mask) == env.action_space.nvec.sum()
         allowed = mask[:-2].reshape(*env.shape, env.family.vocab_size)
         assert np.array_equal(allowed.sum(-1) > 1, env.family.free(env.puzzle.clues))
-        assert np.take_along_axis(allowed, env.puzzle.clues[..., None].astype(int), -1).all()
+        given = ~env.family.free(env.puzzle.clues)
+        assert np.take_along_axis(allowed, env.puzzle.clues[..., None].astype(int), -1)[given].all()
         return
-    assert len(mask) == env.action_space.n
-    state = pickle.dumps(env)
-    for action in range(min(env.action_space.n, 200)):
-        twin = pickle.loads(state)
-        before = twin._mode.shown.copy()
-        terminated = twin.step(action)[2]
-        if not mask[action]:
-            assert np.array_equal(before, twin._mode.shown)
-            assert not terminated
-        elif mode == "move":
-            assert not np.array_equal(before, twin._mode.shown)
+    rng = np.random.default_rng(4)
+    for _ in range(4):
+        mask = env.action_masks()
+        assert mask.dtype == np.bool_
+        assert len(mask) == env.action_space.n
+        state = pickle.dumps(env)
+        for action in rng.permutation(env.action_space.n)[:60]:
+            check_action(pickle.loads(state), mode, int(action), bool(mask[action]))
+        legal = np.flatnonzero(mask if mode == "move" else mask[:-1])
+        if env.step(int(rng.choice(legal)))[2]:
+            env.reset()
+
+
+def check_action(env, mode: str, action: int, legal: bool) -> None:
+    """A legal action does what the manual says; an illegal one changes nothing and ends nothing."""
+    before = env._mode.shown.copy()
+    terminated = env.step(action)[2]
+    after = env._mode.shown
+    if not legal:
+        assert np.array_equal(before, after)
+        assert not terminated
+    elif mode == "move":
+        assert not np.array_equal(before, after)
+    elif action < env.action_space.n - 1:
+        cell, symbol = divmod(action, len(env.family.writable))
+        assert after.flat[cell] == env.family.writable[symbol]
+        assert np.count_nonzero(before != after) <= 1
+
+
+@every_case
+def test_illegal_actions_never_end_an_episode_before_its_budget(env_id, mode):
+    env = make(env_id, mode, max_steps=25, max_segments=4).unwrapped
+    env.reset(seed=9)
+    for step in range(1, env.max_steps + 1):
+        illegal = np.flatnonzero(~env.action_masks())
+        if mode == "answer":
+            action = np.append((env.puzzle.clues.ravel() + 1) % env.family.vocab_size, 0)
+        elif len(illegal) == 0:
+            pytest.skip(f"in {env_id} every action is legal in {mode} mode")
+        else:
+            action = int(illegal[step % len(illegal)])
+        _, reward, terminated, truncated, info = env.step(action)
+        assert reward == 0
+        assert (terminated or truncated) == (step == env.max_steps and env.family.attempts == 1)
+        assert info["segment"] == step % env.max_steps or env.family.attempts == 1
 
 
 @every_case
@@ -170,6 +215,9 @@ def test_segment_is_the_share_of_the_budget(env_id, mode):
     env = make(env_id, mode, max_segments=5, max_steps=5).unwrapped
     shares = [env.reset(seed=0)[0]["segment"][0]]
     action = env.action_space.sample() * 0
+    if env.family.attempts > 1:
+        for _ in range(5 if mode == "answer" else 0):  # a budget spent on a wrong answer starts the last attempt
+            shares = [env.step(action)[0]["segment"][0]]
     for _ in range(5):
         observation, _, terminated, truncated, _ = env.step(action)
         shares.append(observation["segment"][0])
@@ -185,7 +233,10 @@ def test_step_without_an_episode_is_refused(env_id, mode):
     with pytest.raises(gym.error.ResetNeeded):
         env.step(env.action_space.sample())
     env.reset(seed=0)
-    env.step(env.action_space.sample())
+    for _ in range(env.family.attempts):
+        last = env.step(env.action_space.sample())
+        if last[2] or last[3]:
+            break
     with pytest.raises(gym.error.ResetNeeded):
         env.step(env.action_space.sample())
 
@@ -252,6 +303,6 @@ def test_a_closed_window_stops_nothing(env_id, monkeypatch):
 def test_text_shows_the_board_and_a_status_line(env_id):
     env = gym.make(env_id, render_mode="ansi").unwrapped
     env.reset(seed=0)
-    lines = env.render().splitlines()
-    assert len(lines) == env.shape[0] + 1
-    assert "segment 0/16" in lines[-1]
+    *board, status = env.render().splitlines()
+    assert env.family.to_text(env._mode.shown).splitlines() == board
+    assert "segment 0/16" in status

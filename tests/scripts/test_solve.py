@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from hrm_gym import agent_registry
+from hrm_gym.envs.puzzle_env import PuzzleEnv
 from hrm_gym.scripts import showing, solve
 from hrm_gym.scripts.main import COMMANDS, main
 
@@ -268,7 +269,7 @@ def test_displays(platform: str, settings: dict[str, str], display: bool, monkey
 
 def test_a_window_is_opened_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(showing, "has_display", lambda: True)
-    monkeypatch.setattr(showing.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(PuzzleEnv, "wait", lambda self, seconds: None)
     assert main(["solve", "--agent", "oracle", "--episodes", "2"]) == 0
     assert list(Path().iterdir()) == []
 

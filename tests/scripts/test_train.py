@@ -1,13 +1,17 @@
-"""`hrm-gym train` and `hrm-gym bench`: a tiny run of each, and what they refuse."""
+"""`hrm-gym train`: a tiny run, and what it refuses."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium as gym
 import pytest
 
 import hrm_gym
+from hrm_gym.agents.hrm.feed import training_source
+from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.rollout import rollout
 from hrm_gym.scripts.main import main
 
@@ -38,8 +42,6 @@ def test_a_tiny_run_makes_weights_that_play(tmp_path: Path, capsys: pytest.Captu
         (["train", "maze", "--device", "warp"], "warp"),
         (["train", "maze", "--init", "nowhere"], "nowhere"),
         (["train", "maze", "--model.hidden-size", "10"], "hidden_size"),
-        (["bench", "everything"], "everything"),
-        (["bench", "env", "--rounds", "0"], "at least one round"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -61,8 +63,36 @@ def test_help_names_recipes_and_examples(capsys: pytest.CaptureFixture[str]) -> 
     assert "examples" in shown
 
 
-def test_bench_prints_ratios(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "env", "--rounds", "1", "--seconds", "0.01"]) == 0
+def test_settings_of_a_recipe_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "sudoku-extreme-1k", "--help"])
+    assert not stop.value.code
     shown = capsys.readouterr().out
-    assert "HRMMaze-v0, move" in shown
-    assert "x CartPole-v1" in shown
+    for option in ("--variants", "--shown", "--silent-segments", "--model.gradient", "--model.positions", "--device"):
+        assert option in shown
+    assert "1000" in shown
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_finds_puzzles_of_its_networks_size(name: str) -> None:
+    recipe = RECIPES[name]
+    family, source = training_source(recipe)
+    assert source.shape == recipe.model.grid
+    assert family.vocab_size == recipe.model.vocab_size
+    assert recipe.to_json()["env_id"] == recipe.env_id
+
+
+def test_two_processes_train_by_command(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "hrm_gym.scripts.main", *TINY, "--device", "cpu", "--out", str(tmp_path / "run")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert "2 processes" in ran.stderr
+    assert ran.stderr.count("finished weights") == 1
+    assert (tmp_path / "run" / "curve.jsonl").read_text().count("\n") == 2
+
+
+def test_the_memory_of_a_step_is_tabled_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench-memory", "--cycles", "1", "--hidden", "16", "--batch", "1", "--out", str(tmp_path)]) == 0
+    assert "| 1 x 1 | 2 |" in capsys.readouterr().out
+    assert {file.name for file in tmp_path.iterdir()} == {"memory.md", "memory.json", "memory.png"}

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrm_gym.dataset import PuzzleStream, puzzle_keys
+from hrm_gym.dataset import PuzzleStream, stream_keys
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch, puzzle_key
 
 
 @given(seed=st.integers(-(2**70), 2**70), first=st.integers(0, 2**40), count=st.integers(0, 5))
 def test_keys_in_a_batch_are_the_keys_one_by_one(seed: int, first: int, count: int) -> None:
-    assert puzzle_keys(seed, first, count).tolist() == [puzzle_key(seed, first + i) for i in range(count)]
+    assert stream_keys(seed, first, count).tolist() == [puzzle_key(seed, first + i) for i in range(count)]
 
 
 def test_an_endless_source_is_read_anywhere() -> None:

@@ -1,0 +1,207 @@
+"""Writes the sources of the HTML manual; `make docs` then has MkDocs build them.
+
+    python docs/pages.py build/docs-source
+
+A new environment, agent, command or bundled model gets its page or section by being registered. Needs no MkDocs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio.v3 as imageio
+
+from hrm_gym.agent_registry import FACTORIES
+from hrm_gym.registration import ENVIRONMENTS
+from hrm_gym.scripts.main import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("envs", "agents", "scripts")
+CARDS = sorted((ROOT / "agents" / "pretrained").glob("*/CARD.md"))
+TEXT_WIDTH = "110"
+Navigation = list[dict[str, Any]]
+
+
+def generate() -> dict[str, str | bytes]:
+    """Every generated page and picture: place in the manual -> content."""
+    found: dict[str, str | bytes] = {
+        "index.md": repository_page("README.md"),
+        "architecture.md": repository_page("docs/architecture.md"),
+        "changelog.md": repository_page("CHANGELOG.md"),
+        "environments/index.md": environments_page(),
+        "agents.md": agents_page(),
+        "commands.md": commands_page(),
+    }
+    for kind, ids in families().items():
+        found[f"environments/{kind.__name__}.md"] = environment_page(kind, ids)
+        found[f"environments/{kind.__name__}.png"] = picture(ids[0])
+    found.update({f"cards/{card.parent.name}.md": card.read_text(encoding="utf-8") for card in CARDS})
+    found.update({f"pictures/{path.name}": path.read_bytes() for path in (ROOT / "docs").glob("*.gif")})
+    return found
+
+
+def navigation() -> Navigation:
+    """The table of contents."""
+    environments = [{kind.__name__: f"environments/{kind.__name__}.md"} for kind in families()]
+    cards = [{card.parent.name: f"cards/{card.parent.name}.md"} for card in CARDS]
+    return [
+        {"Home": "index.md"},
+        {"Environments": ["environments/index.md", *environments]},
+        {"Agents": "agents.md"},
+        {"Bundled weights": cards},
+        {"Command line": "commands.md"},
+        {"Protocols": "protocols.md"},
+        {"Architecture": "architecture.md"},
+        {"Changelog": "changelog.md"},
+    ]
+
+
+def write(folder: Path) -> None:
+    """Make `folder` afresh: mkdocs.yml with the table of contents, the pages, and the package as it is installed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "docs" / "manual", folder / "pages")
+    for place, content in generate().items():
+        path = folder / "pages" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    only_python = shutil.ignore_patterns("__pycache__", "*.npz", "*.safetensors")
+    shutil.copytree(ROOT / "hrm_gym", folder / "hrm_gym", ignore=only_python)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / "hrm_gym" / room, ignore=only_python)
+    settings = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
+    (folder / "mkdocs.yml").write_text(f"{settings}\nnav: {json.dumps(navigation())}\n", encoding="utf-8")
+
+
+def families() -> dict[type[gym.Env[Any, Any]], list[str]]:
+    """Every environment class with the ids under which it is registered."""
+    found: dict[type[gym.Env[Any, Any]], list[str]] = {}
+    for env_id, entry_point, _ in ENVIRONMENTS:
+        module, _, name = entry_point.partition(":")
+        found.setdefault(getattr(importlib.import_module(module), name), []).append(env_id)
+    return found
+
+
+def environments_page() -> str:
+    """The list of all environments, a line each, and what they have in common."""
+    rows = [
+        f"| `{env_id}` | [{kind.__name__}]({kind.__name__}.md) | {summary(kind)} | {constructed(env_id)} |"
+        for kind, ids in families().items()
+        for env_id in ids
+    ]
+    head = ["# Environments", "", "| id | class | task | made with |", "|---|---|---|---|"]
+    shared = ["", "## What they share", "", "::: hrm_gym.envs.puzzle_env.PuzzleEnv", ""]
+    return "\n".join([*head, *rows, *shared])
+
+
+def summary(kind: type) -> str:
+    """The first line of a class's docstring."""
+    return (inspect.getdoc(kind) or "").splitlines()[0]
+
+
+def constructed(env_id: str) -> str:
+    """The constructor arguments that an id stands for."""
+    arguments = next(arguments for name, _, arguments in ENVIRONMENTS if name == env_id)
+    return ", ".join(f"`{name}={value!r}`" for name, value in arguments.items()) or "the defaults"
+
+
+def environment_page(kind: type, ids: list[str]) -> str:
+    """The manual page of an environment: its class's docstring, under a picture."""
+    title = f"# {kind.__name__}: {', '.join(ids)}"
+    first, _, rest = (inspect.getdoc(kind) or "").partition("\n")
+    shown = f"![{ids[0]}, a puzzle and its stored solution]({kind.__name__}.png)"
+    make = f'```python\nimport gymnasium as gym\nimport hrm_gym\n\nenv = gym.make("{ids[0]}")\n```'
+    return f"{title}\n\n{first}\n\n{shown}\n\n{make}\n{lists_apart(rest)}\n"
+
+
+def picture(env_id: str) -> bytes:
+    """A PNG of puzzle 0 of seed 0 with its stored solution drawn in, where the environment has one to draw."""
+    env = gym.make(env_id, render_mode="rgb_array")
+    env.reset(seed=0)
+    world: Any = env.unwrapped
+    if getattr(world, "action_mode", None) == "answer":
+        env.step([*world.puzzle.solution.ravel().tolist(), 0])
+    frame: Any = env.render()
+    env.close()
+    return bytes(imageio.imwrite("<bytes>", frame, extension=".png"))
+
+
+def agents_page() -> str:
+    """The agents that `make_agent` knows by name, each with the docstring of its class."""
+    parts = ["# Agents", "", '`hrm_gym.make_agent("NAME", env)` makes the agent that fits an environment.', ""]
+    parts += ["::: hrm_gym.agent_registry.make_agent", ""]
+    for name, place in FACTORIES.items():
+        module, _, factory = place.partition(":")
+        parts += [f"## {name}", "", f"::: {module}.{factory.partition('.')[0]}", ""]
+    return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """What every command says of itself with `--help`."""
+    parts = ["# Command line", "", _console("hrm-gym --help", help_text())]
+    for name in COMMANDS:
+        parts += [f"## hrm-gym {name}", "", _console(f"hrm-gym {name} --help", help_text(name))]
+    return "\n".join(parts)
+
+
+def help_text(*command: str) -> str:
+    """The text that `hrm-gym COMMAND --help` prints."""
+    said, width = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = TEXT_WIDTH
+    try:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            main([*command, "--help"])
+    finally:
+        os.environ.pop("COLUMNS")
+        os.environ.update({} if width is None else {"COLUMNS": width})
+    return said.getvalue()
+
+
+def repository_page(place: str) -> str:
+    """A Markdown file of the repository with its links turned into links of the manual."""
+    text = (ROOT / place).read_text(encoding="utf-8")
+    text = lists_apart(text)
+    return re.sub(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)", lambda link: _turned(link, place), text)
+
+
+def lists_apart(text: str) -> str:
+    """Markdown with an empty line before every list, which MkDocs needs and GitHub does not.
+
+    >>> lists_apart("Dict of\\n- one\\n- two")
+    'Dict of\\n\\n- one\\n- two'
+    """
+    return re.sub(r"^(?!\s*[-*] |\s*$)(\S.*\n)(?=[-*] )", r"\1\n", text, flags=re.M)
+
+
+def _turned(link: re.Match[str], place: str) -> str:
+    """One link: to a page or picture of the manual where there is one; others stay, and the build complains."""
+    target = os.path.normpath(os.path.join(os.path.dirname(place), link[1]))
+    name = os.path.basename(target)
+    pages = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+    if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", target):
+        target = f"cards/{target.split('/')[2]}.md"
+    elif re.fullmatch(r"docs/[^/]+\.gif", target):
+        target = f"pictures/{name}"
+    else:
+        target = pages.get(target, target.removeprefix("docs/manual/").removeprefix("docs/"))
+    return f"]({target}{link[2] or ''})"
+
+
+def _console(command: str, said: str) -> str:
+    """A command and what it prints, as a block."""
+    lines = "\n".join(line.rstrip() for line in said.rstrip().splitlines())
+    return f"```console\n$ {command}\n{lines}\n```\n"
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""ARC tasks: tokens, judging, sources, environment and look."""

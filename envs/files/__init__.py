@@ -1,0 +1,50 @@
+"""Puzzles that lie in files: official CSV files, folders of npy arrays, data sets of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hrm_gym.envs.files.csv_file import PuzzleFile
+from hrm_gym.envs.files.hub import fetch_csv, is_hub_name
+from hrm_gym.envs.files.npy_folder import NpyPuzzles, is_npy_folder
+from hrm_gym.envs.puzzle import PuzzleFamily
+
+__all__ = ["NpyPuzzles", "PuzzleFile", "fetch_csv", "is_hub_name", "is_npy_folder", "open_puzzles"]
+
+
+def open_puzzles(path: str | Path, family: PuzzleFamily, split: str = "train") -> PuzzleFile | NpyPuzzles:
+    """The puzzles that a path or the name of a data set stands for.
+
+    Args:
+        path: one of
+            - a CSV file with the columns `source,question,answer,rating`; it is one split by itself,
+            - a folder with `train.csv` and / or `test.csv`,
+            - a folder of npy arrays in the layout of the official HRM and TRM code, or one split's folder in it,
+            - `owner/name` or `owner/name@revision`, a data set on the Hugging Face hub with such CSV files.
+        family: whose puzzles they are.
+        split: which part of a folder or data set, e.g. "train" or "test".
+
+    Returns:
+        A `PuzzleSource` with a length, an order and random access.
+
+    Raises:
+        FileNotFoundError: if there is nothing under that name, here or (where it could be one) on the hub.
+        OSError: if it cannot be read or fetched.
+        ValueError: if it is read but is not what it should be; the message names the file and the line or row.
+    """
+    found = Path(path)
+    if found.is_dir():
+        return _open_folder(found, family, split)
+    if not found.exists() and is_hub_name(str(path)):
+        return PuzzleFile(fetch_csv(str(path), split), family)
+    return PuzzleFile(found, family)
+
+
+def _open_folder(folder: Path, family: PuzzleFamily, split: str) -> PuzzleFile | NpyPuzzles:
+    if is_npy_folder(folder):
+        return NpyPuzzles(folder, family, split)
+    file = folder / f"{split}.csv"
+    if file.is_file():
+        return PuzzleFile(file, family)
+    expected = f"{split}.csv, {split}/dataset.json or dataset.json"
+    raise ValueError(f"{folder}: expected a folder of puzzles with {expected} in it, got a folder without")

@@ -1,0 +1,266 @@
+"""Puzzles read from CSV files in the official layout `source,question,answer,rating`.
+
+A file is read in chunks of rows: the family turns a whole chunk into tokens at once (`read_rows`), and only where that
+fails are its rows read one by one, to name the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch, PuzzleFamily
+
+COLUMNS = ("source", "question", "answer", "rating")
+_CHUNK_CHARACTERS = 1 << 20
+_BAR_AFTER_SECONDS = 3.0
+
+
+class PuzzleFile:
+    """The puzzles of one file, with the answers and ratings it stores.
+
+    A key gives row `key % len`, an index gives that row, and nothing is turned or solved anew. All puzzles of a file
+    must have one size.
+
+    Attributes:
+        file: name of the file.
+        shape: (H, W) of the puzzles.
+        clues: (N, H, W) uint8.
+        solutions: (N, H, W) uint8.
+        ratings: (N,) float64, NaN where the file has none.
+    """
+
+    def __init__(self, path: str | Path, family: PuzzleFamily) -> None:
+        """Read and check the whole file; a progress bar shows up if that takes more than a few seconds.
+
+        Args:
+            path: a CSV file with a header line and the columns `source,question,answer,rating`.
+            family: reads the rows.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if a row is not a puzzle with its answer; the message begins with file and line.
+        """
+        path = Path(path)
+        self.file = path.name
+        columns = _read(path, family)
+        self.clues, self.solutions = columns.clues, columns.solutions
+        self.ratings, self._lines = columns.ratings, columns.lines
+        self.shape: tuple[int, int] = self.clues.shape[1:]
+
+    def __len__(self) -> int:
+        """Number of puzzles in the file."""
+        return len(self.clues)
+
+    def __getitem__(self, index: int) -> Puzzle:
+        """Puzzle `index` (0 is the first line below the header); IndexError past the end."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected a puzzle index in 0..{len(self) - 1} of {self.file}, got {index}")
+        rating = float(self.ratings[index])
+        name = f"{self.file}:{self._lines[index]}"
+        return Puzzle(
+            self.clues[index], self.solutions[index], name=name, rating=None if math.isnan(rating) else rating
+        )
+
+    def puzzle(self, key: int) -> Puzzle:
+        """The puzzle of one 64-bit key."""
+        return self[key % len(self)]
+
+    def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
+        """The puzzles of N uint64 keys."""
+        rows = (keys % np.uint64(len(self))).astype(np.int64)
+        return PuzzleBatch(self.clues[rows], self.solutions[rows], np.zeros(len(rows), dtype=np.int32))
+
+
+@dataclass
+class _Columns:
+    """What a file holds, N rows: (N, H, W) clues and solutions, (N,) ratings and line numbers."""
+
+    clues: NDArray[np.uint8]
+    solutions: NDArray[np.uint8]
+    ratings: NDArray[np.float64]
+    lines: NDArray[np.int64]
+
+    @classmethod
+    def room_for(cls, count: int, shape: tuple[int, ...]) -> _Columns:
+        clues, solutions = (np.empty((count, *shape), dtype=np.uint8) for _ in range(2))
+        return cls(clues, solutions, np.empty(count, dtype=np.float64), np.empty(count, dtype=np.int64))
+
+    def put(self, first: int, part: _Columns) -> int:
+        """Write the rows of `part` from row `first` on; returns the row behind them."""
+        last = first + len(part.clues)
+        for name, values in vars(part).items():
+            getattr(self, name)[first:last] = values
+        return last
+
+    def first(self, count: int) -> _Columns:
+        return _Columns(self.clues[:count], self.solutions[:count], self.ratings[:count], self.lines[:count])
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows of a file as they stand there."""
+
+    file: str
+    lines: list[int]
+    questions: list[str]
+    answers: list[str]
+    ratings: list[str]
+
+
+def _read(path: Path, family: PuzzleFamily) -> _Columns:
+    """All rows of a file, checked."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a CSV file of puzzles, found no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a CSV file of puzzles, got a folder")
+    columns, count, cells = None, 0, None
+    with _bar(path) as bar:
+        for chunk in _chunks(path):
+            part = _read_chunk(family, chunk, cells)
+            if columns is None:
+                cells = len(chunk.questions[0])
+                columns = _Columns.room_for(_most_rows(path, cells), part.clues.shape[1:])
+            count = columns.put(count, part)
+            bar.update(len(part.clues))
+    if columns is None:
+        raise ValueError(f"{path.name}: expected at least one puzzle below the header, got none")
+    return columns.first(count)
+
+
+def _bar(path: Path) -> Any:
+    """A progress bar in rows, for terminals and for files that take their time."""
+    from tqdm import tqdm
+
+    return tqdm(desc=path.name, unit=" rows", unit_scale=True, delay=_BAR_AFTER_SECONDS, disable=None, leave=False)
+
+
+def _most_rows(path: Path, cells: int) -> int:
+    """At least as many rows as the file can hold, by its line ends and by its size; memory that is not used is free."""
+    ends = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            ends += block.count(b"\n") + block.count(b"\r")
+    return min(ends + 1, path.stat().st_size // (2 * cells) + 1)
+
+
+def _chunks(path: Path) -> Iterator[_Chunk]:
+    """The data rows, some at a time; the header is checked first."""
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        try:
+            rows, count = _rows(path.name, stream), 1
+            header = _header(path.name, next(rows, None))
+            while chunk := _take(path.name, rows, header, count):
+                count = _CHUNK_CHARACTERS // max(1, len(chunk.questions[0])) + 1
+                yield chunk
+        except UnicodeDecodeError:
+            raise ValueError(f"{path.name}: expected a text file in UTF-8, got other bytes") from None
+
+
+def _rows(name: str, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of every row that is not blank.
+
+    Up to the first block with a quotation mark in it the lines are merely split, which is six times as fast as `csv`.
+    """
+    number = 0
+    while lines := stream.readlines(_CHUNK_CHARACTERS):
+        if '"' in "".join(lines):
+            yield from _quoted_rows(name, chain(lines, stream), number)
+            return
+        for line in lines:
+            number += 1
+            if fields := line.rstrip("\r\n"):
+                yield number, fields.split(",")
+
+
+def _quoted_rows(name: str, lines: Iterable[str], number: int) -> Iterator[tuple[int, list[str]]]:
+    """The same by the rules of `csv`; `number` lines have gone before."""
+    reader = csv.reader(lines)
+    try:
+        for fields in reader:
+            if fields:
+                yield number + reader.line_num, fields
+    except csv.Error as error:
+        raise ValueError(f"{name}:{number + reader.line_num}: expected a CSV row, got {error}") from None
+
+
+def _header(name: str, row: tuple[int, list[str]] | None) -> list[str]:
+    """The names of the columns; ValueError unless the official ones are among them."""
+    expected = ",".join(COLUMNS)
+    if row is None:
+        raise ValueError(f"{name}:1: expected the columns {expected}, got an empty file")
+    if not set(COLUMNS) <= set(row[1]):
+        raise ValueError(f"{name}:{row[0]}: expected the columns {expected}, got {','.join(row[1])[:80]!r}")
+    return row[1]
+
+
+def _take(name: str, rows: Iterator[tuple[int, list[str]]], header: list[str], count: int) -> _Chunk | None:
+    """The next rows, at most `count`; None at the end. Columns, not rows, are kept: that is fast."""
+    width = len(header)
+    question, answer, rating = (header.index(column) for column in COLUMNS[1:])
+    chunk = _Chunk(name, [], [], [], [])
+    for line, fields in rows:
+        if len(fields) != width:
+            raise ValueError(f"{name}:{line}: expected {width} fields, got {len(fields)}")
+        chunk.questions.append(fields[question])
+        chunk.answers.append(fields[answer])
+        chunk.ratings.append(fields[rating])
+        chunk.lines.append(line)
+        if len(chunk.lines) == count:
+            break
+    return chunk if chunk.lines else None
+
+
+def _read_chunk(family: PuzzleFamily, chunk: _Chunk, cells: int | None) -> _Columns:
+    """The rows of a chunk, all at once if they are good; `cells` is the length of the questions before them."""
+    try:
+        if len(chunk.questions[0]) != (cells or len(chunk.questions[0])):
+            raise ValueError("expected rows as long as those before, got others")
+        clues, solutions = family.read_rows(chunk.questions, chunk.answers)
+        ratings = [_rating(text) for text in chunk.ratings]
+    except ValueError:
+        return _read_one_by_one(family, chunk, cells)
+    return _Columns(clues, solutions, np.array(ratings), np.array(chunk.lines))
+
+
+def _read_one_by_one(family: PuzzleFamily, chunk: _Chunk, cells: int | None) -> _Columns:
+    """The rows of a chunk; ValueError with the line of the first that is bad."""
+    grids: list[tuple[Grid, Grid]] = []
+    ratings = []
+    for line, question, answer, rating in zip(chunk.lines, chunk.questions, chunk.answers, chunk.ratings, strict=True):
+        try:
+            _check_lengths(question, answer, cells)
+            grids.append(family.read_row(question, answer))
+            ratings.append(_rating(rating))
+        except ValueError as error:
+            raise ValueError(f"{chunk.file}:{line}: {error}") from None
+        cells = len(question)
+    clues, solutions = (np.stack(column) for column in zip(*grids, strict=True))
+    return _Columns(clues, solutions, np.array(ratings), np.array(chunk.lines))
+
+
+def _check_lengths(question: str, answer: str, cells: int | None) -> None:
+    for name, text in (("question", question), ("answer", answer)):
+        if cells is not None and len(text) != cells:
+            raise ValueError(f"expected {cells} characters in {name}, as in the rows before, got {len(text)}")
+
+
+def _rating(text: str) -> float:
+    """The number, NaN for none."""
+    if not text or text.isspace():
+        return math.nan
+    try:
+        rating = float(text)
+    except ValueError:
+        rating = math.inf
+    if not math.isfinite(rating):
+        raise ValueError(f"expected a number as rating, got {text[:80]!r}")
+    return rating

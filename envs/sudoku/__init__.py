@@ -1,0 +1,1 @@
+"""Sudoku with boxes of several shapes: tokens, rules, rating, sources, environment and look."""

@@ -1,0 +1,136 @@
+"""How a Sudoku looks: bold givens, slender blue digits of the player, red broken rules, small digits for thoughts.
+
+Nothing is remembered from picture to picture. The cells that a segment has changed are greyed by the screen, for every
+family alike; here the thought is compared with the board: where the two differ, its digit is drawn small.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pygame
+from numpy.typing import NDArray
+
+from hrm_gym.envs.colours import BLUE, GROUND, PAPER, RED, ROSE, SLATE, WHITE, Colour
+from hrm_gym.envs.lettering import glyph
+from hrm_gym.envs.puzzle import Grid, Thought
+from hrm_gym.envs.sudoku import rules
+from hrm_gym.envs.sudoku.tokens import BLANK
+
+_LINE = (203, 213, 225)
+_THICK = 3
+"""Pixels of the lines around boxes; those between cells have one."""
+
+_SHADES = 8
+"""Levels of confidence that look different."""
+
+Place = tuple[int, int]
+Masks = tuple[int, ...]
+
+
+def draw_sudoku(
+    surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thought | None, box: tuple[int, int]
+) -> None:
+    """Paint the board in the middle of `surface`.
+
+    Args:
+        surface: where to; the cells are as large as fit.
+        clues: (n, n) uint8, the givens.
+        answer: (n, n) uint8, any token ids; those that are no digit show as a question mark.
+        thought: its confidence fades the digits that the player wrote; its answer is drawn small where the board shows
+            something else.
+        box: (rows, columns) of a box.
+    """
+    size = len(clues)
+    cell = min(surface.get_size()) // size
+    left, top = ((length - cell * size) // 2 for length in surface.get_size())
+    masks = surface.get_masks()[:3]
+    surface.blit(_paper(size, cell, masks), (left, top))
+    looks = zip(*(aspect.ravel().tolist() for aspect in _aspects(clues, answer, thought, box)), strict=True)
+    blits = [
+        (_tile(cell, masks, size, *look), (left + place % size * cell + 1, top + place // size * cell + 1))
+        for place, look in enumerate(looks)
+        if look != _EMPTY
+    ]
+    surface.blits(blits, doreturn=False)
+    _draw_boxes(surface, (left, top), cell * size, (cell * box[1], cell * box[0]))
+
+
+_EMPTY = (BLANK, BLANK, False, _SHADES - 1, BLANK)
+"""The look of a cell of which there is nothing to show."""
+
+
+def _aspects(
+    clues: Grid, answer: Grid, thought: Thought | None, box: tuple[int, int]
+) -> tuple[NDArray[np.generic], ...]:
+    """Five (n, n) arrays: given token, shown token, whether it is wrong, shade, and the token thought of (or BLANK)."""
+    wrong = rules.violations(clues, answer, box)
+    shade, small = np.full(clues.shape, _SHADES - 1), np.full(clues.shape, BLANK)
+    if thought is not None:
+        small = np.where((thought.answer != answer) & (clues == BLANK), thought.answer, small)
+        if thought.confidence is not None:
+            sure = np.clip(np.rint(np.nan_to_num(thought.confidence) * (_SHADES - 1)), 0, _SHADES - 1)
+            shade = np.where((clues == BLANK) & ((answer != BLANK) | (small != BLANK)), sure, shade).astype(np.int64)
+    return clues, answer, wrong, shade, small
+
+
+@lru_cache(maxsize=16)
+def _paper(size: int, cell: int, masks: Masks) -> pygame.Surface:
+    """White cells and the lines between them; pixels laid out as `masks` say, for a fast copy."""
+    layer = pygame.Surface((size * cell, size * cell), 0, 24, (*masks, 0))
+    layer.fill(_LINE)
+    for place in range(size * size):
+        layer.fill(WHITE, (place % size * cell + 1, place // size * cell + 1, cell - 1, cell - 1))
+    return layer
+
+
+@lru_cache(maxsize=8192)
+def _tile(
+    cell: int, masks: Masks, size: int, given: int, shown: int, wrong: bool, shade: int, small: int
+) -> pygame.Surface:
+    """One cell without its lines."""
+    tile = pygame.Surface((cell - 1, cell - 1), 0, 24, (*masks, 0))
+    ground = ROSE if wrong else PAPER if given != BLANK else WHITE
+    tile.fill(ground)
+    middle = tile.get_rect().center
+    if shown != BLANK:
+        own = given != shown
+        colour = RED if wrong else BLUE if own else GROUND
+        digit = glyph(_symbol(shown, size), cell // 2, _faded(colour, ground, shade), light=own)
+        tile.blit(digit, digit.get_rect(center=middle))
+    if given not in (BLANK, shown):
+        digit = glyph(_symbol(given, size), cell // 5, GROUND)
+        tile.blit(digit, (cell // 10, cell // 10))
+    if small != BLANK:
+        alone = shown == BLANK
+        digit = glyph(_symbol(small, size), cell * 3 // 10 if alone else cell // 5, _faded(BLUE, ground, shade))
+        corner = digit.get_rect(topright=(cell - 1 - cell // 10, cell // 10))
+        tile.blit(digit, digit.get_rect(center=middle) if alone else corner)
+    return tile
+
+
+def _symbol(token: int, size: int) -> str:
+    """The digit of a token, a question mark for a token that is none."""
+    return str(token - BLANK) if BLANK < token <= BLANK + size else "?"
+
+
+def _faded(colour: Colour, ground: Colour, shade: int) -> Colour:
+    """`colour` for full certainty, near `ground` for none."""
+    share = 0.25 + 0.75 * shade / (_SHADES - 1)
+    red, green, blue = (round(b + share * (a - b)) for a, b in zip(colour, ground, strict=True))
+    return red, green, blue
+
+
+def _draw_boxes(surface: pygame.Surface, corner: Place, side: int, step: Place) -> None:
+    """Thick lines between boxes `step` pixels apart, and around the board, which lies inside its outline."""
+    left, top = corner
+    for x in range(0, side + 1, step[0]):
+        surface.fill(SLATE, (left + _thick(x, side), top, _THICK, side))
+    for y in range(0, side + 1, step[1]):
+        surface.fill(SLATE, (left, top + _thick(y, side), side, _THICK))
+
+
+def _thick(middle: int, side: int) -> int:
+    """Where a thick line around `middle` begins, inside the board."""
+    return min(max(middle - _THICK // 2, 0), side - _THICK)

@@ -1,0 +1,390 @@
+"""The exact solver, compiled: propagation, and a search that counts its guesses.
+
+The state is one int64 *word* for every (digit, band), digit-major: bit `line * n + column` says that the digit may
+stand in that cell of the band. As many words behind them say where the digit does stand. Propagation knows
+
+- naked and hidden singles,
+- locked candidates (pointing and claiming): inside one digit, the lines of a band must take different stacks, and the
+  columns of a stack different bands; a table gives what is left, and hidden singles come out of it too,
+- locked sets: the cells where a line crosses a box hold exactly as many digits as they are. If so many digits are sure
+  to be there no other can be; if only so many can be there, all of them are.
+
+Only the last, and naked singles, look across the digits; they do it for all cells of a band at once, as bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from hrm_gym.envs.sudoku.boxes import COLUMN_CELLS, COLUMN_LONE, LINE_CELLS, LINE_LONE, LONE, SPREAD, STACKS
+from hrm_gym.envs.sudoku.chance import mix_kernel
+
+WEIGHTS = (0, 0, 3, 2, 1, 0, 0, 0, 0, 0)
+"""How much a cell with so many candidates counts for a guess nearby; found by trial on rated puzzles."""
+
+
+@njit(cache=True)
+def load_kernel(clues, layout, words):
+    """Fill `words` (2 * n * bands,) from the clue tokens (n, n); returns the digits that have a clue, as bits."""
+    size, rows = len(clues), layout.box_rows
+    line_mask = (1 << size) - 1
+    words[:] = 0
+    words[: len(words) // 2] = (1 << (rows * size)) - 1
+    seen = 0
+    for row in range(size):
+        shift = row % rows * size
+        for column in range(size):
+            token = np.int64(clues[row, column])
+            if token >= 2:
+                # Two clues of a digit in one line leave that line empty, which propagation finds out.
+                word = (token - 2) * layout.box_cols + row // rows
+                words[word] &= ~(line_mask << shift) | (1 << (shift + column))
+                seen |= 1 << (token - 2)
+    return seen
+
+
+@njit(cache=True)
+def copy_kernel(values, copy):
+    """Copy a flat array; an assignment between slices would take seconds to compile."""
+    for at in range(len(values)):
+        copy[at] = values[at]
+
+
+@njit(cache=True)
+def unload_kernel(words, layout, grid):
+    """Fill `grid` (n, n) with the tokens of solved `words`."""
+    rows, bands = layout.box_rows, layout.box_cols
+    size = rows * bands
+    for digit in range(size):
+        for row in range(size):
+            line = words[digit * bands + row // rows] >> (row % rows * size)
+            for column in range(size):
+                if (line >> column) & 1:
+                    grid[row, column] = digit + 2
+
+
+@njit(cache=True)
+def _line_pattern(word, layout):
+    """Which stacks the lines of a word touch."""
+    rows, size = layout.box_rows, layout.box_rows * layout.box_cols
+    pattern = 0
+    for line in range(rows):
+        pattern |= layout.tables[STACKS, (word >> (line * size)) & ((1 << size) - 1)] << (line * rows)
+    return pattern
+
+
+@njit(cache=True)
+def _columns_used(word, layout):
+    """The columns of a word's cells."""
+    size = layout.box_rows * layout.box_cols
+    columns = word
+    for line in range(1, layout.box_rows):
+        columns |= word >> (line * size)
+    return columns & ((1 << size) - 1)
+
+
+@njit(cache=True)
+def _keep_columns(words, first, down, layout):
+    """Narrow a digit to the columns that `down` (bit column * bands + band) leaves to each band.
+
+    Returns 1 if that took candidates away, 0 if not, -1 if the columns of a stack cannot take bands of their own.
+    """
+    rows, bands = layout.box_rows, layout.box_cols
+    size = rows * bands
+    square = bands * bands
+    kept = 0
+    for stack in range(rows):
+        cells = layout.tables[COLUMN_CELLS, (down >> (stack * square)) & ((1 << square) - 1)]
+        if cells == 0:
+            return -1
+        kept |= cells << (stack * bands)
+    changed = 0
+    for band in range(bands):
+        columns = (kept >> (band * size)) & ((1 << size) - 1)
+        mask = columns
+        for line in range(1, rows):
+            mask |= columns << (line * size)
+        if words[first + band] & ~mask:
+            words[first + band] &= mask
+            changed = 1
+    return changed
+
+
+@njit(cache=True)
+def _solved_cells(word, layout):
+    """The cells of a word that are alone in their line."""
+    size = layout.box_rows * layout.box_cols
+    solved = 0
+    for line in range(layout.box_rows):
+        solved |= layout.tables[LONE, (word >> (line * size)) & ((1 << size) - 1)] << (line * size)
+    return solved
+
+
+@njit(cache=True)
+def _close_digit(words, first, layout):
+    """Locked candidates and hidden singles of the digit whose words begin at `first`; False if it has no place left."""
+    changed = 1
+    while changed == 1:
+        down = np.int64(0)  # a literal would compile `_keep_columns` once more
+        for band in range(layout.box_cols):
+            word = words[first + band]
+            word &= layout.tables[LINE_CELLS, _line_pattern(word, layout)]
+            if word == 0:
+                return False
+            words[first + band] = word
+            down |= layout.tables[SPREAD, _columns_used(word, layout)] << band
+        changed = _keep_columns(words, first, down, layout)
+    for at in range(first, first + layout.box_cols):
+        words[at + len(words) // 2] = _solved_cells(words[at], layout)
+    return changed == 0
+
+
+@njit(cache=True)
+def force_kernel(word, forced, layout):
+    """Keep only the forced cell in every line that has one; 0 if a line has two."""
+    size = layout.box_rows * layout.box_cols
+    for line in range(layout.box_rows):
+        bits = (forced >> (line * size)) & ((1 << size) - 1)
+        if bits & (bits - 1):
+            return 0
+        if bits:
+            word &= ~(((1 << size) - 1) << (line * size)) | (bits << (line * size))
+    return word
+
+
+@njit(cache=True)
+def _cross_cells(words, band, layout):
+    """Solved cells and naked singles of one band; returns the digits that changed as bits, -1 for a contradiction."""
+    bands, half = layout.box_cols, len(words) // 2
+    once = twice = solved = 0
+    for at in range(band, half, bands):
+        if words[half + at] & solved:
+            return -1
+        solved |= words[half + at]
+        twice |= once & words[at]
+        once |= words[at]
+    if once != (1 << (layout.box_rows * layout.box_rows * bands)) - 1:
+        return -1
+    changed = 0
+    for at in range(band, half, bands):
+        kept = words[at] & (~solved | words[half + at])
+        if kept & ~twice & ~words[half + at]:
+            kept = force_kernel(kept, kept & ~twice, layout)
+        if kept != words[at]:
+            words[at] = kept
+            changed |= 1 << (at // bands)
+    return changed
+
+
+@njit(cache=True)
+def _exactly(a, b, c, d, count):
+    """Where the counters with binary places a, b, c, d (one counter for each bit) stand at `count`."""
+    return (a if count & 1 else ~a) & (b if count & 2 else ~b) & (c if count & 4 else ~c) & (d if count & 8 else ~d)
+
+
+@njit(cache=True)
+def _lock_sets(patterns, lone, width, capacity):
+    """Locked sets along one direction, for all crossings of lines and boxes at once.
+
+    `patterns` (n, 2) int64 has what every digit uses, in groups of `width` bits (the crossings of one line), and what
+    of that is alone in its group; a crossing has `capacity` cells. Narrows the first; False for a contradiction.
+    """
+    size = len(patterns)
+    full = (1 << (size * width)) - 1
+    square = width * width
+    a = b = c = d = e = f = g = h = 0
+    for digit in range(size):
+        used, sure = patterns[digit, 0], 0
+        for place in range(0, size * width, square):
+            sure |= lone[(used >> place) & ((1 << square) - 1)] << place
+        patterns[digit, 1] = sure
+        carry = a & used
+        a ^= used
+        b, carry = b ^ carry, b & carry
+        c, carry = c ^ carry, c & carry
+        d |= carry
+        carry = e & sure
+        e ^= sure
+        f, carry = f ^ carry, f & carry
+        g, carry = g ^ carry, g & carry
+        h |= carry
+    filled, tight = _exactly(e, f, g, h, capacity) & full, _exactly(a, b, c, d, capacity) & full
+    for count in range(capacity):
+        if _exactly(a, b, c, d, count) & full:
+            return False
+    for count in range(capacity + 1, size + 1):
+        if _exactly(e, f, g, h, count) & full:
+            return False
+    for digit in range(size):
+        used, sure = patterns[digit, 0], patterns[digit, 1]
+        used &= ~filled | sure
+        locked = used & tight & ~sure
+        group = (1 << width) - 1
+        while locked:
+            if locked & group:
+                used &= ~group | locked
+                locked &= ~group
+            group <<= width
+        patterns[digit, 0] = used
+    return True
+
+
+@njit(cache=True)
+def _lock_lines(words, patterns, layout):
+    """Locked sets where lines cross boxes; returns the digits that changed as bits, -1 for a contradiction."""
+    rows, bands = layout.box_rows, layout.box_cols
+    square = rows * rows
+    for digit in range(rows * bands):
+        patterns[digit, 0] = 0
+        for band in range(bands):
+            patterns[digit, 0] |= _line_pattern(words[digit * bands + band], layout) << (band * square)
+    if not _lock_sets(patterns, layout.tables[LINE_LONE], rows, bands):
+        return -1
+    changed = 0
+    for digit in range(rows * bands):
+        for band in range(bands):
+            at = digit * bands + band
+            cells = layout.tables[LINE_CELLS, (patterns[digit, 0] >> (band * square)) & ((1 << square) - 1)]
+            if cells == 0:
+                return -1
+            if words[at] & ~cells:
+                words[at] &= cells
+                changed |= 1 << digit
+    return changed
+
+
+@njit(cache=True)
+def _lock_columns(words, patterns, layout):
+    """Locked sets where columns cross boxes; returns the digits that changed as bits, -1 for a contradiction."""
+    rows, bands = layout.box_rows, layout.box_cols
+    for digit in range(rows * bands):
+        patterns[digit, 0] = 0
+        for band in range(bands):
+            patterns[digit, 0] |= layout.tables[SPREAD, _columns_used(words[digit * bands + band], layout)] << band
+    if not _lock_sets(patterns, layout.tables[COLUMN_LONE], bands, rows):
+        return -1
+    changed = 0
+    for digit in range(rows * bands):
+        narrowed = _keep_columns(words, digit * bands, patterns[digit, 0], layout)
+        if narrowed < 0:
+            return -1
+        changed |= narrowed << digit
+    return changed
+
+
+@njit(cache=True)
+def propagate_kernel(words, changed, layout, patterns):
+    """Propagate until nothing moves; False for a contradiction.
+
+    `changed` are the digits to look at first, as bits; `patterns` (n, 2) int64 is room to work in.
+    """
+    bands = layout.box_cols
+    while changed:
+        while changed:
+            for digit in range(layout.box_rows * bands):
+                if (changed >> digit) & 1 and not _close_digit(words, digit * bands, layout):
+                    return False
+            changed = 0
+            for band in range(bands):
+                digits = _cross_cells(words, band, layout)
+                if digits < 0:
+                    return False
+                changed |= digits
+        changed = _lock_lines(words, patterns, layout)
+        if changed == 0:
+            changed = _lock_columns(words, patterns, layout)
+        if changed < 0:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _count_candidates(words, layout, counts):
+    """Fill `counts` (n, n) int64 with the number of candidates of every cell; returns the least above one, else 0."""
+    rows, bands = layout.box_rows, layout.box_cols
+    size = rows * bands
+    counts[:] = 0
+    for digit in range(size):
+        for row in range(size):
+            line = words[digit * bands + row // rows] >> (row % rows * size)
+            for column in range(size):
+                counts[row, column] += (line >> column) & 1
+    fewest = 0
+    for cell in range(size * size):
+        count = counts[cell // size, cell % size]
+        if count > 1 and (fewest == 0 or count < fewest):
+            fewest = count
+    return fewest
+
+
+@njit(cache=True)
+def _score(words, layout, counts, row, column):
+    """How many cells with few candidates the digits of a cell meet in its row, column and box, weighted."""
+    rows, bands = layout.box_rows, layout.box_cols
+    size = rows * bands
+    top, left = row // rows * rows, column // bands * bands
+    score = 0
+    for digit in range(size):
+        first = digit * bands
+        band = words[first + row // rows]
+        if not (band >> (row % rows * size + column)) & 1:
+            continue
+        for there in range(size):
+            if (band >> (row % rows * size + there)) & 1:
+                score += WEIGHTS[counts[row, there]]
+            if (words[first + there // rows] >> (there % rows * size + column)) & 1:
+                score += WEIGHTS[counts[there, column]]
+        for line in range(rows):
+            for there in range(left, left + bands):
+                if top + line != row and there != column and (band >> (line * size + there)) & 1:
+                    score += WEIGHTS[counts[top + line, there]]
+    return score
+
+
+@njit(cache=True)
+def _fine_score(words, layout, counts, row, column):
+    """A number that tells cells of one score apart by all that their digits meet, wherever the cells lie."""
+    rows, bands = layout.box_rows, layout.box_cols
+    size = rows * bands
+    top, left = row // rows * rows, column // bands * bands
+    total = np.uint64(0)
+    for digit in range(size):
+        first = digit * bands
+        band = words[first + row // rows]
+        if not (band >> (row % rows * size + column)) & 1:
+            continue
+        across = down = inside = np.uint64(0)
+        for there in range(size):
+            if (band >> (row % rows * size + there)) & 1:
+                across += mix_kernel(np.uint64(counts[row, there] + 16 * (there // bands == column // bands)))
+            if (words[first + there // rows] >> (there % rows * size + column)) & 1:
+                down += mix_kernel(np.uint64(counts[there, column] + 16 * (there // rows == row // rows)))
+        for line in range(rows):
+            for there in range(left, left + bands):
+                if top + line != row and there != column and (band >> (line * size + there)) & 1:
+                    inside += mix_kernel(np.uint64(counts[top + line, there]))
+        total += mix_kernel(mix_kernel(across) + mix_kernel(down) + inside)
+    return total
+
+
+@njit(cache=True)
+def choose_kernel(words, layout, counts):
+    """The cell to guess: of those with the fewest candidates, the one whose digits meet most cells with few of them.
+
+    Ties are broken without looking at places or names, so that symmetric puzzles are (nearly always) searched alike.
+    `counts` (n, n) int64 is room to work in. Returns row * n + column, -1 if all cells are solved.
+    """
+    size = layout.box_rows * layout.box_cols
+    fewest = _count_candidates(words, layout, counts)
+    best, chosen, fine = -1, -1, np.uint64(0)
+    for cell in range(size * size):
+        row, column = cell // size, cell % size
+        if fewest == 0 or counts[row, column] != fewest:
+            continue
+        score = _score(words, layout, counts, row, column)
+        if score >= best:
+            other = _fine_score(words, layout, counts, row, column)
+            if score > best or other > fine:
+                best, chosen, fine = score, cell, other
+    return chosen

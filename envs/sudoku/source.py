@@ -1,0 +1,73 @@
+"""Where Sudokus come from: new ones, the bundled banks, files; all are `PuzzleSource`s."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hrm_gym.envs.files import is_hub_name, open_puzzles
+from hrm_gym.envs.puzzle import PuzzleFamily, PuzzleSource
+from hrm_gym.envs.sudoku.bank import BankedSudoku, build_bank, find_bank
+from hrm_gym.envs.sudoku.boxes import Box, board
+from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
+from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of
+from hrm_gym.envs.sudoku.splits import SPLITS
+
+__all__ = [
+    "SPLITS",
+    "BankedSudoku",
+    "ExtremeSudoku",
+    "GeneratedSudoku",
+    "build_bank",
+    "find_bank",
+    "make_source",
+    "split_of",
+]
+
+
+def make_source(
+    source: str | Path | PuzzleSource = "bank",
+    box: Box = (3, 3),
+    difficulty: str = "easy",
+    split: str = "train",
+    family: PuzzleFamily | None = None,
+) -> PuzzleSource:
+    """The source that an environment's arguments ask for.
+
+    Args:
+        source: "bank" (a bundled bank; where none fits the other arguments, new puzzles), "generate" (new puzzles),
+            what `open_puzzles` reads (a CSV file, a folder, a data set's name; `difficulty` then says nothing), or a
+            source, taken as it is.
+        box: (rows, columns) of a box.
+        difficulty: "easy", "medium", "hard" or "extreme"; only "easy" on boards other than 9x9.
+        split: "train", "test" or "all".
+        family: the family that reads a file; by default the one of `box`.
+
+    Raises:
+        FileNotFoundError: if `source` names a file that does not exist.
+        OSError: if it is the name of a data set that cannot be fetched.
+        ValueError: if an argument or the file is bad.
+    """
+    if not isinstance(source, str | Path):
+        if not isinstance(source, PuzzleSource):
+            raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+        return source
+    if source in ("bank", "generate"):
+        check_difficulty(box, difficulty, split)
+        bank = find_bank(board(box).box, difficulty) if source == "bank" else None
+        if bank:
+            return BankedSudoku(bank, split)
+        return ExtremeSudoku(split) if difficulty == "extreme" else GeneratedSudoku(box, difficulty, split)
+    if isinstance(source, str) and not _can_be_opened(source):
+        raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+    return open_puzzles(source, family or _family(box), split)
+
+
+def _can_be_opened(source: str) -> bool:
+    """Whether `source` names something that is there, looks like a file, or like a data set."""
+    return bool(Path(source).suffix) or is_hub_name(source) or Path(source).exists()
+
+
+def _family(box: Box) -> PuzzleFamily:
+    from hrm_gym.envs.sudoku.family import sudoku
+
+    return sudoku(board(box).box)

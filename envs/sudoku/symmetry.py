@@ -1,0 +1,192 @@
+"""The symmetries of Sudoku, drawn from keys, and the canonical form of a puzzle.
+
+A symmetry renames the digits, shuffles the bands, the rows inside each band, the stacks and the columns inside each
+stack, and transposes the board where its boxes are square: 9! * 2 * 1296 * 1296 of them at 9x9.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import permutations, product
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.sudoku import rules
+from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
+from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
+from hrm_gym.envs.sudoku.solver import copy_kernel
+
+
+@cache
+def line_orders(bands: int, breadth: int) -> NDArray[np.int64]:
+    """All orders of the rows of a board that keep bands together.
+
+    Args:
+        bands: number of bands.
+        breadth: rows of a band.
+
+    Returns:
+        (bands! * breadth!**bands, bands*breadth) int64; the first is the identity.
+    """
+    inside = list(permutations(range(breadth)))
+    rows = [
+        [band * breadth + row for band, order in zip(outer, orders, strict=True) for row in order]
+        for outer in permutations(range(bands))
+        for orders in product(inside, repeat=bands)
+    ]
+    return np.array(rows, dtype=np.int64)
+
+
+@njit(cache=True)
+def symmetry_kernel(key, row_orders, column_orders, transposable, cells, tokens):
+    """Fill `cells` (n*n,) int64 and `tokens` (n+2,) uint8 with the symmetry of a uint64 key."""
+    size = row_orders.shape[1]
+    state = np.array([mix_kernel(key)])
+    rows = row_orders[below_kernel(state, len(row_orders))]
+    columns = column_orders[below_kernel(state, len(column_orders))]
+    transposed = transposable and below_kernel(state, 2) == 1
+    for row in range(size):
+        for column in range(size):
+            here = column * size + row if transposed else row * size + column
+            cells[here] = rows[row] * size + columns[column]
+    for token in range(size + 2):
+        tokens[token] = token
+    shuffle_kernel(state, tokens[2:])
+
+
+def random_symmetry(box: Box, key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """A symmetry drawn from a key, uniform over all of them.
+
+    Args:
+        box: (rows, columns) of a box.
+        key: 64-bit integer.
+
+    Returns:
+        (n*n,) int64 `cells` and (n+2,) uint8 `tokens`: the image of a grid is `tokens[grid.ravel()[cells]]`. Tokens 0
+        and 1 stay as they are.
+    """
+    rows, columns = board(box).box
+    size = rows * columns
+    cells, tokens = np.empty(size * size, dtype=np.int64), np.empty(size + 2, dtype=np.uint8)
+    orders = line_orders(columns, rows), line_orders(rows, columns)
+    symmetry_kernel(np.uint64(key), *orders, rows == columns, cells, tokens)
+    return cells, tokens
+
+
+@njit(cache=True)
+def turn_kernel(stored, rows, keys, row_orders, column_orders, transposable, images):
+    """Fill `images` (N, K, n*n) with K grids each, under the symmetry of each of N keys.
+
+    Args:
+        stored: (M, K, n*n) uint8 grids that belong together (a puzzle and its solution).
+        rows: (N,) int64, which of them.
+        keys: (N,) uint64.
+        row_orders: see `line_orders`.
+        column_orders: the same for columns.
+        transposable: whether the boxes are square.
+        images: (N, K, n*n) uint8, to be filled.
+    """
+    size = row_orders.shape[1]
+    cells, tokens = np.empty(size * size, dtype=np.int64), np.empty(size + 2, dtype=np.uint8)
+    for i in range(len(keys)):
+        symmetry_kernel(keys[i], row_orders, column_orders, transposable, cells, tokens)
+        for k in range(images.shape[1]):
+            for cell in range(size * size):
+                images[i, k, cell] = tokens[stored[rows[i], k, cells[cell]]]
+
+
+@njit(cache=True)
+def _place_image(grid, clues, lines, columns, breadth, best, image):
+    """The least image of a solution that has row lines[0] first, columns in this order, and 2, 3, 4, ... as first row.
+
+    Gives up as soon as the image is greater than `best` (2, n, n); returns whether `image` (2, n, n) is less.
+    """
+    size = len(grid)
+    names = np.empty(size + 2, dtype=np.uint8)
+    for place in range(size):
+        names[grid[lines[0], columns[place]]] = place + 2
+    undecided = True
+    for row in range(size):
+        # Rows come in the order of their first cells, inside the band; bands in the order of their first rows.
+        if row % breadth == 0:
+            _next_band(grid, names, columns[0], breadth, lines, row)
+        for place in range(size):
+            image[0, row, place] = names[grid[lines[row], columns[place]]]
+            if undecided and image[0, row, place] != best[0, row, place]:
+                if image[0, row, place] > best[0, row, place]:
+                    return False
+                undecided = False
+    for row in range(size):
+        for place in range(size):
+            token = clues[lines[row], columns[place]]
+            image[1, row, place] = names[token] if token >= 2 else token
+            if undecided and image[1, row, place] != best[1, row, place]:
+                if image[1, row, place] > best[1, row, place]:
+                    return False
+                undecided = False
+    return not undecided
+
+
+@njit(cache=True)
+def _next_band(grid, names, column, breadth, lines, at):
+    """Sort the rows of the band at lines[at:] by their cell in `column`, after picking the band that comes first."""
+    size = len(grid)
+    if at > 0:
+        least, first = size + 2, at
+        for row in range(at, size):
+            if names[grid[lines[row], column]] < least:
+                least, first = names[grid[lines[row], column]], row // breadth * breadth
+        for k in range(breadth):
+            lines[at + k], lines[first + k] = lines[first + k], lines[at + k]
+    for one in range(at, at + breadth):
+        for other in range(one + 1, at + breadth):
+            if names[grid[lines[other], column]] < names[grid[lines[one], column]]:
+                lines[one], lines[other] = lines[other], lines[one]
+
+
+@njit(cache=True)
+def canonical_kernel(clues, solution, breadth, column_orders, best):
+    """Lower `best` (2, n, n) to the least image of (solution, clues) without transposition, if that is less."""
+    size = len(solution)
+    image = np.empty_like(best)
+    lines = np.empty(size, dtype=np.int64)
+    for top in range(size):
+        for k in range(len(column_orders)):
+            band = top // breadth * breadth
+            for row in range(size):
+                lines[row] = row
+            for row in range(breadth):  # the band of row `top` first, and that row first in it
+                lines[row], lines[band + row] = lines[band + row], lines[row]
+            lines[0], lines[top - band] = lines[top - band], lines[0]
+            if _place_image(solution, clues, lines, column_orders[k], breadth, best, image):
+                copy_kernel(image.reshape(-1), best.reshape(-1))
+
+
+def canonical(clues: Grid, box: Box | None = None) -> Grid:
+    """The canonical form of a puzzle: the same for all its symmetric images, another for any other puzzle.
+
+    It is the image whose solution, read row after row, comes first; among those, the one whose clues do.
+
+    Args:
+        clues: (n, n) uint8 puzzle with exactly one solution.
+        box: (rows, columns) of a box.
+
+    Returns:
+        (n, n) uint8.
+
+    Raises:
+        ValueError: if the puzzle has no solution, or several.
+    """
+    rows, columns = box or usual_box(len(clues))
+    solution = rules.solve(clues, (rows, columns))
+    if solution is None:
+        raise ValueError("expected a puzzle with exactly one solution, got one with none or several")
+    best = np.full((2, *clues.shape), 255, dtype=np.uint8)
+    orders = line_orders(rows, columns)
+    canonical_kernel(rules.plain(clues), solution, rows, orders, best)
+    if rows == columns:
+        canonical_kernel(rules.plain(clues.T), rules.plain(solution.T), rows, orders, best)
+    return best[1]

@@ -1,0 +1,201 @@
+"""`hrm-gym analyze`: tables, pictures and figures; what trajectories say is what solving does."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from hrm_gym.agents.checkpoint import write_folder
+from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.analysis.scaling import study_scaling
+from hrm_gym.agents.hrm.analysis.segments import spearman, split_evenly, study_segments
+from hrm_gym.agents.hrm.analysis.trajectories import (
+    Trajectories,
+    halting_segments,
+    joined,
+    right_at,
+    think_through,
+)
+from hrm_gym.agents.hrm.checkpoint import write_model
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.halting import Evidence, Fixed, Never, QHead, Stable, parse_halting
+from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.envs.puzzle import Puzzle
+from hrm_gym.episode import Episode
+from hrm_gym.scripts.main import main
+
+MODEL = HRMConfig(
+    vocab_size=6, grid=(5, 5), hidden_size=16, heads=1, h_layers=1, l_layers=1, positions="rope2d", dtype="float32"
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """An untrained network that halts here and there."""
+    torch.manual_seed(0)
+    model = HRM(MODEL)
+    with torch.no_grad():
+        model.q_head.weight.normal_()
+        model.q_head.bias.zero_()
+    about = {"kind": "hrm", "family": "maze"}
+    write_folder(tmp_path / "weights", lambda path: write_model(path, model.state_dict(), MODEL, about))
+    return tmp_path / "weights"
+
+
+def world(**kwargs: Any) -> Any:
+    return gym.make("HRMMaze-v0", size=5, disable_env_checker=True, **kwargs).unwrapped
+
+
+def test_segments_as_table_picture_and_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--agent", f"hrm={weights}", "--size", "5", "--episodes", "30", "--out", "found/segments"]
+    assert main(["analyze", "segments", "HRMMaze-v0", *arguments, "--max-segments", "6"]) == 0
+    said = capsys.readouterr().out
+    assert "cells of a shortest path" in said
+    assert "orrelation" in said
+    figures = json.loads(Path("found/segments.json").read_text())
+    assert sum(one["puzzles"] for one in figures["bins"]) == figures["puzzles"] == 30
+    assert 1 <= figures["segments"] <= 6
+    assert Path("found/segments.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_votes_show_what_they_cost(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--agent", f"hrm={weights}", "--size", "5", "--episodes", "6", "--halting", "fixed:2", "--votes", "3"]
+    assert main(["analyze", "segments", *arguments]) == 0
+    assert "spent" in capsys.readouterr().out
+    (path,) = Path("analysis").glob("*.json")
+    bins = json.loads(path.read_text())["bins"]
+    assert {(one["segments"], one["spent"]) for one in bins} == {(2.0, 6.0)}
+
+
+def test_scaling_as_table_picture_and_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--agent", f"hrm={weights}", "--size", "5", "--episodes", "10", "--budgets", "1", "3", "20"]
+    assert main(["analyze", "scaling", *arguments, "--rules", "stable:1", "--out", "s"]) == 0
+    assert "trained with 16 segments" in capsys.readouterr().out
+    figures = json.loads(Path("s.json").read_text())
+    assert [one["segments"] for one in figures["fixed"]] == [1, 3, 20]
+    assert [one["rule"] for one in figures["rules"]] == ["stable:1"]
+    assert Path("s.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "no study given: expected one of segments, scaling"),
+        (["speed"], "unknown study 'speed'"),
+        (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
+        (["segments", "--agent", "ppo"], "expected --agent to be one of hrm, hrm-vote, hrm-first, got 'ppo'"),
+        (["segments", "--episodes", "0"], "--episodes of at least 1"),
+        (["segments", "--halting", "soon"], "expected a halting rule"),
+        (["scaling", "--budgets", "0", "4"], "--budgets of at least 1"),
+        (["scaling", "--rules", "fixed:0"], "fixed with at least 1 segment"),
+        (["scaling", "--agent", "hrm-vote"], "expected one HRM"),
+    ],
+)
+def test_bad_input_gets_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", *argv]) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+    assert not list(Path().rglob("*.png"))
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", "--help"]) == 0
+    assert "examples:\n  hrm-gym analyze segments" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["q", "fixed:3", "stable:1", "confidence:0.3", "never"])
+def test_trajectories_tell_what_solving_does(weights: Path, text: str) -> None:
+    env = world()
+    agent = HRMAgent.for_env(env, weights, device="cpu")
+    rule = parse_halting(text, agent.model.config)
+    puzzles = env.puzzle_source.batch(np.arange(20, dtype=np.uint64))
+    parts = list(think_through(agent, [puzzles[k] for k in range(20)], 7, batch=8))
+    assert [len(part.right) for part in parts] == [8, 8, 4]
+    whole = joined(parts)
+    inputs, ids, free = agent.boards(puzzles.clues)
+    for limit in (7, 2):
+        solved = act.solve(agent.model, inputs, ids, limit, rule, free)
+        used = halting_segments(rule, whole, limit)
+        assert used.tolist() == solved.segments.tolist()
+        answers = solved.answers.numpy().reshape(puzzles.clues.shape)
+        right = env.family.judge_many(puzzles.clues, puzzles.solutions, answers)
+        assert right_at(whole, used).tolist() == right.tolist()
+
+
+def trajectories(right: list[list[int]], q: list[list[float]]) -> Trajectories:
+    """Two boards or more, with Q(continue) 0 and answers that never change."""
+    values = torch.tensor(q)
+    numbers = torch.arange(1, values.shape[1] + 1).expand(values.shape)
+    certain = torch.ones_like(values)
+    return Trajectories(np.array(right, bool), Evidence(numbers, values, 0 * values, certain, certain, numbers - 1))
+
+
+def test_a_scaling_study_by_hand() -> None:
+    told = trajectories([[0, 1, 0, 0], [0, 0, 0, 1]], [[-1, 1, -1, -1], [-1, -1, -1, -1]])
+    study = study_scaling(told, QHead(), [1, 2, 4], [Stable(1), Never()])
+    assert [one.solved for one in study.fixed] == [0, 0.5, 0.5]
+    assert [(one.segments, one.solved) for one in study.learned] == [(1, 0), (2, 0.5), (3, 1)]
+    assert [(one.rule, one.segments, one.solved) for one in study.rules] == [("stable:1", 2, 0.5), ("never", 4, 0.5)]
+    assert study.ever == 1
+    assert halting_segments(Fixed(9), told, 3).tolist() == [3, 3]
+    for budgets in ([], [0, 1], [2, 1], [1, 1]):
+        with pytest.raises(ValueError, match="expected rising budgets"):
+            study_scaling(told, QHead(), budgets)
+    with pytest.raises(ValueError, match="at most 4 segments, got 5"):
+        study_scaling(told, QHead(), [5])
+
+
+def episode(rating: float | None, segments: int | None, solved: bool) -> Episode:
+    grid = np.full((1, 2), 2, np.uint8)
+    puzzle = Puzzle(grid, grid, rating=rating)
+    return Episode("env", "hrm", 0, puzzle, (), solved, solved, 1.0, segments, None, 0.0, 1, 0.0)
+
+
+def test_a_segment_study_by_hand() -> None:
+    played = [episode(10, 1, True), episode(10, 3, True), episode(40, 8, False)]
+    study = study_segments(played, world().family)
+    assert study.unit == "rating"
+    assert [(one.low, one.high, one.puzzles, one.segments, one.solved) for one in study.bins] == [
+        (10, 10, 2, 2, 1),
+        (40, 40, 1, 8, 0),
+    ]
+    assert study.correlation == pytest.approx(0.866, abs=1e-3)
+    assert study_segments([episode(1, 2, True)] * 2, world().family).correlation is None
+    with pytest.raises(ValueError, match="expected episodes of answer mode"):
+        study_segments([episode(1, None, True)], world().family)
+
+
+def test_bins_hold_all_rows_and_rise() -> None:
+    values = np.random.default_rng(0).integers(0, 40, 300).astype(np.float64)
+    for bins in (1, 5, 100):
+        groups = split_evenly(values, bins)
+        assert sorted(np.concatenate(groups).tolist()) == list(range(300))
+        assert all(values[a].max() < values[b].min() for a, b in pairwise(groups))
+        assert len(groups) <= bins or bins >= 40
+
+
+def test_rank_correlation() -> None:
+    rng = np.random.default_rng(1)
+    a = rng.integers(0, 9, 200).astype(np.float64)
+    b = a + rng.normal(0, 4, 200)
+    r, low, high = spearman(a, b)
+    assert r == pytest.approx(spearmanr(a, b).statistic)
+    assert low < r < high  # type: ignore[operator]
+    assert spearman(a, np.zeros(200)) == (None, None, None)
+    assert spearman(np.arange(6.0), np.arange(6.0) ** 3)[0] == pytest.approx(1)

@@ -1,0 +1,110 @@
+"""`hrm-gym bench`: replayed actions are legal, ratios are taken round by round, and every group runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from hrm_gym.scripts import bench_peers, bench_worlds
+from hrm_gym.scripts.main import main
+from hrm_gym.scripts.racing import Contest, race
+
+QUICK = ["--rounds", "1", "--seconds", "0.01"]
+
+
+def test_ratios_are_medians_of_rounds() -> None:
+    rates = {"slow": iter([9.0, 1.0, 2.0, 4.0]), "fast": iter([9.0, 3.0, 2.0, 16.0])}
+    contest = Contest("a race", {name: lambda _, found=found: next(found) for name, found in rates.items()}, "slow")
+    slow, fast = race(contest, 3, 1.0).rows
+    assert (slow.median, slow.low, slow.high, slow.ratio) == (2.0, 1.0, 4.0, None)
+    assert (fast.median, fast.ratio) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("mode", ["cell", "move"])
+def test_replayed_actions_are_legal(mode: str) -> None:
+    env = gym.make("HRMMaze-v0", size=4, action_mode=mode)
+    actions = bench_worlds.drawn(env, 300)
+    env.reset(seed=0)
+    for action in actions:
+        assert env.unwrapped.action_masks()[action]
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+
+
+def test_replayed_actions_of_many_boards_are_legal() -> None:
+    envs = gym.make_vec("HRMMaze-v0", num_envs=50, size=4, action_mode="cell")
+    actions = bench_worlds.drawn_many(envs)
+    envs.reset(seed=0)
+    waiting, ends = np.zeros(50, dtype=bool), 0
+    for action in actions:
+        assert (envs.action_masks()[np.arange(50), action] | waiting).all()
+        _, _, terminated, truncated, _ = envs.step(action)
+        waiting = terminated | truncated
+        ends += waiting.sum()
+    assert ends > 10
+
+
+def test_the_choice_finds_the_only_legal_action() -> None:
+    envs = gym.make_vec("HRMMaze-v0", num_envs=3, action_mode="cell")
+    masks = np.zeros((3, 201), dtype=bool)
+    masks[[0, 1, 2], [7, 200, 0]] = True
+    chosen = bench_worlds.legal_choice(np.random.default_rng(0), envs, masks)
+    assert chosen.tolist() == [7, 200, 0]
+
+
+def test_groups_print_tables_and_write_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = tmp_path / "bench.json"
+    assert main(["bench", "--only", "single", "generators", *QUICK, "--json", str(found)]) == 0
+    shown = capsys.readouterr().out
+    assert "HRMMaze-v0, move" in shown
+    assert "x CartPole-v1" in shown
+    told = json.loads(found.read_text())
+    assert [contest["base"] for contest in told["contests"]] == ["CartPole-v1", None]
+    assert {row["name"] for row in told["contests"][1]["rows"]} >= {"HRMMaze-v0", "HRMMazeHard-v0"}
+    assert told["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize("make", [bench_worlds.reset, bench_worlds.render], ids=["reset", "render"])
+def test_every_id_resets_and_renders(make: type[Contest], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_worlds, "BOARDS", 4)
+    contest = make()
+    for env_id in bench_worlds.ids():
+        assert any(name.startswith(env_id) for name in contest.turns)
+    assert all(turn(0.001) > 0 for turn in contest.turns.values())
+
+
+def test_batches_race_cartpole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bench_worlds, "BOARDS", 16)
+    assert main(["bench", "--only", "vector", *QUICK]) == 0
+    shown = capsys.readouterr().out
+    assert "HRMMaze-v0, size 30, move" in shown
+
+
+def test_peers_that_are_not_installed_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_peers, "installed", lambda module: False)
+    assert main(["bench", "--peers", *QUICK]) == 0
+    shown = capsys.readouterr().err
+    for package in ("jumanji", "minigrid", "arcle"):
+        assert f"pip install {package}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "everything"], "everything"),
+        (["--rounds", "0"], "at least one round"),
+        (["--seconds", "0"], "at least one round"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 2
+    found = capsys.readouterr().err
+    assert said in found
+    assert found.count("\n") == 1

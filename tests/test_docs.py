@@ -1,0 +1,88 @@
+"""The manual: every environment has a whole page, agents and commands have sections, and it builds clean."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hrm_gym.agent_registry import FACTORIES
+from hrm_gym.registration import ENVIRONMENTS
+from hrm_gym.scripts.main import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+SECTIONS = {"Description", "Action space", "Observation space", "Reward", "End of an episode", "Info", "Arguments"}
+SECTIONS.add("Registered")
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_environment_has_a_whole_manual_page(pages: ModuleType) -> None:
+    for kind, ids in pages.families().items():
+        text = inspect.getdoc(kind) or ""
+        missing = SECTIONS - set(re.findall(r"^## (.+)$", text, re.M))
+        assert not missing, f"{kind.__name__}: expected the sections {sorted(SECTIONS)}, missing {sorted(missing)}"
+        registered = text.split("## Registered")[1]
+        for env_id in ids:
+            assert f"`{env_id}`" in registered, f"{kind.__name__}: expected `{env_id}` under Registered"
+
+
+def test_every_constructor_argument_is_explained(pages: ModuleType) -> None:
+    for kind in pages.families():
+        own = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "arguments")]
+        listed = (inspect.getdoc(kind) or "").split("## Arguments")[1].split("\n## ")[0]
+        missing = [name for name in own if f"`{name}`" not in listed]
+        assert not missing, f"{kind.__name__}: expected {missing} under Arguments"
+
+
+def test_pages_are_made_of_what_is_registered(pages: ModuleType) -> None:
+    for env_id, _, _ in ENVIRONMENTS:
+        assert f"`{env_id}`" in pages.environments_page()
+    for name in FACTORIES:
+        assert f"\n## {name}\n" in pages.agents_page()
+    commands = pages.commands_page()
+    for name in COMMANDS:
+        assert f"\n$ hrm-gym {name} --help\nusage: hrm-gym {name}" in commands
+
+
+def test_every_page_is_in_the_table_of_contents(pages: ModuleType) -> None:
+    listed = set(re.findall(r"[\w/.-]+\.md", str(pages.navigation())))
+    written = {path.name for path in (ROOT / "docs" / "manual").glob("*.md")}
+    assert {place for place in pages.generate() if place.endswith(".md")} | written == listed
+
+
+def test_lists_get_their_empty_line(pages: ModuleType) -> None:
+    assert pages.lists_apart("Dict of\n- one\n  more\n- two\n") == "Dict of\n\n- one\n  more\n- two\n"
+    assert pages.lists_apart("Text.\n\n- one\n\nMore.\n") == "Text.\n\n- one\n\nMore.\n"
+
+
+def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocstrings", reason="the docs extra is not installed: pip install -e '.[docs]'")
+    pytest.importorskip("material", reason="the docs extra is not installed: pip install -e '.[docs]'")
+    source = tmp_path / "docs-source"
+    subprocess.run([sys.executable, ROOT / "docs" / "pages.py", source], check=True)
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "-q", "-f", source / "mkdocs.yml"],
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    page = (tmp_path / "docs" / "environments" / "MazeEnv.html").read_text()
+    assert "<table" in page
+    assert 'id="observation-space"' in page
