@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hrm_gym.episode import Episode
+from hrm_gym.intervals import wilson
 from hrm_gym.recorder import written_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_Z95 = 1.959963984540054
+WIDE = 100
+"""Columns that a table with intervals beside their rates needs, besides the agents' names."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +54,6 @@ class Score:
     mean_spent: float | None = None
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a success rate.
-
-    Args:
-        successes: 0 to `trials`.
-        trials: at least 0; nothing is known of a rate that was never tried, so 0 gives (0, 1).
-
-    Returns:
-        Lower and upper bound, both in [0, 1].
-
-    >>> [round(bound, 3) for bound in wilson(97, 100)]
-    [0.915, 0.99]
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    rate, z2 = successes / trials, _Z95**2
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
-
-
 def score(episodes: Sequence[Episode]) -> Score:
     """The figures of one agent's episodes in one environment.
 
@@ -109,25 +87,34 @@ def score(episodes: Sequence[Episode]) -> Score:
     )
 
 
-def to_table(scores: Sequence[Score]) -> Table:
-    """A rich table, one row a score, titled with the environment if it is the same in all."""
+def to_table(scores: Sequence[Score], width: int = 140) -> Table:
+    """A rich table, one row a score, titled with the environment if it is the same in all.
+
+    Args:
+        scores: at least one.
+        width: columns of the terminal; where it has too few, intervals go under their rates, and 80 suffice.
+    """
+    from rich import box
     from rich.table import Table
 
     envs = {row.env for row in scores}
+    names = max(len(row.agent) for row in scores) + (0 if len(envs) == 1 else max(map(len, envs)))
+    narrow = width < WIDE + names + (8 if _is_dear(scores) else 0)
     title = f"{envs.pop()}, {_puzzles(scores[0].episodes)}" if len(envs) == 1 else None
-    table = Table(title=title, caption="in brackets: 95 % Wilson intervals")
-    table.add_column("agent")
+    caption = "in brackets: 95 % Wilson intervals"
+    if _is_dear(scores):
+        caption += "; spent: segments of all networks and images together"
+    columns = _columns(scores, narrow)
+    slim = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}
+    look: dict[str, Any] = slim if narrow else {"box": box.HEAVY_HEAD}
+    table = Table(title=title, caption=caption, **look)
+    table.add_column("agent", overflow="fold", min_width=6)
     if title is None:
-        table.add_column("env")
-    dear = any(row.mean_spent not in (None, row.mean_segments) for row in scores)
-    for heading in ("solved", "exact", "reached", "cells right", "segments", "steps", "ms / puzzle"):
-        table.add_column(heading, justify="right")
-    if dear:
-        table.add_column("spent", justify="right")
-        table.caption = f"{table.caption}; spent: segments of all networks and images together"
-    for row in scores:
-        spent = ["-" if row.mean_spent is None else f"{row.mean_spent:.2f}"] if dear else []
-        table.add_row(row.agent, *([] if title else [row.env]), *_figures(row), *spent)
+        table.add_column("env", overflow="fold")
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, row in enumerate(scores):
+        table.add_row(row.agent, *([] if title else [row.env]), *(cells[place] for cells in columns.values()))
     return table
 
 
@@ -146,22 +133,36 @@ def write_json(scores: Sequence[Score], path: Path) -> None:
         draft.write_text(to_json(scores), encoding="utf-8")
 
 
-def _figures(row: Score) -> list[str]:
-    """The numeric columns of one row, as text."""
-    return [
-        _rate(row.solved, row.solved_low, row.solved_high),
-        _rate(row.exact, row.exact_low, row.exact_high),
-        "-" if row.reached is None else f"{row.reached:.1%}",
-        f"{row.cell_accuracy:.1%}",
-        "-" if row.mean_segments is None else f"{row.mean_segments:.2f}",
-        f"{row.mean_steps:.1f}",
-        f"{row.ms_per_puzzle:.2f}",
-    ]
+def _is_dear(scores: Sequence[Score]) -> bool:
+    """Whether some agent ran more segments than it used actions for: several networks, or images of the puzzle."""
+    return any(row.mean_spent not in (None, row.mean_segments) for row in scores)
 
 
-def _rate(rate: float, low: float, high: float) -> str:
+def _columns(scores: Sequence[Score], narrow: bool) -> dict[str, list[str]]:
+    """The columns of figures, by heading; what means nothing for any of the agents has no column."""
+    rates = {
+        "solved": [_rate(row.solved, row.solved_low, row.solved_high, narrow) for row in scores],
+        "exact": [_rate(row.exact, row.exact_low, row.exact_high, narrow) for row in scores],
+    }
+    rest = {
+        "reached": ["-" if row.reached is None else f"{row.reached:.1%}" for row in scores],
+        "cells right": [f"{row.cell_accuracy:.1%}" for row in scores],
+        "segments": ["-" if row.mean_segments is None else f"{row.mean_segments:.2f}" for row in scores],
+        "steps": [f"{row.mean_steps:.1f}" for row in scores],
+        "ms / puzzle": [f"{row.ms_per_puzzle:.2f}" for row in scores],
+        "spent": ["-" if row.mean_spent is None else f"{row.mean_spent:.2f}" for row in scores],
+    }
+    if not _is_dear(scores):
+        del rest["spent"]
+    elif narrow:
+        del rest["steps"]
+    told = {heading: cells for heading, cells in rest.items() if set(cells) != {"-"}}
+    return rates | ({"\n".join(heading.rsplit(" ", 1)): cells for heading, cells in told.items()} if narrow else told)
+
+
+def _rate(rate: float, low: float, high: float, narrow: bool = False) -> str:
     """A rate with its interval, in per cent."""
-    return f"{rate:.1%} ({100 * low:.1f}-{100 * high:.1f})"
+    return f"{rate:.1%}{chr(10) if narrow else ' '}({100 * low:.1f}-{100 * high:.1f})"
 
 
 def _puzzles(count: int) -> str:

@@ -270,10 +270,10 @@ def with_progress(episodes: Iterable[Item], total: int, label: str) -> Iterator[
 
 
 def _print_table(scores: Sequence[Score]) -> None:
-    """Print the table; on a pipe as wide as it needs to be."""
+    """Print the table as wide as the terminal lets it, on a pipe as wide as it needs to be."""
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    console.print(to_table(scores))
+    console.print(to_table(scores, console.width))
