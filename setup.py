@@ -13,7 +13,8 @@ setup(
     packages=["hrm_gym", *(f"hrm_gym.{name}" for name in find_packages(include=INCLUDE))],
     package_dir={"hrm_gym": "hrm_gym", **{f"hrm_gym.{room}": room for room in ROOMS}},
     package_data={
-        "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.md"],
+        "hrm_gym": ["web/*.css", "web/*.js"],
+        "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.jsonl", "**/*.md"],
         "hrm_gym.envs": ["**/*.npz"],
     },
 )

@@ -1,4 +1,7 @@
-"""Episodes on disk: GIF and MP4 films of the board, JSONL records. Files appear whole or not at all."""
+"""Episodes on disk: GIF and MP4 films of the board, JSONL records. Files appear whole or not at all.
+
+HTML replays are in `hrm_gym.replay`, Minari data sets in `hrm_gym.minari_data`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ Image = NDArray[np.uint8]
 
 FILM_SUFFIXES = (".gif", ".mp4")
 RECORD_SUFFIX = ".jsonl"
-SUFFIXES = (*FILM_SUFFIXES, RECORD_SUFFIX)
+REPLAY_SUFFIX = ".html"
+SUFFIXES = (*FILM_SUFFIXES, RECORD_SUFFIX, REPLAY_SUFFIX)
 
 
 class FilmRecorder:
@@ -44,8 +48,12 @@ class FilmRecorder:
         if self._ended >= self.max_episodes:
             return
         picture: Any = env.render()
-        self.images.append((np.asarray(picture, dtype=np.uint8), self._seconds[frame.last]))
-        self._ended += frame.last
+        self.add(np.asarray(picture, dtype=np.uint8), frame.last)
+
+    def add(self, picture: Image, last: bool) -> None:
+        """Keep a picture; `last` says that an episode ended with it, so that it stays longer."""
+        self.images.append((picture, self._seconds[last]))
+        self._ended += last
 
     def save(self, path: Path) -> None:
         """Write the film as GIF or MP4, by the suffix of `path`.

@@ -6,7 +6,7 @@ Puzzle k of a run is puzzle k of the seed, or row k of a data file, whoever play
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,20 @@ def play(
     return _play(_begin(env, seed, index), agent, on_step, keep_frames)
 
 
+def moments(
+    env: Env, agent: Agent, index: int, seed: int | None = 0, keep_frames: bool = False
+) -> Generator[Frame, None, Episode]:
+    """Play puzzle `index` of a run an action at a time, as fast as the caller asks for frames.
+
+    Yields:
+        The frame after the reset and after every step; the last one says so.
+
+    Returns:
+        The Episode, once the last frame was taken.
+    """
+    return _moments(_begin(env, seed, index), agent, keep_frames)
+
+
 def rollout_batched(
     make_env: Callable[[], Env],
     agent: Agent,
@@ -120,11 +134,12 @@ def rollout_batched(
     batch: int = 64,
     seed: int | None = 0,
     keep_frames: bool = False,
+    first: int = 0,
 ) -> Iterator[Episode]:
     """Play puzzles 0, 1, ... on `batch` boards at once; equal to `rollout` for a deterministic agent, only faster.
 
     A board whose puzzle ends takes the next one at once, and leaves the batch when there is none: so an agent that
-    thinks less costs less. Before the clock starts, puzzle 0 is played once for warming up.
+    thinks less costs less. Before the clock starts, the first puzzle is played once for warming up.
 
     Args:
         make_env: makes one puzzle environment in the agent's action mode; called at most `batch` times.
@@ -133,6 +148,7 @@ def rollout_batched(
         batch: most boards in play at a time, at least 1.
         seed: which stream of puzzles; None plays a data file row by row.
         keep_frames: whether each Episode keeps its frames.
+        first: number of the first puzzle; then puzzles `first` ... `first + episodes - 1` are played.
 
     Yields:
         One Episode a puzzle, in the order in which they end; `Episode.index` says which it is.
@@ -144,7 +160,7 @@ def rollout_batched(
         raise ValueError(f"expected a batch of at least 1, got {batch}")
     envs = [make_env() for _ in range(min(batch, episodes))]
     try:
-        yield from _play_batch(envs, agent, episodes, seed, keep_frames)
+        yield from _play_batch(envs, agent, range(first, first + episodes), seed, keep_frames)
     finally:
         for env in envs:
             env.close()
@@ -152,6 +168,19 @@ def rollout_batched(
 
 def _play(board: _Board, agent: Agent, on_step: Watcher | None, keep_frames: bool) -> Episode:
     """Play the puzzle on one board to its end."""
+    course = _moments(board, agent, keep_frames)
+    while True:
+        try:
+            frame = next(course)
+        except StopIteration as end:
+            episode: Episode = end.value
+            return episode
+        if on_step is not None:
+            on_step(board.env, frame)
+
+
+def _moments(board: _Board, agent: Agent, keep_frames: bool) -> Generator[Frame, None, Episode]:
+    """The frames of the puzzle on one board, to its end."""
     state: Any = None
     info: dict[str, Any] = {}
     frame = Frame(board.observation["answer"])
@@ -159,8 +188,7 @@ def _play(board: _Board, agent: Agent, on_step: Watcher | None, keep_frames: boo
     while True:
         if keep_frames:
             board.frames.append(frame)
-        if on_step is not None:
-            on_step(board.env, frame)
+        yield frame
         if frame.last:
             return board.episode(agent, info)
         clock = time.perf_counter()
@@ -174,11 +202,11 @@ def _play(board: _Board, agent: Agent, on_step: Watcher | None, keep_frames: boo
 
 
 def _play_batch(
-    envs: Sequence[Env], agent: Agent, episodes: int, seed: int | None, keep_frames: bool
+    envs: Sequence[Env], agent: Agent, puzzles: range, seed: int | None, keep_frames: bool
 ) -> Iterator[Episode]:
     """Play with one board an environment; a board that ends takes the next puzzle, or leaves when none is left."""
-    boards = [_begin(env, seed, index) for index, env in enumerate(envs)]
-    waiting = iter(range(len(boards), episodes))
+    boards = [_begin(env, seed, index) for env, index in zip(envs, puzzles, strict=False)]
+    waiting = iter(puzzles[len(boards) :])
     state, starts = None, np.ones(len(boards), dtype=bool)
     _warm_up(boards, agent, seed)
     while boards:
@@ -202,7 +230,7 @@ def _warm_up(boards: list[_Board], agent: Agent, seed: int | None) -> None:
     """Play the first puzzle once and let the agent see the full batch, so that no compilation is clocked later."""
     if boards:
         _play(boards[0], agent, None, keep_frames=False)
-        boards[0] = _begin(boards[0].env, seed, 0)
+        boards[0] = _begin(boards[0].env, seed, boards[0].index)
         _predict(agent, boards, None, np.ones(len(boards), dtype=bool))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,18 @@ import tyro
 
 import hrm_gym
 from hrm_gym.agents.agent import Agent
-from hrm_gym.recorder import FILM_SUFFIXES, RECORD_SUFFIX, check_save_path, check_writable, write_jsonl
+from hrm_gym.recorder import (
+    RECORD_SUFFIX,
+    REPLAY_SUFFIX,
+    check_save_path,
+    check_writable,
+    write_jsonl,
+)
 from hrm_gym.report import Score, score, to_table, write_json
 from hrm_gym.rollout import Env, rollout_batched
 from hrm_gym.scripts import showing
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.side_by_side import Player
 
 Item = TypeVar("Item")
 
@@ -53,8 +61,10 @@ class SolveConfig:
         first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.
         compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time while the figures are taken.
-        save: Write a film (.gif or .mp4, the first five puzzles) or a record (.jsonl, all) instead of opening a window.
+        save: Write a film (.gif or .mp4) or a page that goes through the segments (.html) of the first five puzzles, or
+            a record (.jsonl) of all, instead of opening a window.
         render: Show the first five puzzles. The figures are taken without rendering in any case.
+        together: Show all agents side by side on the same puzzle; --no-together shows one after another.
         json: Write the figures to this file; implies --no-render.
         seed: Which stream of puzzles.
         split: Which part of the puzzles.
@@ -74,6 +84,7 @@ class SolveConfig:
     batch: Annotated[int, _arg("B", "64")] = 64
     save: Annotated[Path | None, _arg("OUT.gif")] = None
     render: bool = True
+    together: bool = True
     json: Annotated[Path | None, _arg("FILE.json")] = None
     seed: int = 0
     split: Literal["train", "test"] = "test"
@@ -95,8 +106,11 @@ def main(argv: Sequence[str]) -> int:
     """
     config = parse(SolveConfig, "hrm-gym solve", spread_agents(argv), append=True)
     check(config)
+    command = shlex.join(["hrm-gym", "solve", *argv])
     worlds = Worlds(config)
-    scores = [_solve(config, worlds, agent) for agent in _agents(config, worlds)]
+    agents = _agents(config, worlds)
+    _show(config, worlds, agents, command)
+    scores = [_figures(config, worlds, agent) for agent in agents]
     _print_table(scores)
     if config.json is not None:
         write_json(scores, config.json)
@@ -218,43 +232,71 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _solve(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:
-    """Show one agent at work if that is wanted, then take its figures in batches."""
-    _show(config, worlds, agent)
+def _figures(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:
+    """Play all puzzles in batches and take one agent's figures."""
     record = config.save is not None and config.save.suffix.lower() == RECORD_SUFFIX
     runs = rollout_batched(
         lambda: worlds.make(agent.action_mode), agent, worlds.episodes, config.batch, worlds.seed, keep_frames=record
     )
     episodes = sorted(with_progress(runs, worlds.episodes, agent.name), key=lambda episode: episode.index)
     if record:
-        path = _save_path(config, agent)
+        path = _save_path(config, agent.name)
         write_jsonl(episodes, path)
         print(f"{agent.name}: record in {path}")
     return score(episodes)
 
 
-def _show(config: SolveConfig, worlds: Worlds, agent: Agent) -> None:
+def _show(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command: str) -> None:
+    """Show the agents on the first puzzles, all side by side or one after another, as far as that is wanted."""
+    if config.save is None and (not config.render or config.json is not None):
+        return
+    if config.save is not None and config.save.suffix.lower() == REPLAY_SUFFIX:
+        _replay(config, worlds, agents, command)
+        return
+    if config.save is not None and config.save.suffix.lower() == RECORD_SUFFIX:
+        return
+    for group in [agents] if config.together else [[agent] for agent in agents]:
+        if group:
+            _show_group(config, worlds, group)
+
+
+def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) -> None:
     """Open a window or write a film, as configuration and display allow."""
     shown = min(worlds.episodes, showing.MAX_EPISODES)
-    path = _save_path(config, agent)
-    if config.save is None:
-        if not config.render or config.json is not None:
-            return
-        if showing.has_display():
-            window = worlds.make(agent.action_mode, "human")
-            if showing.watch_live(window, agent, shown, worlds.seed):
-                return
-    if path.suffix.lower() in FILM_SUFFIXES:
-        showing.film(worlds.make(agent.action_mode, "rgb_array"), agent, shown, worlds.seed, path)
-        print(f"{agent.name}: {shown} puzzle{'s' if shown > 1 else ''} on film in {path}")
+    names = ", ".join(agent.name for agent in agents)
+    path = _save_path(config, "-".join(agent.name for agent in agents), whole=config.together)
+    if config.save is None and showing.has_display() and _watch(worlds, agents, shown):
+        return
+    showing.film_together(_players(worlds, agents), shown, worlds.seed, path)
+    print(f"{names}: {shown} puzzle{'s' if shown > 1 else ''} on film in {path}")
 
 
-def _save_path(config: SolveConfig, agent: Agent) -> Path:
-    """Where the recording of one agent goes: `--save`, with the agent's name in it unless exactly one was named."""
-    env, name = (re.sub(r"[^\w.-]+", "-", text) for text in (config.env_id, agent.name))
+def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command: str) -> None:
+    """Write the page that goes through every segment of the first puzzles."""
+    assert config.save is not None
+    shown = min(worlds.episodes, showing.MAX_EPISODES)
+    showing.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
+    print(f"{', '.join(agent.name for agent in agents)}: replay of {shown} puzzles in {config.save}")
+
+
+def _watch(worlds: Worlds, agents: Sequence[Agent], shown: int) -> bool:
+    """Show the agents in a window; False if none could be opened."""
+    if len(agents) == 1:
+        window = worlds.make(agents[0].action_mode, "human")
+        return showing.watch_live(window, agents[0], shown, worlds.seed)
+    return showing.watch_together(_players(worlds, agents), shown, worlds.seed)
+
+
+def _players(worlds: Worlds, agents: Sequence[Agent]) -> list[Player]:
+    return [(worlds.make(agent.action_mode, "rgb_array"), agent) for agent in agents]
+
+
+def _save_path(config: SolveConfig, name: str, whole: bool = False) -> Path:
+    """Where a recording goes: `--save`, with the agent's name in it unless the file is about all or the only one."""
+    env, name = (re.sub(r"[^\w.-]+", "-", text) for text in (config.env_id, name))
     if config.save is None:
-        return Path("solves") / f"{env}-{name}.gif"
-    return config.save if len(config.agent) == 1 else config.save.with_stem(f"{config.save.stem}-{name}")
+        return Path("solves") / f"{env}-{name[:100]}.gif"
+    return config.save if whole or len(config.agent) == 1 else config.save.with_stem(f"{config.save.stem}-{name}")
 
 
 def with_progress(episodes: Iterable[Item], total: int, label: str) -> Iterator[Item]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-KEPT = (".py", ".safetensors", ".json", ".md", ".npz")
+KEPT = (".py", ".safetensors", ".json", ".jsonl", ".md", ".npz", ".css", ".js")
 
 
 @pytest.fixture(scope="module")

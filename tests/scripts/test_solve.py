@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from PIL import Image
 
 from hrm_gym import agent_registry
 from hrm_gym.envs.puzzle_env import PuzzleEnv
+from hrm_gym.envs.window import Window
 from hrm_gym.scripts import showing, solve
 from hrm_gym.scripts.main import COMMANDS, main
 
@@ -92,9 +95,78 @@ def test_without_a_display_a_gif_is_written(capsys: pytest.CaptureFixture[str]) 
         assert gif.n_frames == 10
 
 
-def test_one_film_an_agent() -> None:
-    assert main(["solve", "--agent", "oracle,stored", "--episodes", "1", "--save", "film.gif"]) == 0
+def test_several_agents_share_a_film_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    walk = ["--agent", "oracle", "--agent", "walker:make", "--episodes", "2", "--save", "film.gif"]
+    sys.modules["walker"] = ModuleType("walker")
+    sys.modules["walker"].make = slow_walker  # type: ignore[attr-defined]
+    assert main(["solve", *walk]) == 0
+    assert "oracle, slow: 2 puzzles on film in film.gif" in capsys.readouterr().out
+    with Image.open("film.gif") as gif:
+        assert gif.width > 1.5 * gif.height, "two boards beside each other"
+        assert gif.n_frames >= 2 * 4, "the oracle is done after one segment, the other takes three"
+
+
+def slow_walker(env: gym.Env) -> Any:
+    """An oracle that gives its answer in the third segment."""
+    agent: Any = agent_registry.make_agent("oracle", env, name="slow")
+    solve_now = agent.predict
+
+    def predict(observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True) -> Any:
+        actions, answers = solve_now(observation, state, episode_start)
+        actions = actions.copy()
+        actions[..., -1] = observation["segment"][..., 0] > 0.12
+        return actions, answers
+
+    agent.predict = predict
+    return agent
+
+
+def test_one_film_an_agent_on_request() -> None:
+    arguments = ["--agent", "oracle,stored", "--episodes", "1", "--save", "film.gif", "--no-together"]
+    assert main(["solve", *arguments]) == 0
     assert sorted(path.name for path in Path().iterdir()) == ["film-oracle.gif", "film-stored.gif"]
+
+
+def test_a_page_that_goes_through_the_segments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--agent", "oracle", "--agent", "random", "--episodes", "7", "--save", "out.html"]) == 0
+    page = Path("out.html").read_text()
+    assert "replay of 5 puzzles in out.html" in capsys.readouterr().out
+    assert "hrm-gym solve --agent oracle --agent random --episodes 7 --save out.html" in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page), "nothing is fetched from anywhere"
+
+
+def test_the_table_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    said = io.StringIO()
+    narrow = Console(file=said, width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr("rich.console.Console", lambda *_, **__: narrow)
+    monkeypatch.setattr(solve, "with_progress", lambda episodes, *_: episodes)
+    assert main(["solve", "--agent", "oracle", "random", "--episodes", "3", "--no-render"]) == 0
+    lines = said.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" not in said.getvalue()
+    assert any(line.startswith("oracle") and "100.0%" in line for line in lines), "a row begins with its agent's name"
+
+
+def test_one_window_shows_all_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(showing, "has_display", lambda: True)
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(Window, "show", lambda self, picture: shown.append(picture.get_size()))
+    monkeypatch.setattr(Window, "wait", lambda self, seconds: None)
+    assert main(["solve", "--agent", "oracle", "--agent", "stored", "--episodes", "2"]) == 0
+    assert len(shown) == 2 * 2
+    assert set(shown) == {(2 * 760, 520)}
+    assert list(Path().iterdir()) == []
+
+
+def test_closing_the_shared_window_goes_on_to_the_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(Window, "wait", lambda self, seconds: self.close())
+    assert main(["solve", "--agent", "oracle", "--agent", "stored", "--episodes", "2"]) == 0
+    assert "stored" in capsys.readouterr().out
 
 
 def test_records(capsys: pytest.CaptureFixture[str]) -> None:
