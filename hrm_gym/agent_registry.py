@@ -41,7 +41,7 @@ def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
     Raises:
         ValueError: if there is no such agent, it cannot be imported, or it has no weights that fit `env`.
     """
-    return _factory(name)(env, **kwargs)
+    return factory(name)(env, **kwargs)
 
 
 def agent_names() -> list[str]:
@@ -49,8 +49,25 @@ def agent_names() -> list[str]:
     return [*FACTORIES, *sorted(set(_plug_ins()) - set(FACTORIES))]
 
 
-def _factory(name: str) -> Callable[..., Agent]:
-    """The callable behind a name."""
+def preferred_modes(name: str) -> tuple[str, ...]:
+    """The action modes in which an agent is asked for where nobody says, the best first.
+
+    A plug-in's factory may say with an attribute `action_modes`. Policies of stable-baselines3 act step by step, all
+    other agents give whole answers if they can.
+    """
+    told = getattr(factory(name), "action_modes", None)
+    if told is not None:
+        return tuple(told)
+    stepwise = FACTORIES.get(name, "").startswith("hrm_gym.agents.sb3.")
+    return ("move", "cell", "answer") if stepwise else ("answer", "cell", "move")
+
+
+def factory(name: str) -> Callable[..., Agent]:
+    """The callable behind a name.
+
+    Raises:
+        ValueError: if there is no such agent, or it cannot be imported.
+    """
     target = FACTORIES.get(name) or (name if ":" in name else None)
     plug_ins = {} if target else _plug_ins()
     if target is None and name not in plug_ins:
