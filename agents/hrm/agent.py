@@ -19,6 +19,7 @@ from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.network import HRM, Carry
+from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 
 
@@ -96,7 +97,10 @@ class HRMAgent(HubAgent):
         max_segments: most segments of one puzzle; may exceed the number used in training. In answer mode the
             environment has a limit of its own.
         halting: when it halts before that.
+        task_rows: which row of the puzzle embedding belongs to a task.
     """
+
+    task_rows = TaskRows()
 
     def __init__(
         self,
@@ -233,21 +237,29 @@ class HRMAgent(HubAgent):
 
     # ---- thinking ----
 
-    def boards(self, puzzles: NDArray[np.uint8], tasks: NDArray[np.int32] | None = None) -> Boards:
+    def boards(
+        self,
+        puzzles: NDArray[np.uint8],
+        tasks: NDArray[np.int32] | None = None,
+        images: NDArray[np.int64] | None = None,
+    ) -> Boards:
         """Puzzles as the network takes them.
 
         Args:
             puzzles: (B, H, W) token ids.
-            tasks: (B, 1) rows of the puzzle embedding, for families that show them; a task for which there is no row
-                gets row 0, that of no task in particular.
+            tasks: (B, 1) ids of tasks, for families that show them; a task without a row of the puzzle embedding gets
+                row 0, that of no task in particular.
+            images: (B,) number of the symmetric image that each board is, where images have rows of their own; 0, the
+                puzzle as it is, by default.
         """
         count = len(puzzles)
-        ids = np.zeros(count, np.int32) if tasks is None else tasks.reshape(count)
-        ids = np.where((ids > 0) & (ids < self.model.config.puzzle_count), ids, 0)
+        none = np.zeros(count, np.int64)
+        known = none if tasks is None else tasks.reshape(count).astype(np.int64)
+        ids = self.task_rows.rows(known, none if images is None else images, self.model.config.puzzle_count)
         free = self.family.free(puzzles).reshape(count, -1)
         return Boards(
             torch.from_numpy(puzzles.reshape(count, -1)).to(self.device, torch.int32),
-            torch.from_numpy(np.asarray(ids, np.int32)).to(self.device),
+            torch.from_numpy(ids).to(self.device),
             torch.from_numpy(np.ascontiguousarray(free)).to(self.device),
         )
 

@@ -21,7 +21,16 @@ PAD, END = 0, 1
 """Tokens around a grid that lies on a larger board; all greater ones are its colours."""
 
 TURNS = 8
+_OFFICIAL = (0, 1, 2, 3, 5, 7, 4, 6)
+"""The official numbers of the turns (1 to 3 turned left, then left-right, top-bottom, both diagonals) in ours."""
+
+UNSHIFTED = 0.25
+"""Share of the grids that stay top left, as all do when an answer is asked for. The official data shift all pairs of a
+task but one."""
+
 _SEED64 = (1 << 64) - 1
+_EMBEDDED = 0xE3BEDDED
+"""Sets the keys of embedded variants apart from others."""
 
 
 class Symmetries(NamedTuple):
@@ -72,23 +81,31 @@ def grid_sizes(boards: Tensor) -> tuple[Tensor, Tensor]:
     return coloured[:, :, 0].int().cumprod(1).sum(1), coloured[:, 0].int().cumprod(1).sum(1)
 
 
-def draw_placements(inputs: Tensor, labels: Tensor, keys: Sequence[int | None]) -> Placements:
+def draw_placements(
+    inputs: Tensor, labels: Tensor, keys: Sequence[int | None], shifts: Sequence[int | None] | None = None
+) -> Placements:
     """A turn for each puzzle, and a shift by which its larger grid, input or output, stays on the board.
+
+    The turn that belongs to a key is the one that the family's own `image` makes with it.
 
     Args:
         inputs: (N, H, H) boards with a grid top left.
         labels: (N, H, H) boards, the same.
-        keys: N 64-bit keys; None leaves a puzzle as it is.
+        keys: N 64-bit keys of the turns; None leaves a puzzle as it is.
+        shifts: N keys of the shifts, None likewise; by default the same keys.
     """
-    moved = torch.tensor([key is not None for key in keys], device=inputs.device)
-    numbers = _numbers([key or 0 for key in keys], 3)
-    turns = torch.from_numpy((numbers[:, 0] % TURNS).astype(np.int64)).to(inputs.device) * moved
+    device, shifts = inputs.device, keys if shifts is None else shifts
+    turned, moved = (torch.tensor([key is not None for key in some], device=device) for some in (keys, shifts))
+    turn = np.array(_OFFICIAL)[(_numbers([key or 0 for key in keys], 1)[:, 0] % TURNS).astype(np.int64)]
+    turns = torch.from_numpy(turn).to(device) * turned
     room = []
     for sides in zip(grid_sizes(inputs), grid_sizes(labels), strict=True):
         room.append(inputs.shape[1] - torch.maximum(*sides) + 1)
     across = turns % 2 != turns // 4
     rows, columns = torch.where(across, room[1], room[0]), torch.where(across, room[0], room[1])
-    shares = torch.from_numpy((numbers[:, 1:] >> np.uint64(40)).astype(np.float32) / 2**24).to(inputs.device)
+    numbers = _numbers([key or 0 for key in shifts], 4)[:, 1:]
+    shares = torch.from_numpy((numbers >> np.uint64(40)).astype(np.float32) / 2**24).to(device)
+    moved &= shares[:, 2] >= UNSHIFTED
     down, right = (shares[:, 0] * rows).long() * moved, (shares[:, 1] * columns).long() * moved
     return Placements(turns, down, right)
 
@@ -150,20 +167,19 @@ def _numbers(keys: Sequence[int], count: int) -> NDArray[np.uint64]:
     return puzzle_keys(seeds[:, None], np.arange(count, dtype=np.uint64)[None])
 
 
-def variant_keys(seed: int, rows: Sequence[int], numbers: Sequence[int], variants: int) -> list[tuple[int, int | None]]:
-    """One of `variants` + 1 fixed images for each puzzle: number 0 is the puzzle itself.
+def choose_variants(seed: int, numbers: Sequence[int], variants: int) -> list[int]:
+    """Which of `variants` + 1 fixed images of its puzzle each of N numbers of the stream is; 0 is the puzzle itself."""
+    return [mix64(mix64(seed) ^ mix64(~number & _SEED64)) % (variants + 1) for number in numbers]
 
-    Args:
-        seed: of the run.
-        rows: N places of the puzzles in their fixed set.
-        numbers: N numbers in the stream, which choose the variant.
-        variants: images beside the puzzle itself.
 
-    Returns:
-        (variant, key) of each puzzle, with None as key of variant 0.
+def puzzle_variant_key(seed: int, row: int, variant: int, variants: int) -> int | None:
+    """The key of one of the `variants` images of puzzle `row` of a fixed set: every puzzle has images of its own."""
+    return mix64(seed ^ mix64(row * (variants + 1) + variant)) if variant else None
+
+
+def embedded_variant_key(seed: int, variant: int) -> int | None:
+    """The key of an image with an embedding row to itself: the same symmetry for all puzzles.
+
+    So all pairs of a task look alike under one row, and the row of an image is known when it is voted on.
     """
-    chosen = [mix64(mix64(seed) ^ mix64(~number & _SEED64)) % (variants + 1) for number in numbers]
-    return [
-        (variant, mix64(seed ^ mix64(row * (variants + 1) + variant)) if variant else None)
-        for row, variant in zip(rows, chosen, strict=True)
-    ]
+    return mix64(mix64(seed ^ _EMBEDDED) ^ variant) if variant else None

@@ -23,8 +23,8 @@ from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily, PuzzleSource,
 EVAL_SEED = 0x5EED
 """Seed of the held-out puzzles of every evaluation during training."""
 
-_SHOWN = 0x5407
-"""Sets the draws of partly filled boards apart from those of symmetries."""
+_SHOWN, _SHIFTED = 0x5407, 0x5417
+"""Set the draws of partly filled boards and of shifts apart from those of symmetries."""
 
 
 def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]:
@@ -189,7 +189,7 @@ class Feed:
         ids = torch.from_numpy(batch.puzzle_ids).to(self._device)
         if self._recipe.augment:
             variants, keys = self._keys(numbers)
-            inputs, labels = self._augmented(inputs, labels, keys)
+            inputs, labels = self._augmented(inputs, labels, keys, numbers)
             ids = self._embedding_rows(ids, torch.tensor(variants, dtype=ids.dtype, device=ids.device))
         elif self._recipe.embed_variants:
             ids = self._embedding_rows(ids, torch.zeros_like(ids))
@@ -213,20 +213,26 @@ class Feed:
 
     def _keys(self, numbers: range) -> tuple[list[int], list[int | None]]:
         """The variant of each puzzle number (0 where there are no fixed ones), and the key of its symmetry."""
-        recipe = self._recipe
-        if not recipe.variants:
+        recipe, count = self._recipe, self._recipe.variants
+        if not count:
             return [0] * len(numbers), [mix64(recipe.seed ^ mix64(number)) for number in numbers]
+        chosen = augment.choose_variants(recipe.seed, numbers, count)
+        if recipe.embed_variants:
+            return chosen, [augment.embedded_variant_key(recipe.seed, variant) for variant in chosen]
         rows = self.stream.rows(numbers.start, len(numbers)).tolist()
-        chosen = augment.variant_keys(recipe.seed, rows, numbers, recipe.variants)
-        return [variant for variant, _ in chosen], [key for _, key in chosen]
+        pairs = zip(rows, chosen, strict=True)
+        return chosen, [augment.puzzle_variant_key(recipe.seed, row, variant, count) for row, variant in pairs]
 
-    def _augmented(self, inputs: Tensor, labels: Tensor, keys: Sequence[int | None]) -> tuple[Tensor, Tensor]:
-        """(N, S) inputs and labels, each pair under the symmetry of its key."""
+    def _augmented(
+        self, inputs: Tensor, labels: Tensor, keys: Sequence[int | None], numbers: range
+    ) -> tuple[Tensor, Tensor]:
+        """(N, S) inputs and labels, each pair under the symmetry of its key; grids shifted anew by puzzle number."""
         grid = self._recipe.model.grid
         symmetries = augment.draw_symmetries(self.family, grid, keys, self._device)
         inputs, labels = (augment.apply_symmetries(symmetries, boards) for boards in (inputs, labels))
         if self._recipe.place_grids:
             squares = [boards.view(-1, *grid) for boards in (inputs, labels)]
-            placements = augment.draw_placements(*squares, keys)
+            shifts = [mix64(self._recipe.seed ^ _SHIFTED ^ mix64(number)) for number in numbers]
+            placements = augment.draw_placements(*squares, keys, shifts)
             inputs, labels = (augment.place_grids(placements, boards).flatten(1) for boards in squares)
         return inputs, labels

@@ -23,6 +23,7 @@ from hrm_gym.agents.hrm.network import HRM
 from hrm_gym.agents.hrm.official import load_official
 from hrm_gym.agents.hrm.official_config import read_settings
 from hrm_gym.agents.hrm.official_folder import find_run, is_official, official_family
+from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.envs.files.hub import is_hub_name
 from hrm_gym.envs.puzzle import PuzzleFamily
 
@@ -140,12 +141,14 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
     Attributes:
         model: the network.
         family: the rules of its puzzles.
+        task_rows: which row of the puzzle embedding belongs to a task.
         about: what was known of the weights when they were loaded.
         card: the text of their model card.
     """
 
     model: HRM
     family: PuzzleFamily
+    task_rows: TaskRows
     about: dict[str, Any] | None = None
     card: str | None = None
 
@@ -198,6 +201,7 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
         settings = {"max_segments": model.config.max_segments, **kwargs}
         agent = cls(model, family, **settings)
         agent.about, agent.card = {**found.about, "model": model.config.to_json()}, found.card
+        agent.task_rows = TaskRows.of(found.about)
         return agent
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
+from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought, mix64
 
 TRIES = 64
@@ -136,7 +137,8 @@ class PanelAgent(ABC):
         name: what tables call it.
         action_mode: "answer", "cell" or "move".
         members: the networks.
-        keys: of the symmetries; the first image is the puzzle itself and has none.
+        keys: of the symmetries; the first image is the puzzle itself and has none. Where images had rows of the puzzle
+            embedding to themselves in training, they are those of training.
     """
 
     kind = "panel"
@@ -150,7 +152,8 @@ class PanelAgent(ABC):
             name: what tables call it.
 
         Raises:
-            ValueError: no members, members for different boards, or more images than there are symmetries.
+            ValueError: no members, members for different boards, or more images than there are symmetries, or rows of
+                the puzzle embedding for them.
         """
         if not members or images < 1:
             raise ValueError(f"expected at least one network and one image, got {len(members)} and {images}")
@@ -159,11 +162,20 @@ class PanelAgent(ABC):
             raise ValueError(f"expected networks for the same boards, got {sorted(grids)}")
         self.members, self.images = tuple(members), images
         self.family, self.action_mode = members[0].family, members[0].action_mode
-        self.keys = distinct_keys(self.family, members[0].model.config.grid, images - 1)
+        self.keys = self._keys(images - 1)
         self.name = name or f"hrm-{self.kind}-{len(self.members) * images}"
         self._state: Any = None
         self._thoughts: list[Thought] | None = None
         self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def _keys(self, count: int) -> tuple[int, ...]:
+        """Of `count` symmetric images."""
+        layouts = {member.task_rows for member in self.members}
+        if layouts == {TaskRows()}:
+            return distinct_keys(self.family, self.members[0].model.config.grid, count)
+        if len(layouts) > 1:
+            raise ValueError(f"expected networks that know the same images, got {sorted(layouts)}")
+        return layouts.pop().keys(count)
 
     # ---- what a subclass says ----
 
@@ -245,7 +257,7 @@ class PanelAgent(ABC):
             if len(board) == 0:
                 continue
             places = torch.from_numpy(board * self.images + image).to(member.device)
-            boards = member.boards(images[board, image], None if tasks is None else tasks[board])
+            boards = member.boards(images[board, image], None if tasks is None else tasks[board], image)
             fresh = torch.from_numpy(starts[board]).to(member.device)
             after, halts = member.segment(minds[number][places], boards, fresh)
             minds[number] = minds[number].merged(places, after)

@@ -100,6 +100,12 @@ def test_drawn_placements_reach_everything_and_keep_both_grids_on_the_board() ->
     for boards, size in ((inputs, 6), (labels, 4)):
         assert ((augment.place_grids(placements, boards) > augment.END).sum((1, 2)) == size).all()
     assert placements.down.max() == placements.right.max() == 3, "a side of 4 or 3 is the longer one of both grids"
+    assert 100 <= int((placements.down + placements.right == 0).sum()) < 160, (
+        "a quarter stays, some come back by chance"
+    )
+    apart = augment.draw_placements(inputs, labels, [keys[0]] * 400, keys)
+    assert len(set(apart.turns.tolist())) == 1
+    assert len(set(apart.down.tolist())) > 3
     still = augment.draw_placements(inputs, labels, [None] * 400)
     assert torch.equal(augment.place_grids(still, inputs), inputs)
 
@@ -187,7 +193,29 @@ def test_arc_is_learnt_from_all_pairs_that_are_not_held_out() -> None:
     boards = feed.boards(0, 64)
     assert (boards.inputs > augment.END).any(1).all()
     assert int(boards.puzzle_ids.max()) < recipe.model.puzzle_count
-    variants = dataclasses.replace(recipe, puzzles=0, variants=5, embed_variants=True)
-    rows = Feed(variants, CPU).boards(0, 64).puzzle_ids
-    assert torch.equal(rows // 6, boards.puzzle_ids)
-    assert len(set((rows % 6).tolist())) == 6
+
+
+def test_a_row_of_the_embedding_means_one_task_under_one_symmetry() -> None:
+    """Turn and colours of a variant are those of the family's `image` with its key, for every pair of a task."""
+    recipe = dataclasses.replace(RECIPES["arc-mini"], variants=5, embed_variants=True)
+    feed, side = Feed(recipe, CPU), recipe.model.grid[0]
+    plain = feed.stream.take(0, 96)
+    boards = feed.boards(0, 96)
+    tasks, variants = (boards.puzzle_ids // 6).numpy(), (boards.puzzle_ids % 6).tolist()
+    assert np.array_equal(tasks, plain.puzzle_ids)
+    assert set(variants) == set(range(6))
+    moved = 0
+    for n, variant in enumerate(variants):
+        key = augment.embedded_variant_key(recipe.seed, variant)
+        for ours, stored in ((boards.inputs, plain.clues), (boards.labels, plain.solutions)):
+            image = stored[n] if key is None else feed.family.image(stored[n : n + 1], key)[0]
+            board = torch.where(ours[n] < 0, 0, ours[n]).numpy().reshape(side, side)
+            moved += not np.array_equal(board, image)
+            assert np.array_equal(trimmed(board), trimmed(image))
+    assert 96 * 2 * 0.3 < moved < 96 * 2, "most grids are shifted, but not all"
+
+
+def trimmed(board: np.ndarray) -> np.ndarray:
+    """The coloured part of a board."""
+    rows, columns = (np.flatnonzero((board > augment.END).any(axis)) for axis in (1, 0))
+    return board[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -251,3 +251,31 @@ def test_several_checkpoints_in_one_text(tmp_path: Any) -> None:
     panel: Any = hrm_gym.make_agent("hrm-first", make(), weights=f"{tmp_path / 'a'}+{tmp_path / 'b'}", images=3)
     assert len(panel.members) == 2
     assert panel.name == "hrm-first-6"
+
+
+def test_images_with_an_embedding_of_their_own_keep_their_symmetry_and_their_row(tmp_path: Any) -> None:
+    """A network whose recipe embeds 3 variants of each task votes over those, each with its own row."""
+    import dataclasses
+
+    from hrm_gym.agents.checkpoint import write_folder
+    from hrm_gym.agents.hrm.augment import embedded_variant_key
+    from hrm_gym.agents.hrm.checkpoint import write_model
+
+    env = gym.make("HRMARCMini-v0", split="train", augment=False, canvas=5, disable_env_checker=True)
+    config = dataclasses.replace(TINY_MODEL, vocab_size=12, positions="rope", puzzle_count=4 * 801)
+    about = {"family": "arc", "recipe": {"embed_variants": True, "variants": 3, "seed": 7}}
+    model = HRM(config)
+    write_folder(tmp_path / "m", lambda path: write_model(path, model.state_dict(), config, about))
+    observation, _ = env.reset(seed=0)
+    panel: Any = hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=4)
+    assert panel.keys == tuple(embedded_variant_key(7, image) for image in (1, 2, 3))
+    seen, boards = [], panel.members[0].boards
+    panel.members[0].boards = lambda *a: seen.append(boards(*a)) or seen[-1]
+    panel.predict(observation)
+    task = int(observation["task"][0])
+    assert task > 0
+    assert seen[0].puzzle_ids.tolist() == [4 * task + image for image in range(4)]
+    assert boards(observation["puzzle"][None], np.array([[900]])).puzzle_ids.tolist() == [0]
+    assert boards(observation["puzzle"][None], observation["task"][None]).puzzle_ids.tolist() == [4 * task]
+    with pytest.raises(ValueError, match="at most 4 images"):
+        hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=5)
