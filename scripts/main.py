@@ -17,6 +17,7 @@ COMMANDS = {
     "fuzz": ("hrm_gym.scripts.fuzz:main", "hand malformed things to every environment"),
     "soak": ("hrm_gym.scripts.soak:main", "play for an hour and watch the memory"),
     "analyze": ("hrm_gym.scripts.analyze:main", "what an HRM does with its segments, as table and picture"),
+    "bank": ("hrm_gym.scripts.bank:main", "record an HRM's segments, for HRMHalting-v0"),
     "bench": ("hrm_gym.scripts.bench:main", "measure how fast environments and training are"),
     "bench-memory": ("hrm_gym.scripts.bench_memory:main", "measure the memory of a training step against its cycles"),
 }

@@ -1,0 +1,1 @@
+"""When to stop thinking: banks of recorded segments, rules and learned policies over them, and their comparison."""

@@ -1,0 +1,218 @@
+"""A halting bank: what a trained HRM held after every segment on many puzzles, and whether it was right.
+
+A bank is one npz file. For M puzzles and K segments it has
+
+| array | shape, dtype | meaning |
+|---|---|---|
+| `solved`, `exact` | (M, K) bool | the answer is right by the rules; it equals the stored solution |
+| `cell_accuracy` | (M, K) float16 | share of right cells among those not given |
+| `q_halt`, `q_continue` | (M, K) float16 | logits of the Q-head; `q_continue` is 0 for a network that has none |
+| `confidence_mean`, `confidence_lowest` | (M, K) float16 | logits of the mean and the least probability of a chosen token, over the free cells |
+| `changed` | (M, K) float16 | share of the free cells that the segment has changed; 1 after the first |
+| `state` | (M, K, D) float16 | summary of the H-level state: principal components, each with mean 0 and deviation 1 over the train puzzles |
+| `difficulty` | (M,) float32 | rating of the puzzle where it has one, else what its family counts |
+| `world`, `index` | (M,) uint8, int32 | puzzle `index` of the seed in `about["worlds"][world]` |
+| `test` | (M,) bool | the split; by a hash of the puzzle that is the same for all its symmetric images |
+| `basis`, `centre` | (D, P), (P,) float32 | the summary is `basis @ (pooled - centre)`; pooled is the mean of the H-level state over the cells, then its position 0 |
+| `about` | text | JSON: weights, their hash, configuration, command, seed, date, versions |
+
+Column k of an array is segment k + 1. Logits are cut to -16..16, the summary to -8..8.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+BUNDLED = Path(__file__).parent / "banks" / "hrm-maze.npz"
+SPLITS = ("train", "test", "all")
+
+LOGIT_LIMIT, STATE_LIMIT = 16.0, 8.0
+
+SCALARS = ("segment", "q_halt", "q_continue", "confidence_mean", "confidence_lowest", "changed")
+"""The entries of an observation before the state summary, in order."""
+
+_RECORDED = {
+    "solved": np.bool_,
+    "exact": np.bool_,
+    "cell_accuracy": np.float16,
+    **dict.fromkeys(SCALARS[1:], np.float16),
+}
+_PER_PUZZLE = {"difficulty": np.float32, "world": np.uint8, "index": np.int32, "test": np.bool_}
+
+
+@dataclass(frozen=True, eq=False)
+class HaltingBank:
+    """M puzzles after each of K segments. The arrays are read-only.
+
+    Attributes:
+        solved: (M, K) bool, whether the answer is right by the rules.
+        exact: (M, K) bool, whether it equals the stored solution.
+        cell_accuracy: (M, K) float64, share of right cells among those not given.
+        observations: (M, K, F) float32, F = 6 + D: `SCALARS`, the share of the K segments first, then the state summary.
+        difficulty: (M,) float32, how hard the puzzle is; not part of an observation.
+        world: (M,) uint8, which of `about["worlds"]` it comes from.
+        test: (M,) bool, puzzles of the test split.
+        about: where all this comes from.
+        name: for messages and tables.
+    """
+
+    solved: NDArray[np.bool_]
+    exact: NDArray[np.bool_]
+    cell_accuracy: NDArray[np.float64]
+    observations: NDArray[np.float32]
+    difficulty: NDArray[np.float32]
+    world: NDArray[np.uint8]
+    test: NDArray[np.bool_]
+    about: dict[str, Any]
+    name: str = "bank"
+
+    def __len__(self) -> int:
+        """M, the number of puzzles."""
+        return len(self.solved)
+
+    @property
+    def segments(self) -> int:
+        """K, the recorded segments of every puzzle."""
+        return self.solved.shape[1]
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """The puzzles of a split, "train", "test" or "all".
+
+        Raises:
+            ValueError: no such split, or it is empty.
+        """
+        if not isinstance(split, str) or split not in SPLITS:
+            raise ValueError(f"expected split to be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
+        rows = np.arange(len(self)) if split == "all" else np.flatnonzero(self.test == (split == "test"))
+        if not len(rows):
+            raise ValueError(f"expected a bank with puzzles of the split {split!r}, got none in {self.name}")
+        return rows
+
+    def only(self, split: str, max_segments: int | None = None) -> HaltingBank:
+        """The puzzles of one split and their first `max_segments` segments; shares of the budget follow that number.
+
+        Raises:
+            ValueError: no such split, or more segments than were recorded.
+        """
+        limit = self.segments if max_segments is None else max_segments
+        if not isinstance(limit, int | np.integer) or not 1 <= limit <= self.segments:
+            raise ValueError(f"expected max_segments in 1..{self.segments}, as recorded in {self.name}, got {limit!r}")
+        rows = self.rows(split)
+        observations = self.observations[rows, :limit]
+        observations[:, :, 0] = (np.arange(1, limit + 1) / limit).astype(np.float32)
+        parts = (self.solved, self.exact, self.cell_accuracy)
+        found = [_frozen(part[rows, :limit]) for part in parts] + [_frozen(observations)]
+        rest = [_frozen(part[rows]) for part in (self.difficulty, self.world, self.test)]
+        return HaltingBank(*found, *rest, self.about, self.name)
+
+
+def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
+    """The bank that an argument means: a file, one that is loaded already, or for None the bundled one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no bank, or is damaged.
+    """
+    if isinstance(bank, HaltingBank):
+        return bank
+    if bank is not None and not isinstance(bank, str | Path):
+        raise ValueError(f"expected bank as a file, a HaltingBank or None, got {bank!r}")
+    path = BUNDLED if bank is None else Path(bank).expanduser()
+    if "\0" in str(path):
+        raise ValueError(f"expected bank as the name of a file, got {str(path)!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no halting bank at {path}; `hrm-gym bank build` makes one")
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, modified: int) -> HaltingBank:
+    """Read a file; `modified` only tells versions of it apart."""
+    try:
+        with np.load(path) as stored:
+            return from_arrays({name: stored[name] for name in stored.files}, path.stem)
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected a halting bank, got a file that is none: {error}") from None
+
+
+def from_arrays(arrays: dict[str, NDArray[Any]], name: str = "bank") -> HaltingBank:
+    """A bank from the arrays of its file.
+
+    Raises:
+        ValueError: an array is missing, or has another shape or dtype than it should.
+    """
+    about = _about(arrays)
+    _check(arrays)
+    count, segments = arrays["solved"].shape
+    share = np.broadcast_to(np.arange(1, segments + 1) / segments, (count, segments))
+    columns = [share, *(arrays[part] for part in SCALARS[1:])]
+    scalars = np.stack([column.astype(np.float32) for column in columns], axis=2)
+    observations = np.concatenate([scalars, arrays["state"].astype(np.float32)], axis=2)
+    if not (np.abs(observations) <= high_of(observations.shape[2])).all():
+        raise ValueError("expected finite features within their limits")
+    return HaltingBank(
+        _frozen(arrays["solved"]),
+        _frozen(arrays["exact"]),
+        _frozen(arrays["cell_accuracy"].astype(np.float64)),
+        _frozen(np.ascontiguousarray(observations)),
+        _frozen(arrays["difficulty"]),
+        _frozen(arrays["world"]),
+        _frozen(arrays["test"]),
+        about,
+        name,
+    )
+
+
+def high_of(features: int) -> NDArray[np.float32]:
+    """(F,) float32, the greatest value of each entry of an observation."""
+    scalars = [1.0 if name in ("segment", "changed") else LOGIT_LIMIT for name in SCALARS]
+    return np.array(scalars + [STATE_LIMIT] * (features - len(SCALARS)), dtype=np.float32)
+
+
+def low_of(features: int) -> NDArray[np.float32]:
+    """(F,) float32, the least value of each."""
+    low = -high_of(features)
+    low[[SCALARS.index("segment"), SCALARS.index("changed")]] = 0.0
+    return low
+
+
+def _about(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    if "about" not in arrays:
+        raise ValueError("it lacks 'about'")
+    about = json.loads(str(arrays["about"]))
+    version = about.get("format_version") if isinstance(about, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"expected format_version {FORMAT_VERSION}, got {version!r}")
+    found: dict[str, Any] = about
+    return found
+
+
+def _check(arrays: dict[str, NDArray[Any]]) -> None:
+    """Refuse arrays that do not fit each other."""
+    needed = {**_RECORDED, **_PER_PUZZLE, "state": np.float16}
+    if missing := sorted(set(needed) - set(arrays)):
+        raise ValueError(f"it lacks {missing[0]!r}")
+    shape = arrays["solved"].shape
+    if len(shape) != 2 or not all(shape):
+        raise ValueError(f"expected solved of (puzzles, segments), got {shape}")
+    for name, dtype in needed.items():
+        found = arrays[name]
+        expected = shape[:1] if name in _PER_PUZZLE else shape
+        if found.shape[: len(expected)] != expected or found.ndim != len(expected) + (name == "state"):
+            raise ValueError(f"expected {name} of shape {expected}, got {found.shape}")
+        if found.dtype != dtype:
+            raise ValueError(f"expected {name} of {np.dtype(dtype)}, got {found.dtype}")
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.setflags(write=False)
+    return array
