@@ -205,6 +205,8 @@ def principal(pooled: NDArray[np.float32], dims: int) -> tuple[NDArray[np.float3
     return basis.astype(np.float32), centre.astype(np.float32)
 
 
-def summary(pooled: NDArray[np.float32], basis: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float16]:
+def summary(
+    pooled: NDArray[np.float32], basis: NDArray[np.float32], centre: NDArray[np.float32]
+) -> NDArray[np.float16]:
     """(M, K, D) float16: what an observation says of (M, K, P) states."""
     return np.clip((pooled - centre) @ basis.T, -STATE_LIMIT, STATE_LIMIT).astype(np.float16)

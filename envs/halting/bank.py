@@ -4,19 +4,20 @@ A bank is one npz file. For M puzzles and K segments it has
 
 | array | shape, dtype | meaning |
 |---|---|---|
-| `solved`, `exact` | (M, K) bool | the answer is right by the rules; it equals the stored solution |
+| `solved`, `exact` | (M, K) bool | right by the rules; equal to the stored solution |
 | `cell_accuracy` | (M, K) float16 | share of right cells among those not given |
-| `q_halt`, `q_continue` | (M, K) float16 | logits of the Q-head; `q_continue` is 0 for a network that has none |
-| `confidence_mean`, `confidence_lowest` | (M, K) float16 | logits of the mean and the least probability of a chosen token, over the free cells |
+| `q_halt`, `q_continue` | (M, K) float16 | logits of the Q-head; `q_continue` 0 where a network has none |
+| `confidence_mean`, `confidence_lowest` | (M, K) float16 | logits: probability of the chosen tokens, free cells |
 | `changed` | (M, K) float16 | share of the free cells that the segment has changed; 1 after the first |
-| `state` | (M, K, D) float16 | summary of the H-level state: principal components, each with mean 0 and deviation 1 over the train puzzles |
+| `state` | (M, K, D) float16 | principal components of the pooled H-level state, deviation 1 over train puzzles |
 | `difficulty` | (M,) float32 | rating of the puzzle where it has one, else what its family counts |
 | `world`, `index` | (M,) uint8, int32 | puzzle `index` of the seed in `about["worlds"][world]` |
-| `test` | (M,) bool | the split; by a hash of the puzzle that is the same for all its symmetric images |
-| `basis`, `centre` | (D, P), (P,) float32 | the summary is `basis @ (pooled - centre)`; pooled is the mean of the H-level state over the cells, then its position 0 |
+| `test` | (M,) bool | the split, by a hash that is the same for all symmetric images of a puzzle |
+| `basis`, `centre` | (D, P), (P,) float32 | state = `basis @ (pooled - centre)` |
 | `about` | text | JSON: weights, their hash, configuration, command, seed, date, versions |
 
-Column k of an array is segment k + 1. Logits are cut to -16..16, the summary to -8..8.
+Column k of an array is segment k + 1. Logits are cut to -16..16, the state to -8..8. Pooled is the mean of the H-level
+state over the cells, followed by its position 0, from which the Q-head reads.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class HaltingBank:
         solved: (M, K) bool, whether the answer is right by the rules.
         exact: (M, K) bool, whether it equals the stored solution.
         cell_accuracy: (M, K) float64, share of right cells among those not given.
-        observations: (M, K, F) float32, F = 6 + D: `SCALARS`, the share of the K segments first, then the state summary.
+        observations: (M, K, F) float32, F = 6 + D: `SCALARS`, then the state summary.
         difficulty: (M,) float32, how hard the puzzle is; not part of an observation.
         world: (M,) uint8, which of `about["worlds"]` it comes from.
         test: (M,) bool, puzzles of the test split.

@@ -24,13 +24,14 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
 
     ## Description
 
-    A trained HRM was run once over many puzzles, for `max_segments` segments each, whatever its own halting rule said. A
-    *bank* keeps what it held after every segment, and whether the answer was right. An episode replays one puzzle: the
-    first segment has been run, the agent sees what the network held after it, and decides. Nothing is computed but the
-    decision, so that a policy is learnt in seconds. This is the decision process on which the HRM paper (arXiv
+    A trained HRM was run once over many puzzles, for `max_segments` segments each, whatever its own halting rule said.
+    A *bank* keeps what it held after every segment, and whether the answer was right. An episode replays one puzzle:
+    the first segment has been run, the agent sees what the network held after it, and decides. Nothing is computed but
+    the decision, so that a policy is learnt in seconds. This is the decision process on which the HRM paper (arXiv
     2506.21734, section 2, "Adaptive computation time") trains its Q-head, with a price on segments.
 
-    Episode k is a pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every `reset()` after it the next.
+    Episode k is a pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every `reset()` after it the
+    next one.
 
     ## Action space
 
@@ -50,13 +51,13 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
     | 5 | `changed` | 0..1 | share of the free cells that this segment changed; 1 after the first segment |
     | 6.. | `state_0`, ... | -8..8 | the H-level state in short: its principal components, scaled to deviation 1 |
 
-    `env.unwrapped.features` has the names. The network's own rule is `q_halt > q_continue`. Every observation is a fresh
-    copy.
+    `env.unwrapped.features` has the names. The network's own rule is `q_halt > q_continue`. Every observation is a
+    fresh copy.
 
     ## End of an episode
 
-    `terminated` by halting; at `max_segments` the halt is forced: the network cannot think on, and either action ends the
-    episode there. Never `truncated`.
+    `terminated` by halting; at `max_segments` the halt is forced: the network cannot think on, and either action ends
+    the episode there. Never `truncated`.
 
     ## Reward
 
@@ -66,9 +67,9 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
 
     ## Info
 
-    Every step: `segment`, the segments run so far (1 after `reset`). At the end, and only then: `solved` = `is_success`,
-    `exact` (equal to the stored solution), `cell_accuracy` (over cells that were not given), `row` (of the puzzle in the
-    bank).
+    Every step: `segment`, the segments run so far (1 after `reset`). At the end, and only then: `solved` =
+    `is_success`, `exact` (equal to the stored solution), `cell_accuracy` (over cells that were not given), `row` (of
+    the puzzle in the bank).
 
     ## Arguments
 
