@@ -34,8 +34,8 @@ build  run an HRM over many puzzles, no board ever halting, and keep for every s
        A build that was killed goes on when the same command is given again, and ends with the same arrays.
 info   what a bank holds (the bundled one if none is named).
 
-A bank is worth something where thinking longer sometimes helps, sometimes does not: mix puzzles of several difficulties by
-giving --env-args several times, each a world of its own.
+A bank is worth something where thinking longer sometimes helps and sometimes does not: mix puzzles of several
+difficulties by giving --env-args several times, each a world of its own.
 
 examples:
   hrm-gym bank build --env HRMMaze-v0 --env-args size=10,source=generate --env-args size=12,source=generate \\
@@ -56,8 +56,8 @@ class BuildConfig:
         out: The file.
         agent: hrm, or hrm=PATH for other weights than the bundled ones (a folder, or owner/name on the hub). A network
             with rotary positions may be run on other grid sizes than it learnt.
-        env_args: Constructor arguments of the environment, as name=value,name=value. Each time the option is given it is
-            a world of its own.
+        env_args: Constructor arguments of the environment, as name=value,name=value. Each time the option is given it
+            is a world of its own.
         puzzles: Puzzles of each world; no two are symmetric images of each other.
         max_segments: Segments recorded for every puzzle.
         split: Which of the environment's puzzles: those of its test split the network has not learnt from.
@@ -277,6 +277,7 @@ def _caption(bank: HaltingBank) -> str:
     lost = (solved[:, :-1] & ~solved[:, 1:]).any(axis=1).mean()
     return (
         f"right once and wrong after a later segment: {lost:.1%} of the puzzles; difficulty: {about['unit']}\n"
-        f"observations of {bank.observations.shape[2]} numbers; weights {about['weights'][:12]}, made {about['created']} by\n"
+        f"observations of {bank.observations.shape[2]} numbers; weights {about['weights'][:12]}, "
+        f"made {about['created']} by\n"
         f"{about['command']}\nin brackets: 95 % Wilson intervals"
     )

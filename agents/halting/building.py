@@ -193,7 +193,7 @@ def principal(pooled: NDArray[np.float32], dims: int) -> tuple[NDArray[np.float3
         dims: D, at most P are given.
 
     Returns:
-        (D, P) float32 basis and (P,) float32 centre. The sign of a component is such that its largest weight is positive.
+        (D, P) float32 basis and (P,) float32 centre. The largest weight of a component is positive.
     """
     flat = pooled.reshape(-1, pooled.shape[-1]).astype(np.float64)
     centre = flat.mean(axis=0)

@@ -95,7 +95,7 @@ def record(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Arrays:
 
     Returns:
         (B, K) arrays `solved`, `exact`, `cell_accuracy` and the scalars of an observation (without the share), as a
-        bank has them; and `pooled` (B, K, P) float16: the mean of the H-level state over the cells, then its position 0.
+        bank has them; and `pooled` (B, K, P) float16, see `pooled`.
     """
     clues, solutions = (np.stack([getattr(p, name) for p in puzzles]) for name in ("clues", "solution"))
     boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))

@@ -56,7 +56,7 @@ class HaltingScreen:
         self._write(self._title, (SIZE[0] - 20, 24), 20, DIM, right=True)
         self._write(f"segment {len(shown)} / {budget}, {cost:g} each", (20, 48), 22, DIM)
         self._grid(budget)
-        for word, entry, colour in reversed(_CURVES):
+        for _, entry, colour in reversed(_CURVES):
             self._curve(1 / (1 + np.exp(-shown[:, entry].astype(np.float64))), budget, colour)
         self._legend()
         if solved is not None:

@@ -20,7 +20,7 @@ from hrm_gym.envs.puzzle import Thought
 from hrm_gym.envs.window import Window
 
 hrm_gym.register_environments()
-IDS = sorted(name for name in gym.registry if name.startswith("HRM"))
+IDS = sorted(name for name in gym.registry if name.startswith("HRM") and name != "HRMHalting-v0")
 SIZE = (760, 520)
 
 

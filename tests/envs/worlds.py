@@ -7,8 +7,11 @@ import gymnasium as gym
 import hrm_gym
 
 hrm_gym.register_environments()
-IDS = sorted(name for name in gym.registry if name.startswith("HRM"))
-"""Every registered environment of this package."""
+NOT_PUZZLES = {"HRMHalting-v0"}
+"""Registered environments without a board, an answer or action modes; their contracts are in test_halting_env.py."""
+
+IDS = sorted(name for name in gym.registry if name.startswith("HRM") and name not in NOT_PUZZLES)
+"""Every registered puzzle environment of this package."""
 
 _VARIANTS = {
     "Variant/SudokuLegalOnly-v0": ("HRMSudokuMini-v0", {"legal_only": True}),
