@@ -18,6 +18,7 @@ FACTORIES = {
     "hrm": "hrm_gym.agents.hrm.agent:HRMAgent.for_env",
     "hrm-vote": "hrm_gym.agents.hrm.voting:VotingAgent.for_env",
     "hrm-first": "hrm_gym.agents.hrm.ensemble:EnsembleAgent.for_env",
+    "hrm-adapt": "hrm_gym.agents.hrm.adapting_agent:AdaptingAgent.for_env",
     "ppo": "hrm_gym.agents.sb3.agent:SB3Agent.for_env",
     "random": "hrm_gym.agents.random_agent:RandomAgent.for_env",
     "oracle": "hrm_gym.agents.oracle:OracleAgent.for_env",
@@ -30,8 +31,9 @@ def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
     """An agent that plays `env` in its action mode.
 
     Args:
-        name: a bundled agent ("hrm", "hrm-vote", "hrm-first", "ppo", "random", "oracle", "stored"), one from the
-            entry-point group `hrm_gym.agents`, or `module:factory` for any callable that takes the environment.
+        name: a bundled agent ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "ppo", "random", "oracle", "stored"), one
+            from the entry-point group `hrm_gym.agents`, or `module:factory` for any callable that takes the
+            environment.
         env: a puzzle environment; wrappers do not matter.
         **kwargs: passed on to the agent's factory.
 

@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
-HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first")
+HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first", "hrm-adapt")
 FIRST_MODES = {"ppo": "move"}
 """The action mode in which an agent is first asked for; all others in answer mode."""
 
@@ -48,8 +48,8 @@ class SolveConfig:
 
     Attributes:
         env_id: A registered environment.
-        agent: hrm, hrm-vote, hrm-first, ppo, random, oracle, stored, a plug-in's name or module:factory; several may
-            be named. NAME=PATH gives an agent other weights than the bundled ones, hrm-vote=PATH+PATH and
+        agent: hrm, hrm-vote, hrm-first, hrm-adapt (which learns from a task's demonstrations first), ppo, random,
+            oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH gives an agent other weights than the bundled ones, hrm-vote=PATH+PATH and
             hrm-first=PATH+PATH several networks at once.
         episodes: Puzzles an agent.
         source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
@@ -59,6 +59,8 @@ class SolveConfig:
             that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never.
         votes: Let every HRM solve so many symmetric images of each puzzle and vote on the answer.
         first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.
+        adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
+        adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
         compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time while the figures are taken.
         save: Write a film (.gif or .mp4) or a page that goes through the segments (.html) of the first five puzzles, or
@@ -80,6 +82,8 @@ class SolveConfig:
     halting: Annotated[str, _arg("RULE", "q")] = "q"
     votes: Annotated[int, _arg("N", "1")] = 1
     first: Annotated[int, _arg("N", "1")] = 1
+    adapt: Annotated[int, _arg("N", "300")] = 300
+    adapt_whole: bool = False
     compile: bool = False
     batch: Annotated[int, _arg("B", "64")] = 64
     save: Annotated[Path | None, _arg("OUT.gif")] = None
@@ -176,7 +180,7 @@ class Worlds:
 
 def check(config: SolveConfig) -> None:
     """Refuse numbers out of range and paths that cannot be written, before any work."""
-    for name in ("episodes", "batch", "max_segments", "size", "votes", "first"):
+    for name in ("episodes", "batch", "max_segments", "size", "votes", "first", "adapt"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
@@ -225,6 +229,9 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {} if config.halting == "q" else {"halting": config.halting}
     if config.compile:
         options["compile"] = True
+    if name == "hrm-adapt":
+        votes = {"votes": config.votes} if config.votes > 1 else {}
+        return name, {**options, **votes, "updates": config.adapt, "whole": config.adapt_whole}
     if config.votes > 1:
         return "hrm-vote", {**options, "votes": config.votes}
     if config.first > 1:

@@ -201,11 +201,23 @@ def advance(model: HRM, carry: Carry, x: Tensor) -> Carry:
     return model.conclude(model.think(carry, x), x)
 
 
-@torch.inference_mode()
 def solve(
     model: HRM,
     inputs: Tensor,
     puzzle_ids: Tensor,
+    max_segments: int,
+    rule: Halting | None = None,
+    free: Tensor | None = None,
+) -> Solved:
+    """`solve_with` the network's own puzzle vectors, those of the (N,) rows `puzzle_ids` of its puzzle embedding."""
+    return solve_with(model, inputs, model.puzzles[puzzle_ids.long()], max_segments, rule, free)
+
+
+@torch.inference_mode()
+def solve_with(
+    model: HRM,
+    inputs: Tensor,
+    puzzles: Tensor,
     max_segments: int,
     rule: Halting | None = None,
     free: Tensor | None = None,
@@ -215,7 +227,7 @@ def solve(
     Args:
         model: the network.
         inputs: (N, S) integer token ids.
-        puzzle_ids: (N,) integers.
+        puzzles: (N, embedding_dim) puzzle vectors.
         max_segments: segments at most; may exceed the number used in training.
         rule: when to halt; the learned rule by default.
         free: (N, S) bool, the cells that count in a confidence; all by default.
@@ -224,7 +236,7 @@ def solve(
     count, device = len(inputs), inputs.device
     rows = torch.arange(count, device=device)
     free = torch.ones_like(inputs, dtype=torch.bool) if free is None else free
-    carry, x = model.initial_carry(count), model.embed(inputs, model.puzzles[puzzle_ids.long()])
+    carry, x = model.initial_carry(count), model.embed(inputs, puzzles)
     reading = Reading.nothing(count, inputs.shape[1], device)
     out = _unsolved(reading)
     for segment in range(1, max_segments + 1):

@@ -57,6 +57,18 @@ def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> t
     return tuple(keys)
 
 
+def images_of(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
+    """(B, 1 + K, H, W) images of (B, H, W) puzzles: themselves, then one for each of K keys."""
+    return np.stack([puzzles, *(family.image(puzzles, key) for key in keys)], axis=1)
+
+
+def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
+    """(B, 1 + K, H, W) answers to `images_of` puzzles as answers to the puzzles themselves."""
+    own = family.image(family.preimage(answers[:, 0], 0), 0)  # only what can be read off the board
+    rest = (family.preimage(answers[:, i], key) for i, key in enumerate(keys, 1))
+    return np.stack([own, *rest], axis=1)
+
+
 def members_for(
     env: gym.Env[Any, Any], weights: Path | str | Sequence[Path | str] | None = None, **kwargs: Any
 ) -> list[HRMAgent]:
@@ -201,7 +213,7 @@ class PanelAgent(ABC):
         rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
         count = len(rows["puzzle"])
         starts = np.array(np.broadcast_to(state is None if episode_start is None else episode_start, count))
-        images = self._images(rows["puzzle"])
+        images = images_of(self.family, rows["puzzle"], self.keys)
         mind: PanelMind = self._begin(count) if state is None else state
         mind = self._segment(mind, images, rows.get("task"), starts)
         while self.action_mode != "answer" and not self.finished(mind.halted).all():
@@ -240,10 +252,6 @@ class PanelAgent(ABC):
         halted = np.zeros((count, len(self.members) * self.images), np.bool_)
         return PanelMind(tuple(member.begin(count * self.images) for member in self.members), halted)
 
-    def _images(self, puzzles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(B, images, H, W) images of (B, H, W) puzzles."""
-        return np.stack([puzzles, *(self.family.image(puzzles, key) for key in self.keys)], axis=1)
-
     def _segment(
         self, mind: PanelMind, images: NDArray[np.uint8], tasks: NDArray[np.int32] | None, starts: NDArray[np.bool_]
     ) -> PanelMind:
@@ -271,7 +279,9 @@ class PanelAgent(ABC):
         free = self.family.free(images.reshape(-1, height, width)).reshape(*shape, -1)
         answers, q_halt, confidence, segments = [], [], [], []
         for one in mind.minds:
-            answers.append(self._back(one.answers.cpu().numpy().reshape(*shape, height, width)))
+            answers.append(
+                answers_back(self.family, one.answers.cpu().numpy().reshape(*shape, height, width), self.keys)
+            )
             q_halt.append(one.q_halt.cpu().numpy().reshape(shape))
             sure = one.confidence.cpu().numpy().reshape(*shape, -1)
             confidence.append((sure.sum(axis=2, where=free) / np.maximum(free.sum(axis=2), 1)).astype(np.float32))
@@ -283,12 +293,6 @@ class PanelAgent(ABC):
             np.concatenate(segments, axis=1),
             mind.halted,
         )
-
-    def _back(self, answers: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(B, images, H, W) answers to the images as answers to the puzzles."""
-        own = self.family.image(self.family.preimage(answers[:, 0], 0), 0)  # only what can be read off the board
-        rest = (self.family.preimage(answers[:, i], key) for i, key in enumerate(self.keys, 1))
-        return np.stack([own, *rest], axis=1)
 
     def _remember(
         self, conclusion: Conclusion, opinions: Opinions, attempts: NDArray[np.uint8] | None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.hrm.panel import Conclusion, Opinions, PanelAgent, members_for
+from hrm_gym.envs.puzzle import PuzzleFamily
 
 
 class Ballot(NamedTuple):
@@ -65,6 +66,20 @@ def count_votes(
     return sorted(ballots, key=lambda ballot: ballot[1:], reverse=True)
 
 
+def decide(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
+    """What a vote on each of (B, H, W) puzzles comes to: the best answers, one for each attempt of the family."""
+    answers = opinions.answers
+    count, voters = answers.shape[:2]
+    flat = answers.reshape(count * voters, *clues.shape[1:])
+    broken = family.count_violations_many(np.repeat(clues, voters, axis=0), flat)
+    valid = (broken == 0).reshape(count, voters)
+    ranked = [count_votes(*board) for board in zip(answers, valid, opinions.q_halt, opinions.confidence, strict=True)]
+    best = np.stack([[board[min(n, len(board) - 1)].answer for n in range(family.attempts)] for board in ranked])
+    shares = (answers == best[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+    q_halt = np.array([board[0].q_halt / board[0].votes for board in ranked], np.float32)
+    return Conclusion(best, shares, q_halt)
+
+
 class VotingAgent(PanelAgent):
     """HRMs on symmetric images of every puzzle, which vote on the whole answer.
 
@@ -86,17 +101,4 @@ class VotingAgent(PanelAgent):
 
     def conclude(self, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
         """Count the votes of every board."""
-        answers = opinions.answers
-        count, voters = answers.shape[:2]
-        flat = answers.reshape(count * voters, *clues.shape[1:])
-        broken = self.family.count_violations_many(np.repeat(clues, voters, axis=0), flat)
-        valid = (broken == 0).reshape(count, voters)
-        ranked = [
-            count_votes(*board) for board in zip(answers, valid, opinions.q_halt, opinions.confidence, strict=True)
-        ]
-        best = np.stack(
-            [[board[min(n, len(board) - 1)].answer for n in range(self.family.attempts)] for board in ranked]
-        )
-        shares = (answers == best[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
-        q_halt = np.array([board[0].q_halt / board[0].votes for board in ranked], np.float32)
-        return Conclusion(best, shares, q_halt)
+        return decide(self.family, clues, opinions)

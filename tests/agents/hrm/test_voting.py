@@ -17,7 +17,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.ensemble import EnsembleAgent
 from hrm_gym.agents.hrm.network import HRM, Carry, Segment
-from hrm_gym.agents.hrm.panel import PanelAgent, distinct_keys
+from hrm_gym.agents.hrm.panel import PanelAgent, distinct_keys, images_of
 from hrm_gym.agents.hrm.voting import VotingAgent, count_votes
 from hrm_gym.rollout import rollout, rollout_batched
 
@@ -89,7 +89,7 @@ def test_votes_are_mapped_back(world: str) -> None:
         own = observation["puzzle"]
         right = lambda shown, own=own: some(shown) and not np.array_equal(shown, own)  # noqa: E731
         panel = VotingAgent([scripted(env, solving(family, right))], 8)
-        voters = [right(board) for board in panel._images(own[None])[0]]
+        voters = [right(board) for board in images_of(family, own[None], panel.keys)[0]]
         info = env.step(panel.act(observation))[-1]
         assert info["solved"] == any(voters)
         found += any(voters)
@@ -103,7 +103,7 @@ def test_images_are_distinct_and_first_is_the_puzzle(world: str) -> None:
     env = WORLDS[world]()
     puzzle = env.reset(seed=1)[0]["puzzle"]
     panel = VotingAgent([scripted(env, solving(env.unwrapped.family, some))], 8)
-    images = panel._images(puzzle[None])[0]
+    images = images_of(panel.family, puzzle[None], panel.keys)[0]
     assert np.array_equal(images[0], puzzle)
     assert len({image.tobytes() for image in images}) == 8
 
@@ -142,7 +142,12 @@ def test_thoughts_that_halted_leave_the_batch_and_are_counted() -> None:
     order: dict[bytes, int] = {}
     member = scripted(env, lambda segment, shown: (shown, segment > order[shown.tobytes()]))
     panel = VotingAgent([member], 4)
-    order.update({image.tobytes(): n for n, image in enumerate(panel._images(observation["puzzle"][None])[0])})
+    order.update(
+        {
+            image.tobytes(): n
+            for n, image in enumerate(images_of(panel.family, observation["puzzle"][None], panel.keys)[0])
+        }
+    )
     state, ended, rows = None, False, []
     while not ended:
         action, state = panel.predict(observation, state)
@@ -167,7 +172,12 @@ def test_the_first_to_halt_answers_and_stops_the_others() -> None:
 
     member = scripted(env, answer)
     panel = EnsembleAgent([member], 4)
-    names.update({image.tobytes(): n for n, image in enumerate(panel._images(observation["puzzle"][None])[0])})
+    names.update(
+        {
+            image.tobytes(): n
+            for n, image in enumerate(images_of(panel.family, observation["puzzle"][None], panel.keys)[0])
+        }
+    )
     observation, _, ended, *_ = env.step(panel.act(observation))
     assert not ended
     *_, ended, _, info = env.step(panel.act(observation))

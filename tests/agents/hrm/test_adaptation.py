@@ -1,0 +1,146 @@
+"""Test-time adaptation: a task is learnt from its demonstrations, answered, forgotten; the network stays as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from tiny import TINY_MODEL
+
+import hrm_gym
+from hrm_gym.agents.hrm.adaptation import Adaptation, adapt, examples_of
+from hrm_gym.agents.hrm.adapting_agent import AdaptingAgent
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.panel import distinct_keys
+from hrm_gym.rollout import rollout_batched
+
+hrm_gym.register_environments()
+SIDE = 4
+CONFIG = dataclasses.replace(TINY_MODEL, vocab_size=12, grid=(SIDE, SIDE), max_segments=2)
+
+
+def task(number: int) -> dict[str, Any]:
+    """Grids in one colour each, which lose a column and turn black; the colour of the test is new."""
+    colours = np.random.default_rng(number).permutation(np.arange(1, 10))[:4]
+    pairs = [{"input": [[int(c)] * 3] * 2, "output": [[0] * 2] * 2} for c in colours]
+    return {"train": pairs[:3], "test": pairs[3:]}
+
+
+@pytest.fixture
+def env() -> Any:
+    return gym.make("HRMARC-v0", split="train", canvas=SIDE, disable_env_checker=True)
+
+
+def member(env: Any, **changes: Any) -> HRMAgent:
+    torch.manual_seed(0)
+    model = HRM(dataclasses.replace(CONFIG, **changes))
+    return HRMAgent(model, env.unwrapped.family, env.unwrapped.action_mode, 2, "cpu")
+
+
+def state_of(model: HRM) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def boards(env: Any, images: int = 3) -> Any:
+    observation, _ = env.reset(options={"puzzle": task(0)})
+    keys = distinct_keys(env.unwrapped.family, (SIDE, SIDE), images - 1)
+    pairs = observation["demonstrations"][: int(observation["pairs"][0])]
+    return examples_of(env.unwrapped.family, pairs, keys, torch.device("cpu"))
+
+
+def test_examples_are_the_demonstrations_under_every_image(env: Any) -> None:
+    found = boards(env)
+    family = env.unwrapped.family
+    key = distinct_keys(family, (SIDE, SIDE), 2)[1]
+    shown, wanted = (env.unwrapped.puzzle.demonstrations[1:2, part] for part in (0, 1))
+    row = 1 * 3 + 2  # demonstration 1, image 2
+    assert found.puzzle_ids.tolist() == [0, 1, 2] * 3
+    assert np.array_equal(found.inputs[row].numpy().reshape(SIDE, SIDE), family.image(shown, key)[0])
+    labels = np.where(found.labels[row] == -100, 0, found.labels[row]).reshape(SIDE, SIDE)
+    assert np.array_equal(labels, family.image(wanted, key)[0])
+    assert (found.labels == -100).any()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("halting", ["q_learning", "bce"])
+def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: Any) -> None:
+    model = member(env, halting=halting).model
+    before = state_of(model)
+    learnt = adapt(model, boards(env), 3, Adaptation(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3))
+    assert np.mean(learnt.losses[-10:]) < (0.75 if whole else 0.97) * np.mean(learnt.losses[:5])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert (learnt.model is model) != whole
+    assert learnt.vectors.abs().amin(dim=1).gt(0).all(), "every image has learnt a vector of its own"
+    assert not torch.equal(learnt.vectors[0], learnt.vectors[1])
+
+
+def test_a_task_never_seen_is_solved(env: Any) -> None:
+    """Three demonstrations and their images teach an untrained network a task well enough for the test grid."""
+    settings = Adaptation(updates=40, batch=16, whole=True, lr=3e-3)
+    agent = AdaptingAgent(member(env), 8, settings)
+    observation, _ = env.reset(options={"puzzle": task(1)})
+    ended, halts = False, 0
+    while not ended:
+        observation, _, ended, _, info = env.step(agent.act(observation))
+        halts += 1
+    assert info["solved"]
+    assert halts <= 2
+    assert agent.spent()[0] >= 40 * 16 + 8
+    assert agent.thought is not None
+
+
+def test_the_second_attempt_gives_another_answer_and_batches_change_nothing(env: Any) -> None:
+    make = lambda: gym.make("HRMARC-v0", split="train", canvas=SIDE, disable_env_checker=True)  # noqa: E731
+    runs = []
+    for batch in (1, 3):
+        agent = AdaptingAgent(member(env), 4, Adaptation(updates=2, batch=4))
+        runs.append(sorted(rollout_batched(make, agent, 4, batch, seed=3), key=lambda episode: episode.index))
+    for alone, together in zip(*runs, strict=True):
+        assert (alone.solved, alone.spent, alone.segments) == (together.solved, together.spent, together.segments)
+        assert alone.cell_accuracy == together.cell_accuracy
+    observation, _ = env.reset(seed=0)
+    action, state = agent.predict(observation)
+    second = {**observation, "attempt": np.ones(1, np.uint8)}
+    again, _ = agent.predict(second, state, np.zeros(1, np.bool_))
+    assert not np.array_equal(action, again)
+    assert np.array_equal(again[:-1].reshape(SIDE, SIDE), state.answers[0, 1])
+
+
+def test_a_task_without_demonstrations_is_answered_all_the_same(env: Any) -> None:
+    agent = AdaptingAgent(member(env), 2, Adaptation(updates=5))
+    observation, _ = env.reset(options={"puzzle": {**task(0), "train": task(0)["train"][:1]}})
+    agent.predict({**observation, "pairs": np.zeros(1, np.uint8)})
+    assert agent.losses == []
+    assert agent.spent()[0] <= 4
+
+
+def test_by_name_with_settings(tmp_path: Path, env: Any) -> None:
+    from hrm_gym.agents.checkpoint import write_folder
+    from hrm_gym.agents.hrm.checkpoint import write_model
+
+    model = HRM(CONFIG)
+    write_folder(tmp_path / "m", lambda path: write_model(path, model.state_dict(), CONFIG, {"family": "arc"}))
+    agent: Any = hrm_gym.make_agent("hrm-adapt", env, weights=tmp_path / "m", votes=2, updates=3, whole=True)
+    assert (agent.settings.updates, agent.settings.whole, agent.name) == (3, True, "hrm-adapt-2")
+    with pytest.raises(ValueError, match="shows demonstrations"):
+        hrm_gym.make_agent("hrm-adapt", gym.make("HRMMaze-v0"))
+    with pytest.raises(ValueError, match="observations with demonstrations"):
+        agent.predict({"puzzle": np.ones((SIDE, SIDE), np.uint8)})
+
+
+@pytest.mark.parametrize("changes", [{"updates": -1}, {"batch": 0}, {"lr": 0.0}, {"puzzle_lr": -1.0}])
+def test_bad_settings(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Adaptation(**changes)
+
+
+def test_nothing_to_learn_with(env: Any) -> None:
+    with pytest.raises(ValueError, match="puzzle embedding"):
+        adapt(member(env, puzzle_dim=0).model, boards(env), 3, Adaptation(updates=1))
