@@ -10,7 +10,7 @@ ROOMS = ("envs", "agents", "scripts")
 INCLUDE = [pattern for room in ROOMS for pattern in (room, f"{room}.*")]
 
 setup(
-    packages=["hrm_gym", *(f"hrm_gym.{name}" for name in find_packages(include=INCLUDE))],
+    packages=["hrm_gym", "hrm_gym.compare", *(f"hrm_gym.{name}" for name in find_packages(include=INCLUDE))],
     package_dir={"hrm_gym": "hrm_gym", **{f"hrm_gym.{room}": room for room in ROOMS}},
     package_data={
         "hrm_gym": ["web/*.css", "web/*.js"],

@@ -44,6 +44,10 @@ class RandomAgent:
             return self._draw(clues), None
         return np.stack([self._draw(grid) for grid in clues]), None
 
+    def reseed(self, seed: int) -> None:
+        """Draw from here on as an agent made with this seed does."""
+        self._rng = np.random.default_rng(seed)
+
     def thoughts(self) -> list[Thought] | None:
         """None: it has no thoughts."""
         return None

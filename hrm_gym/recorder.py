@@ -130,22 +130,26 @@ def _draft(path: Path) -> Path:
 
 
 def _write_gif(path: Path, images: Sequence[tuple[Image, float]]) -> None:
-    """Write a looping GIF, all frames in one palette of at most 64 colours; unchanged pixels cost nothing."""
+    """Write a looping GIF, all frames in one palette of at most 96 colours; unchanged pixels cost nothing."""
     from PIL import Image as Pillow
 
     pictures = [Pillow.fromarray(image) for image, _ in images]
-    palette = _palette(images).quantize(64)
+    palette = _palette(images).quantize(96)
     flat = [picture.quantize(palette=palette, dither=Pillow.Dither.NONE) for picture in pictures]
     durations = [round(1000 * seconds) for _, seconds in images]
     flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
 
 
 def _palette(images: Sequence[tuple[Image, float]]) -> Any:
-    """A picture that shows the colours of the film: up to eight of its frames, one under another."""
+    """A picture of the film's colours, up to eight of its frames; each colour as often as the root of its pixels.
+
+    So what covers little ground, such as a goal, keeps its colour beside what covers much.
+    """
     from PIL import Image as Pillow
 
     chosen = [images[index][0] for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
-    return Pillow.fromarray(np.concatenate(chosen))
+    colours, counts = np.unique(np.concatenate(chosen).reshape(-1, 3), axis=0, return_counts=True)
+    return Pillow.fromarray(np.repeat(colours, np.ceil(np.sqrt(counts)).astype(int), axis=0)[None])
 
 
 def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -65,6 +65,27 @@ def parse_recipe(
         raise ValueError(f"{found}: expected one of {', '.join(recipes)} (see {command} --help)")
     default = kind(recipes[argv[0]])
     return argv[0], parse(type(default), f"{command} {argv[0]}", argv[1:], default)
+
+
+def spread_lists(argv: Sequence[str], options: Collection[str]) -> list[str]:
+    """Write every value of some list options as its own `--option VALUE`, however they were given.
+
+    >>> spread_lists(["--env", "a", "b", "--agent=c", "--out", "d"], ["--env", "--agent"])
+    ['--env', 'a', '--env', 'b', '--agent', 'c', '--out', 'd']
+    """
+    found: list[str] = []
+    listing = ""
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if name in options:
+            listing, argument = name, value if equals else ""
+        elif argument.startswith("--"):
+            listing = ""
+        if not listing:
+            found.append(argument)
+        elif argument:
+            found += [listing, argument]
+    return found
 
 
 def flattened(box: str) -> str:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 COMMANDS = {
     "solve": ("hrm_gym.scripts.solve:main", "let agents solve puzzles: watch them, then read the table"),
+    "compare": ("hrm_gym.scripts.compare:main", "any agents x environments on the same puzzles, as one page"),
     "play": ("hrm_gym.scripts.play:main", "solve puzzles yourself, with keyboard and mouse"),
     "train": ("hrm_gym.scripts.train:main", "train an HRM by deep supervision"),
     "train-rl": ("hrm_gym.scripts.train_rl:main", "train a stable-baselines3 opponent from reward alone"),
@@ -18,6 +19,7 @@ COMMANDS = {
     "soak": ("hrm_gym.scripts.soak:main", "play for an hour and watch the memory"),
     "analyze": ("hrm_gym.scripts.analyze:main", "what an HRM does with its segments, as table and picture"),
     "bank": ("hrm_gym.scripts.bank:main", "record an HRM's segments, for HRMHalting-v0"),
+    "halting": ("hrm_gym.scripts.halting:main", "learn when to halt, and compare halting rules"),
     "bench": ("hrm_gym.scripts.bench:main", "measure how fast environments and training are"),
     "bench-memory": ("hrm_gym.scripts.bench_memory:main", "measure the memory of a training step against its cycles"),
 }
@@ -27,6 +29,7 @@ EXAMPLES = (
     ("hrm-gym solve", "every bundled agent on HRMMaze-v0, live or as a GIF"),
     ("hrm-gym solve HRMMaze-v0 --agent hrm oracle --episodes 1000 --no-render", "two agents, figures only"),
     ("hrm-gym solve HRMMazeHard-v0 --data train.csv --agent oracle --json scores.json", "your own puzzles"),
+    ("hrm-gym compare", "the bundled agents on mazes and Sudoku, as one page"),
     ("hrm-gym data build maze --out data/maze-10", "a data set on disk, in the official layout"),
     ("hrm-gym train maze", "train an HRM from nothing, a quarter of an hour of one CPU core"),
 )
@@ -47,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # so that `--agent module:factory` finds a module beside the person
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
