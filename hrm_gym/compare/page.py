@@ -41,7 +41,10 @@ def compare_page(about: Mapping[str, Any], rows: Sequence[Row], films: Films, da
 def _world(rows: Sequence[Row], agents: Sequence[str], films: Films) -> str:
     world = rows[0].world
     count = max((row.puzzles for row in rows), default=0)
-    parts = [f'<section><h2 id="{slug(world)}">{text(world)}</h2>', f'<p class="dim">{count:,} puzzles an agent.</p>']
+    puzzles = sorted({row.puzzles_sha256[:16] for row in rows if not row.absent})
+    said = f"{count:,} puzzles, the same for all agents: the SHA-256 of what they were shown begins with"
+    parts = [f'<section><h2 id="{slug(world)}">{text(world)}</h2>']
+    parts.append(f'<p class="dim">{said} <code>{" and ".join(puzzles)}</code>.</p>' if puzzles else "")
     if any(not row.absent for row in rows):
         parts.append(scrolling(solved_chart(rows, agents), f"share solved in {world}"))
     parts.append(f"<h3>Figures</h3>{scrolling(_table(rows, agents), f'figures of {world}')}")

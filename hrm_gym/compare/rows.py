@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class Row:
         parameters: trained parameters.
         runs: one for every set of weights.
         machines: on which it was played.
+        puzzles_sha256: of the puzzles' clues; the same for all agents of a world.
     """
 
     world: str
@@ -97,6 +99,7 @@ class Row:
     parameters: int | None = None
     runs: tuple[Run, ...] = ()
     machines: tuple[str, ...] = ()
+    puzzles_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -115,6 +118,7 @@ def _row(comparison: Comparison, world: World, label: Label, parts: Sequence[Par
         return Row(world.label, label.text, absent=entrants)
     read = [_gathered([part for part in parts if part.entrant is entrant]) for entrant in entrants]
     tables = [table for table, _ in read]
+    machines = sorted({content["machine"] for _, contents in read for content in contents})
     reached = np.concatenate([table["reached"] for table in tables])
     return Row(
         world=world.label,
@@ -130,19 +134,24 @@ def _row(comparison: Comparison, world: World, label: Label, parts: Sequence[Par
         milliseconds=_mean([1000 * table["seconds"] for table in tables]),
         parameters=parameter_count(entrants[0].agent, entrants[0].weights),
         runs=tuple(_run(entrant, table) for entrant, table in zip(entrants, tables, strict=True)),
-        machines=tuple(sorted({machine for _, machines in read for machine in machines})),
+        machines=tuple(machines),
+        puzzles_sha256=_joined_hash([content["puzzles_sha256"] for content in read[0][1]]),
     )
 
 
-def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]], set[str]]:
-    """The episodes of all chunks of one run as columns of numbers (nan for what means nothing), and the machines."""
+def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]], list[dict[str, Any]]]:
+    """The episodes of all chunks of one run as columns of numbers (nan for what means nothing), and the chunks."""
     contents = [part.read() for part in parts]
     names = contents[0]["episodes"]
     table = {
         name: np.array([value for content in contents for value in content["episodes"][name]], dtype=np.float64)
         for name in names
     }
-    return table, {content["machine"] for content in contents}
+    return table, contents
+
+
+def _joined_hash(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _rate(runs: Sequence[NDArray[np.float64]]) -> Figure:

@@ -68,6 +68,7 @@ class Part:
         )
         episodes = sorted(ended, key=lambda episode: episode.index)
         content = {"key": self.key, "machine": machine(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
+        content["puzzles_sha256"] = _hash_of_puzzles(episodes)
         with written_whole(self.path) as draft:
             draft.write_text(json.dumps({**content, "episodes": columns(episodes)}), encoding="utf-8")
 
@@ -180,6 +181,14 @@ class Comparison:
 def columns(episodes: Sequence[Episode]) -> dict[str, list[Any]]:
     """The `FIELDS` of episodes, each a list."""
     return {name: [getattr(episode, name) for episode in episodes] for name in FIELDS}
+
+
+def _hash_of_puzzles(episodes: Sequence[Episode]) -> str:
+    """What tells whether two agents were given the same puzzles."""
+    digest = hashlib.sha256()
+    for episode in episodes:
+        digest.update(episode.puzzle.clues.tobytes())
+    return digest.hexdigest()
 
 
 def _enter(label: Label, world: World) -> Entrants:

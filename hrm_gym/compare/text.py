@@ -93,7 +93,9 @@ def markdown(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
     for world in dict.fromkeys(row.world for row in rows):
         here = [row for row in rows if row.world == world]
         names = shown_columns(here)
-        parts += ["", f"## {world}", "", _line(["agent", "mode", *names]), _line(["---"] * (len(names) + 2))]
+        puzzles = " and ".join(sorted({f"`{row.puzzles_sha256[:16]}`" for row in here if not row.absent}))
+        shown = f"{max(row.puzzles for row in here):,} puzzles, the same for all agents (SHA-256 {puzzles})."
+        parts += ["", f"## {world}", "", shown, "", _line(["agent", "mode", *names]), _line(["---"] * (len(names) + 2))]
         for row in here:
             parts.append(_line([row.agent, *_markdown_cells(row, names)]))
         parts += ["", "In brackets: 95 % intervals, Wilson's for rates, the bootstrap for means.", ""]
