@@ -21,7 +21,6 @@ from tqdm import tqdm
 import hrm_gym
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.recorder import check_writable
-from hrm_gym.report import wilson
 from hrm_gym.scripts.arguments import parse
 
 gym.register_envs(hrm_gym)
@@ -268,8 +267,7 @@ def _figures(bank: HaltingBank, rows: Any, marks: list[int]) -> list[str]:
 
 
 def _share(right: Any) -> str:
-    low, high = wilson(int(right.sum()), len(right))
-    return f"{right.mean():.1%} ({100 * low:.1f}-{100 * high:.1f})"
+    return f"{right.mean():.1%}"
 
 
 def _caption(bank: HaltingBank) -> str:
@@ -279,5 +277,5 @@ def _caption(bank: HaltingBank) -> str:
         f"right once and wrong after a later segment: {lost:.1%} of the puzzles; difficulty: {about['unit']}\n"
         f"observations of {bank.observations.shape[2]} numbers; weights {about['weights'][:12]}, "
         f"made {about['created']} by\n"
-        f"{about['command']}\nin brackets: 95 % Wilson intervals"
+        f"{about['command']}"
     )

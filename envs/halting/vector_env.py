@@ -121,7 +121,7 @@ class BatchedHalting(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[Any
         verdict = self._verdict(over) if len(over) else {}
         if verdict:
             rewards[over] += verdict["solved"]
-        self._waiting = ended
+        self._waiting = ended.copy()
         if verdict and self.autoreset_mode == AutoresetMode.SAME_STEP:
             self._finish(info, over, verdict)
             verdict = {}

@@ -1,0 +1,239 @@
+"""Halting rules against each other on held-out puzzles of a bank, at several prices of a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.agents.halting.rules import (
+    Confidence,
+    FixedBudget,
+    QHead,
+    Rule,
+    best_segments,
+    halting_segments,
+    solved_at,
+)
+from hrm_gym.envs.halting.bank import SCALARS, HaltingBank
+from hrm_gym.report import wilson
+
+RESAMPLES = 4000
+"""Of the bootstrap."""
+
+_GRID = 60
+"""Thresholds that are tried of a kind, at quantiles of what they are compared to."""
+
+Kind = str
+"""q, q_tuned, fixed, confidence, dqn, ppo or oracle."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the bounds of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a rule did at one price.
+
+    Attributes:
+        kind: which sort of rule.
+        rule: its name; what was chosen on the training puzzles is in it.
+        segments: mean segments.
+        solved: share solved, Wilson interval.
+        reward: mean return, bootstrap interval over puzzles.
+        gain: mean return less that of the Q-head on the same puzzles, paired bootstrap interval.
+        seeds: mean return of every seed of the training, for learned rules.
+        train_reward: mean return on the training puzzles.
+    """
+
+    kind: Kind
+    rule: str
+    segments: float
+    solved: Interval
+    reward: Interval
+    gain: Interval
+    seeds: tuple[float, ...]
+    train_reward: float
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The best rule at one price, the oracle left out, and by how much it is better than the next one.
+
+    Attributes:
+        kind: of the best.
+        next_kind: of the next best.
+        gain: difference of their mean returns, paired bootstrap interval.
+    """
+
+    kind: Kind
+    next_kind: Kind
+    gain: Interval
+
+
+@dataclass(frozen=True)
+class AtCost:
+    """All rules at one price of a segment."""
+
+    cost: float
+    entries: tuple[Entry, ...]
+    lead: Lead
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A rule without regard to a price: mean segments and share solved."""
+
+    rule: str
+    segments: float
+    solved: Interval
+
+
+@dataclass(frozen=True)
+class HaltingStudy:
+    """The whole comparison.
+
+    Attributes:
+        bank: name of the bank.
+        puzzles: held-out puzzles that all figures are of.
+        train_puzzles: puzzles that rules were tuned and policies trained on.
+        segments: the limit.
+        ever: share of the held-out puzzles that were right after some segment.
+        costs: one a price.
+        curves: by kind of rule (fixed, confidence, q_tuned), from few segments to many.
+    """
+
+    bank: str
+    puzzles: int
+    train_puzzles: int
+    segments: int
+    ever: float
+    costs: tuple[AtCost, ...]
+    curves: dict[Kind, tuple[CurvePoint, ...]]
+
+
+Played = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(M,) segments and (M,) share of seeds that solved the puzzle."""
+
+
+def study(
+    bank: HaltingBank,
+    costs: Sequence[float],
+    learned: Callable[[float], Mapping[Kind, Sequence[Rule]]],
+    seed: int = 0,
+) -> HaltingStudy:
+    """Compare the rules on the test split of a bank; what can be tuned is tuned on its train split, for each price.
+
+    Args:
+        bank: the whole bank.
+        costs: prices of a segment.
+        learned: gives the trained policies of a price, by kind, one a seed.
+        seed: of the bootstrap.
+    """
+    train, test = bank.only("train"), bank.only("test")
+    picks = np.random.default_rng(seed).integers(len(test), size=(RESAMPLES, len(test)), dtype=np.int32)
+    found = tuple(_at_cost(train, test, cost, learned(cost), picks) for cost in costs)
+    curves = {kind: _curve(rules, test) for kind, rules in candidates(train).items()}
+    ever = float(test.solved.any(axis=1).mean())
+    return HaltingStudy(bank.name, len(test), len(train), test.segments, ever, found, curves)
+
+
+def candidates(train: HaltingBank) -> dict[Kind, list[Rule]]:
+    """The rules of every kind that can be tuned; thresholds lie at quantiles of the training puzzles."""
+    flat = train.observations.reshape(-1, train.observations.shape[2])
+    margin = flat[:, SCALARS.index("q_halt")] - flat[:, SCALARS.index("q_continue")]
+    confidence: list[Rule] = [
+        Confidence(float(logit), over)
+        for over in ("mean", "lowest")
+        for logit in _quantiles(flat[:, SCALARS.index(f"confidence_{over}")])
+    ]
+    return {
+        "fixed": [FixedBudget(k, train.segments) for k in range(1, train.segments + 1)],
+        "confidence": confidence,
+        "q_tuned": [QHead(float(value)) for value in _quantiles(margin)],
+    }
+
+
+def _quantiles(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """At most `_GRID` different values, those between whose neighbours equally many of `values` lie."""
+    return np.unique(np.quantile(values.astype(np.float64), np.linspace(0, 1, _GRID)))
+
+
+def _at_cost(
+    train: HaltingBank,
+    test: HaltingBank,
+    cost: float,
+    learned: Mapping[Kind, Sequence[Rule]],
+    picks: NDArray[np.int32],
+) -> AtCost:
+    rules: dict[Kind, Sequence[Rule]] = {"q": [QHead()]}
+    for kind, tried in candidates(train).items():
+        rules[kind] = [max(tried, key=lambda rule: float(_returns(_played([rule], train), cost).mean()))]
+    rules.update(learned)
+    played = {kind: _played(some, test) for kind, some in rules.items()}
+    best = best_segments(test, cost)
+    played["oracle"] = best.astype(np.float64), solved_at(test, best).astype(np.float64)
+    returns = {kind: _returns(one, cost) for kind, one in played.items()}
+    entries = []
+    for kind, one in played.items():
+        some = rules.get(kind, ())
+        seeds = tuple(float(_returns(_played([rule], test), cost).mean()) for rule in some) if kind in learned else ()
+        on_train = _returns(_played(some, train), cost) if some else _best_returns(train, cost)
+        entries.append(
+            Entry(
+                kind=kind,
+                rule=some[0].name if some else "oracle",
+                segments=float(one[0].mean()),
+                solved=_share(one[1]),
+                reward=_mean(returns[kind], picks),
+                gain=_mean(returns[kind] - returns["q"], picks),
+                seeds=seeds,
+                train_reward=float(on_train.mean()),
+            )
+        )
+    ranked = sorted((kind for kind in played if kind != "oracle"), key=lambda kind: -returns[kind].mean())
+    lead = Lead(ranked[0], ranked[1], _mean(returns[ranked[0]] - returns[ranked[1]], picks))
+    return AtCost(cost, tuple(entries), lead)
+
+
+def _best_returns(bank: HaltingBank, cost: float) -> NDArray[np.float64]:
+    best = best_segments(bank, cost)
+    return solved_at(bank, best) - cost * best
+
+
+def _played(rules: Sequence[Rule], bank: HaltingBank) -> Played:
+    """What rules of one kind do, on average over them."""
+    segments = np.stack([halting_segments(rule, bank) for rule in rules])
+    solved = np.stack([solved_at(bank, row) for row in segments])
+    return segments.mean(axis=0), solved.mean(axis=0)
+
+
+def _returns(played: Played, cost: float) -> NDArray[np.float64]:
+    """(M,) return of every puzzle."""
+    return played[1] - cost * played[0]
+
+
+def _curve(rules: Sequence[Rule], bank: HaltingBank) -> tuple[CurvePoint, ...]:
+    played = [(rule.name, _played([rule], bank)) for rule in rules]
+    points = [CurvePoint(name, float(one[0].mean()), _share(one[1])) for name, one in played]
+    return tuple(sorted(points, key=lambda point: point.segments))
+
+
+def _share(solved: NDArray[np.float64]) -> Interval:
+    """The share solved with its Wilson interval; over seeds the mean share, as if of one run."""
+    return Interval(float(solved.mean()), *wilson(round(float(solved.sum())), len(solved)))
+
+
+def _mean(values: NDArray[np.float64], picks: NDArray[np.int32]) -> Interval:
+    """The mean of (M,) values with its bootstrap interval, from (R, M) resampled rows."""
+    means = np.array([values[rows].mean() for rows in picks])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
