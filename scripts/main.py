@@ -11,6 +11,7 @@ from importlib.metadata import version
 COMMANDS = {
     "solve": ("hrm_gym.scripts.solve:main", "let agents solve puzzles: watch them, then read the table"),
     "compare": ("hrm_gym.scripts.compare:main", "any agents x environments on the same puzzles, as one page"),
+    "record": ("hrm_gym.scripts.record:main", "keep how agents solve: HTML replay, Minari data set, film, JSON lines"),
     "play": ("hrm_gym.scripts.play:main", "solve puzzles yourself, with keyboard and mouse"),
     "train": ("hrm_gym.scripts.train:main", "train an HRM by deep supervision"),
     "train-rl": ("hrm_gym.scripts.train_rl:main", "train a stable-baselines3 opponent from reward alone"),

@@ -1,0 +1,95 @@
+"""`hrm-gym record`: pages, films, records and Minari data sets of the same puzzles."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrm_gym.scripts.main import main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in an empty folder, without a display, with its own place for Minari data sets."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.delenv("HRM_GYM_DEBUG", raising=False)
+    return tmp_path
+
+
+def failure(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that must fail, and return its one line."""
+    assert main(["record", *argv]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("hrm-gym: error: ")
+    assert line.count("\n") == 1
+    return line
+
+
+def test_a_page_a_film_and_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["record", "HRMMaze-v0:size=5", "--agent", "oracle", "random", "--episodes", "2", "--html", "a.html"]) == 0
+    )
+    assert "hrm-gym record HRMMaze-v0:size=5 --agent oracle random" in Path("a.html").read_text()
+    argv = ["--agent", "oracle@move", "--episodes", "3", "--film", "b.gif", "--jsonl", "c.jsonl"]
+    assert main(["record", "HRMMaze-v0:size=5", *argv]) == 0
+    rows = [json.loads(line) for line in Path("c.jsonl").read_text().splitlines()]
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert all(row["solved"] for row in rows)
+    assert Path("b.gif").stat().st_size > 1000
+
+
+def test_a_minari_data_set_reads_back_as_it_was_played(capsys: pytest.CaptureFixture[str]) -> None:
+    minari = pytest.importorskip("minari", reason="the minari extra is not installed: pip install -e '.[minari]'")
+    argv = ["HRMMaze-v0:size=6", "--agent", "oracle@move", "--episodes", "4", "--minari", "maze/oracle-v0"]
+    assert main(["record", *argv, "--jsonl", "same.jsonl"]) == 0
+    assert "4 episodes" in capsys.readouterr().out
+    records = [json.loads(line) for line in Path("same.jsonl").read_text().splitlines()]
+    found = minari.load_dataset("maze/oracle-v0")
+    assert found.total_episodes == 4
+    told = list(found.storage.get_episode_metadata(range(4)))
+    for episode, record, about in zip(found.iterate_episodes(), records, told, strict=True):
+        assert np.array_equal(episode.observations["puzzle"][0], record["puzzle"])
+        assert np.array_equal(episode.observations["answer"][-1], record["frames"][-1]["answer"])
+        assert episode.rewards.tolist() == [frame["reward"] for frame in record["frames"][1:]]
+        assert len(episode.actions) == record["steps"] == len(episode.observations["puzzle"]) - 1
+        assert bool(about["solved"]) is record["solved"]
+    again = found.recover_environment()
+    assert again.action_space == found.spec.action_space
+    assert again.unwrapped.shape == (6, 6)
+    assert "new Minari name" in failure(capsys, *argv)
+
+
+def test_without_minari_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "minari", None)
+    assert "pip install 'hrm-gym[minari]'" in failure(capsys, "--agent", "oracle", "--minari", "maze/x-v0")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--html", "a.html"], "at least one --agent"),
+        (["--agent", "oracle"], "nothing to write"),
+        (["--agent", "oracle", "--html", "a.gif"], "end in .html"),
+        (["--agent", "oracle", "--film", "a.html"], "end in .gif or .mp4"),
+        (["--agent", "oracle", "random", "--jsonl", "a.jsonl"], "one --agent"),
+        (["--agent", "oracle", "--html", "a.html", "--episodes", "0"], "at least 1, got 0"),
+        (["--agent", "oracle@fly", "--html", "a.html"], "no fly mode here"),
+        (["--agent", "nobody", "--html", "a.html"], "unknown agent"),
+    ],
+)
+def test_bad_input_gets_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in failure(capsys, *argv)
+    assert not list(Path().iterdir())
+
+
+def test_a_bad_minari_name(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("minari", reason="the minari extra is not installed: pip install -e '.[minari]'")
+    assert "such as maze/hrm-v0" in failure(capsys, "--agent", "oracle", "--minari", "no version")
