@@ -9,6 +9,7 @@ from typing import Any, Literal
 Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
 Gradient = Literal["one_step", "last_cycle", "bptt"]
+Mixer = Literal["attention", "mlp", "symbols", "convolution"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -43,7 +44,13 @@ class HRMConfig:
         levels: 2, or 1 for the recurrent Transformer without hierarchy: h_cycles * l_cycles calls of the L-level module
             on one state, the input injected at each. Needs `shared`.
         shared: one module serves as both levels (TRM).
-        mixer: "attention", or "mlp" over the sequence (TRM's mlp_t).
+        mixer: how the states of a board are mixed: "attention"; "mlp" over the sequence (TRM's mlp_t); "symbols", a
+            state for every cell and symbol, mixed over lines, boxes and symbols, so that renaming symbols or permuting
+            lines permutes the answer and nothing else (symbol equivariance, arXiv 2603.02193); or "convolution" over
+            neighbouring cells and whole boards. The last two have no puzzle positions, and weights for any board.
+        symbols: with the mixer "symbols", how many of the last token ids are interchangeable symbols.
+        box: with the mixer "symbols", (rows, columns) of a box.
+        mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -68,12 +75,16 @@ class HRMConfig:
     gradient: Gradient = "one_step"
     levels: Literal[1, 2] = 2
     shared: bool = False
-    mixer: Literal["attention", "mlp"] = "attention"
+    mixer: Mixer = "attention"
+    symbols: int = 0
+    box: tuple[int, int] | None = None
+    mlp_width: int | None = None
     norm_eps: float = 1e-5
     dtype: Precision = "bfloat16"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
+        object.__setattr__(self, "box", tuple(self.box) if self.box else None)
         positive = (
             "vocab_size",
             "hidden_size",
@@ -101,6 +112,20 @@ class HRMConfig:
             raise ValueError(f"expected levels 2, or 1 with shared, got {self.levels} with shared={self.shared}")
         if not self.shared and self.h_layers < 1:
             raise ValueError(f"h_layers must be at least 1 unless shared, got {self.h_layers}")
+        if self.mlp_width is not None and self.mlp_width < 1:
+            raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
+        if self.mixer == "symbols":
+            self._check_symbols()
+
+    def _check_symbols(self) -> None:
+        side = self.grid[0]
+        if self.grid != (side, side) or self.symbols != side or self.symbols >= self.vocab_size:
+            raise ValueError(
+                f"the mixer 'symbols' expects a square grid and as many symbols as it is wide, fewer than token ids, "
+                f"got a grid of {self.grid}, {self.symbols} symbols and {self.vocab_size} token ids"
+            )
+        if self.box is None or len(self.box) != 2 or min(self.box) < 1 or self.box[0] * self.box[1] != side:
+            raise ValueError(f"expected a box (rows, columns) of {side} cells, got {self.box}")
 
     @property
     def cells(self) -> int:
@@ -108,13 +133,27 @@ class HRMConfig:
         return self.grid[0] * self.grid[1]
 
     @property
+    def length(self) -> int:
+        """State vectors of a board (T): the puzzle positions and the cells, or every symbol in every cell."""
+        return self.cells * self.symbols if self.mixer == "symbols" else self.prefix + self.cells
+
+    @property
+    def equivariant(self) -> bool:
+        """Whether the weights know nothing of places on the board: they then fit boards of other sizes as well."""
+        return self.mixer in ("symbols", "convolution")
+
+    @property
     def embedding_dim(self) -> int:
         """Width of one row of the puzzle embedding; 0 without one."""
+        if self.equivariant:
+            return 0
         return self.hidden_size if self.puzzle_dim is None else self.puzzle_dim
 
     @property
     def prefix(self) -> int:
         """Positions in front of the cells (P)."""
+        if self.equivariant:
+            return 0
         needed = -(-self.embedding_dim // self.hidden_size)
         return needed if self.puzzle_positions is None else self.puzzle_positions
 

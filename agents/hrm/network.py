@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.grid_blocks import ConvolutionBlock, SymbolBlock
+from hrm_gym.agents.hrm.layers import Linear, SwiGLU, inner_width, rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.rotary import apply_rotary, rotary_tables
 
 
@@ -36,57 +38,6 @@ class Segment(NamedTuple):
     logits: Tensor
     q_halt: Tensor
     q_continue: Tensor
-
-
-def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator | None = None) -> Tensor:
-    """Normal draws cut at two underlying sigmas and widened so that the standard deviation is exactly `std`.
-
-    The cut therefore lies at 2.27 standard deviations (the official initialisation; the paper only says "truncated").
-    """
-    cut = 2.0
-    mass = math.erf(cut / math.sqrt(2))
-    density = math.exp(-0.5 * cut**2) / math.sqrt(2 * math.pi)
-    scale = std / math.sqrt(1 - 2 * cut * density / mass)
-    values = torch.empty(shape).uniform_(-mass, mass, generator=generator).erfinv_()
-    return values.mul_(math.sqrt(2) * scale).clip_(-cut * scale, cut * scale)
-
-
-def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """Root-mean-square norm over the last axis without gain, computed in float32, returned in the dtype of `x`."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
-
-
-class Linear(nn.Module):
-    """A bias-free linear map whose float32 weight is cast to the dtype of its input."""
-
-    def __init__(self, fan_in: int, fan_out: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(truncated_normal((fan_out, fan_in), fan_in**-0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, fan_in) -> (…, fan_out)."""
-        return F.linear(x, self.weight.to(x.dtype))
-
-
-def swiglu_width(hidden: int, expansion: float) -> int:
-    """Width of a SwiGLU's inner layer: two thirds of the expansion, rounded up to a multiple of 256."""
-    return -(-round(expansion * hidden * 2 / 3) // 256) * 256
-
-
-class SwiGLU(nn.Module):
-    """Gated MLP; the first half of `gate_up` is the gate."""
-
-    def __init__(self, hidden: int, expansion: float) -> None:
-        super().__init__()
-        width = swiglu_width(hidden, expansion)
-        self.gate_up = Linear(hidden, 2 * width)
-        self.down = Linear(width, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, hidden) -> (…, hidden)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
 
 
 EXPLICIT_LENGTH = 256
@@ -134,8 +85,9 @@ class Block(nn.Module):
         super().__init__()
         self.eps = config.norm_eps
         self.attention = Attention(config) if config.mixer == "attention" else None
-        self.sequence_mlp = SwiGLU(config.prefix + config.cells, config.expansion) if config.mixer == "mlp" else None
-        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+        length = config.prefix + config.cells
+        self.sequence_mlp = SwiGLU(length, swiglu_width(length, config.expansion)) if config.mixer == "mlp" else None
+        self.mlp = SwiGLU(config.hidden_size, inner_width(config))
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, T, D) -> (B, T, D). The norm after the sequence MLP runs over the sequence, as TRM's code has it."""
@@ -145,6 +97,10 @@ class Block(nn.Module):
         elif self.attention is not None:
             x = rms_norm(x + self.attention(x, rotary), self.eps)
         return rms_norm(x + self.mlp(x), self.eps)
+
+
+NEVER = -1e4
+"""Logit of tokens that are no symbols, where answers are made of symbols alone."""
 
 
 def schedule(config: HRMConfig) -> tuple[str, int]:
@@ -162,12 +118,21 @@ def schedule(config: HRMConfig) -> tuple[str, int]:
     return calls, kept[config.gradient]
 
 
+BLOCKS: dict[str, type[nn.Module]] = {
+    "attention": Block,
+    "mlp": Block,
+    "symbols": SymbolBlock,
+    "convolution": ConvolutionBlock,
+}
+"""The block of each mixer."""
+
+
 class Level(nn.Module):
     """One recurrent module: a stack of blocks applied to its state plus the injected input."""
 
     def __init__(self, config: HRMConfig, layers: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(layers))
+        self.blocks = nn.ModuleList(BLOCKS[config.mixer](config) for _ in range(layers))
 
     def forward(self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """Next state (B, T, D) from the state and what is added to it before the first block."""
@@ -190,13 +155,14 @@ class HRM(nn.Module):
         self.config = config
         hidden = config.hidden_size
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
-        self.tokens = nn.Parameter(truncated_normal((config.vocab_size, hidden), hidden**-0.5))
+        classes = config.vocab_size if config.mixer != "symbols" else self.first_symbol + 2
+        self.tokens = nn.Parameter(truncated_normal((classes, hidden), hidden**-0.5))
         self.puzzles = nn.Parameter(torch.zeros(config.puzzle_count, config.embedding_dim))
         if config.positions in ("learned", "learned_rope2d"):
-            self.positions = nn.Parameter(truncated_normal((config.prefix + config.cells, hidden), hidden**-0.5))
+            self.positions = nn.Parameter(truncated_normal((config.length, hidden), hidden**-0.5))
         self.l_level = Level(config, config.l_layers)
         self.h_level = self.l_level if config.shared else Level(config, config.h_layers)
-        self.answer_head = Linear(hidden, config.vocab_size)
+        self.answer_head = Linear(hidden, config.vocab_size if config.mixer != "symbols" else 1)
         self.q_head = nn.Linear(hidden, 2)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)
@@ -205,6 +171,11 @@ class HRM(nn.Module):
         cos, sin = rotary_tables(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    @property
+    def first_symbol(self) -> int:
+        """The first token id that is one of the config's interchangeable symbols."""
+        return self.config.vocab_size - self.config.symbols
 
     @property
     def rotary(self) -> tuple[Tensor, Tensor] | None:
@@ -223,7 +194,7 @@ class HRM(nn.Module):
 
     def initial_carry(self, batch_size: int) -> Carry:
         """States of B new boards: the same untrained vector at every position."""
-        shape = (batch_size, self.config.prefix + self.config.cells, self.config.hidden_size)
+        shape = (batch_size, self.config.length, self.config.hidden_size)
         return Carry(self.h_init.expand(shape), self.l_init.expand(shape))
 
     def reset_rows(self, carry: Carry, rows: Tensor) -> Carry:
@@ -233,6 +204,8 @@ class HRM(nn.Module):
 
     def embed(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
         """Embedded input (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim)."""
+        if self.config.mixer == "symbols":
+            tokens = self._compared_with_symbols(tokens)
         cells = F.embedding(tokens.long(), self.tokens.to(self.dtype))
         if self.config.prefix:
             pad = self.config.prefix * self.config.hidden_size - puzzles.shape[-1]
@@ -243,6 +216,13 @@ class HRM(nn.Module):
         if self.config.positions in ("learned", "learned_rope2d"):
             cells = math.sqrt(0.5) * (cells + self.positions.to(self.dtype))
         return math.sqrt(self.config.hidden_size) * cells
+
+    def _compared_with_symbols(self, tokens: Tensor) -> Tensor:
+        """(B, S) token ids -> (B, S * symbols) classes: the token itself if it is no symbol, else same or different."""
+        first = self.first_symbol
+        every = torch.arange(first, self.config.vocab_size, device=tokens.device)
+        given = torch.where(tokens[..., None] == every, first, first + 1)
+        return torch.where(tokens[..., None] < first, tokens[..., None], given).flatten(1)
 
     def think(self, carry: Carry, x: Tensor) -> Carry:
         """The part of a segment before its last updates: it runs without gradient whatever the setting."""
@@ -266,11 +246,19 @@ class HRM(nn.Module):
 
     def answer_logits(self, z_h: Tensor) -> Tensor:
         """Logits (B, S, V) from the cells of the H-level state."""
-        return self.answer_head(z_h[:, self.config.prefix :])
+        logits = self.answer_head(z_h[:, self.config.prefix :])
+        if self.config.mixer != "symbols":
+            return logits
+        logits = logits.view(len(z_h), self.config.cells, self.config.symbols)
+        return F.pad(logits, (self.first_symbol, 0), value=NEVER)
 
     def q_values(self, z_h: Tensor) -> tuple[Tensor, Tensor]:
-        """Q(halt) and Q(continue) logits, (B,) float32 each, from position 0 of the H-level state."""
-        q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
+        """Q(halt) and Q(continue) logits, (B,) float32 each, from position 0 of the H-level state.
+
+        Equivariant networks have no such position, and take the mean of all.
+        """
+        summary = z_h.float().mean(1).to(z_h.dtype) if self.config.equivariant else z_h[:, 0]
+        q = F.linear(summary, self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
         return q[:, 0], q[:, 1]
 
     def heads(self, z_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:

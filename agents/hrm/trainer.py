@@ -23,7 +23,7 @@ from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.guards import check_finite, clip
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.network import HRM, Segment
-from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd_rows, sum_by_row
+from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.progress import Progress
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.envs.puzzle import mix64
@@ -85,8 +85,14 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         r = self.recipe
-        kind = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}[r.optimizer]
-        return kind([p for _, p in self.named], lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
+        if r.optimizer != "muon":
+            kind = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}[r.optimizer]
+            return kind([p for _, p in self.named], lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
+        inside = [(name, p) for name, p in self.named if p.ndim == 2 and "level." in name]
+        rest = [(name, p) for name, p in self.named if not (p.ndim == 2 and "level." in name)]
+        self.named = inside + rest  # the order in which the optimiser keeps its state
+        groups = [{"params": [p for _, p in inside], "orthogonal": True}, {"params": [p for _, p in rest]}]
+        return Muon(groups, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
 
     # ---- learning ----
 

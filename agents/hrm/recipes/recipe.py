@@ -31,7 +31,7 @@ class Recipe:
         silent_segments: segments without loss and gradient in front of each one with; 0 supervises every segment.
         batch_size: boards under way at once (slots).
         updates: optimiser updates, one a segment.
-        optimizer: "adam_atan2" (the paper's) or "adamw".
+        optimizer: "adam_atan2" (the paper's), "adamw", or "muon" for the levels' matrices with Adam for the rest.
         clip_norm: gradients longer than this are shortened to it; 0 never.
         lr: peak learning rate.
         lr_min_ratio: share of it that is left at the end; 1 keeps it constant, as the paper has it.
@@ -45,7 +45,8 @@ class Recipe:
         continue_every: updates between two extra forward passes for Q(continue)'s target; the paper's 1 costs a third.
         augment: put every board under a random symmetry of its family.
         variants: that many fixed symmetries of each puzzle beside the puzzle itself; 0 draws a new one every time.
-        embed_variants: whether each variant of a puzzle has a row of the puzzle embedding to itself.
+        embed_variants: whether each variant of a puzzle has a row of the puzzle embedding to itself; variant k is then
+            the same symmetry for all puzzles.
         place_grids: with `augment`, also turn, mirror and shift grids that are smaller than their boards (ARC).
         shown: probability that a training puzzle is partly filled in: of its blanks a random share shows the solution.
         seed: of weights, puzzles and exploration.
@@ -67,7 +68,7 @@ class Recipe:
     silent_segments: int = 0
     batch_size: int = 768
     updates: int = 26_000
-    optimizer: Literal["adam_atan2", "adamw"] = "adam_atan2"
+    optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
     clip_norm: float = 0.0
     lr: float = 1e-4
     lr_min_ratio: float = 1.0

@@ -55,6 +55,45 @@ NINE = replace(
 )
 """1.06M parameters."""
 
+EQUIVARIANT_NETWORK = HRMConfig(
+    vocab_size=11,
+    grid=(9, 9),
+    hidden_size=32,
+    h_layers=2,
+    l_layers=2,
+    mixer="symbols",
+    symbols=9,
+    box=(3, 3),
+    mlp_width=64,
+    positions="none",
+    gradient="last_cycle",
+    halting="bce",
+)
+"""0.11M parameters that treat all digits alike, all lines and all boxes, and need not learn that they are alike."""
+
+EQUIVARIANT = Recipe(
+    env_id="HRMSudoku-v0",
+    env={"difficulty": "extreme"},
+    mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "extreme")),
+    model=EQUIVARIANT_NETWORK,
+    loss="softmax",
+    batch_size=16,
+    updates=36_000,
+    optimizer="muon",
+    clip_norm=1.0,
+    lr=5e-3,
+    lr_min_ratio=0.0,
+    lr_decay="linear",
+    warmup=200,
+    weight_decay=0.1,
+    ema=0.999,
+    shown=0.1,
+    eval_puzzles=128,
+    test_puzzles=512,
+    eval_every=4000,
+    checkpoint_every=500,
+)
+
 PAPER = Recipe(
     env_id="HRMSudokuExtreme-v0",
     model=HRMConfig(vocab_size=11, grid=(9, 9)),
@@ -67,6 +106,7 @@ PAPER = Recipe(
 
 RECIPES = {
     "sudoku-4x4": MINI,
+    "sudoku": EQUIVARIANT,
     "sudoku-9x9": NINE,
     "sudoku-extreme-1k": PAPER,
     "sudoku-extreme-full": replace(PAPER, puzzles=0, variants=0, updates=500_000, weight_decay=0.1),

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.layers import rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
-from hrm_gym.agents.hrm.network import rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.optim import AdamATan2, learning_rate, sign_sgd
 from hrm_gym.agents.hrm.rotary import apply_rotary, grid_angles, rotary_tables
 
