@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import gymnasium as gym
 import tyro
 
-import hrm_gym
 from hrm_gym.agents.agent import Agent
+from hrm_gym.compare.entrants import seated
 from hrm_gym.recorder import (
     RECORD_SUFFIX,
     REPLAY_SUFFIX,
@@ -33,8 +33,6 @@ Item = TypeVar("Item")
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
 HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first", "hrm-adapt")
-FIRST_MODES = {"ppo": "move"}
-"""The action mode in which an agent is first asked for; all others in answer mode."""
 
 
 def _arg(metavar: str, default: str = "") -> Any:
@@ -49,8 +47,8 @@ class SolveConfig:
     Attributes:
         env_id: A registered environment.
         agent: hrm, hrm-vote, hrm-first, hrm-adapt (which learns from a task's demonstrations first), ppo, random,
-            oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH gives an agent other weights than the bundled ones, hrm-vote=PATH+PATH and
-            hrm-first=PATH+PATH several networks at once.
+            oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH gives an agent other
+            weights than the bundled ones, hrm-vote=PATH+PATH and hrm-first=PATH+PATH several networks at once.
         episodes: Puzzles an agent.
         source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
@@ -151,6 +149,7 @@ class Worlds:
         env_id: id of the environment.
         seed: which stream of puzzles; None for a data file, which is played row by row.
         episodes: puzzles an agent plays.
+        modes: action modes of the environment.
     """
 
     def __init__(self, config: SolveConfig) -> None:
@@ -164,7 +163,10 @@ class Worlds:
         self._options: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         self._options["split"] = config.split
         self.seed = config.seed if config.data is None else None
-        self._options["source"] = self.make("answer").unwrapped.puzzle_source  # type: ignore[attr-defined]
+        world: Any = self.make("answer").unwrapped
+        if not hasattr(world, "puzzle_source"):
+            raise ValueError(f"expected an environment of puzzles to solve, got {self.env_id}")
+        self._options["source"], self.modes = world.puzzle_source, tuple(world.modes)
         rows = len(self._options["source"]) if config.data is not None else None
         wanted = config.episodes if config.episodes is not None else rows or DEFAULT_EPISODES
         self.episodes = min(wanted, rows) if rows is not None else wanted
@@ -186,7 +188,7 @@ def check(config: SolveConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
     if config.votes > 1 and config.first > 1:
         raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
-    named = [label.partition("=")[0] for label in config.agent or DEFAULT_AGENTS]
+    named = [re.split("[@=]", label)[0] for label in config.agent or DEFAULT_AGENTS]
     if _thinking(config, "hrm")[1] and not set(named) & set(HRM_AGENTS):
         options = "--halting, --votes, --first and --compile"
         raise ValueError(f"expected an HRM among the agents for {options}, got {', '.join(named)}")
@@ -210,13 +212,16 @@ def _agents(config: SolveConfig, worlds: Worlds) -> list[Agent]:
 
 
 def agent_named(label: str, config: SolveConfig, worlds: Worlds) -> Agent:
-    """The agent `NAME` or `NAME=WEIGHTS`, thinking as the configuration says."""
+    """The agent `NAME`, `NAME@MODE` or `NAME=WEIGHTS`, thinking as the configuration says."""
     name, _, weights = label.partition("=")
-    env = worlds.make(FIRST_MODES.get(name, "answer"))
+    name, _, mode = name.partition("@")
     factory, options = _thinking(config, name)
-    agent = hrm_gym.make_agent(factory, env, **({"weights": Path(weights)} if weights else {}), **options)
+    given = {"weights": Path(weights)} if weights else {}
+    agent = seated(factory, worlds.make, worlds.modes, mode or None, **given, **options)
     if weights:
         agent.name = label if factory == name else f"{label} {agent.name}"
+    elif mode:
+        agent.name += f"@{mode}"
     if "halting" in options:
         agent.name += f" {config.halting}"
     return agent

@@ -173,7 +173,7 @@ class Feed:
         """Open the sources of a recipe.
 
         Raises:
-            ValueError: a source does not fit the recipe, e.g. it has more puzzle ids than the network has rows.
+            ValueError: a source does not fit the recipe.
         """
         self._recipe, self._device = recipe, device
         self.family, source = training_source(recipe)
@@ -183,8 +183,13 @@ class Feed:
         self.held_out = PuzzleStream(environment(recipe, "test")[1], EVAL_SEED)
 
     def boards(self, first: int, count: int) -> Boards:
-        """Puzzles first … first + count - 1, augmented as the recipe says."""
+        """Puzzles first … first + count - 1, augmented as the recipe says.
+
+        Raises:
+            ValueError: a puzzle id for which the network has no row of the puzzle embedding.
+        """
         batch, numbers = self.stream.take(first, count), range(first, first + count)
+        self._check_rows(batch.puzzle_ids)
         inputs, labels = (self._tensor(grids.reshape(count, -1)) for grids in (batch.clues, batch.solutions))
         ids = torch.from_numpy(batch.puzzle_ids).to(self._device)
         if self._recipe.augment:
@@ -200,9 +205,20 @@ class Feed:
 
     def held_out_boards(self, batch: PuzzleBatch) -> tuple[Tensor, Tensor]:
         """(N, S) inputs and (N,) embedding rows of puzzles as they are."""
+        self._check_rows(batch.puzzle_ids)
         ids = torch.from_numpy(batch.puzzle_ids).to(self._device)
         ids = self._embedding_rows(ids, torch.zeros_like(ids))
         return self._tensor(batch.clues.reshape(len(batch), -1)), ids
+
+    def _check_rows(self, ids: NDArray[np.int32]) -> None:
+        """Refuse puzzle ids for which the puzzle embedding has no row."""
+        each = self._recipe.variants + 1 if self._recipe.embed_variants else 1
+        last = (int(ids.max()) + 1) * each
+        if last > self._recipe.model.puzzle_count:
+            raise ValueError(
+                f"expected --model.puzzle-count of at least {last} for puzzle id {int(ids.max())}, "
+                f"got {self._recipe.model.puzzle_count}"
+            )
 
     def _tensor(self, grids: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(grids).to(self._device).to(torch.int32)

@@ -13,7 +13,7 @@ VARIANTS = 1000
 
 
 def _recipe(env_id: str, tasks: int, evaluation_grids: int) -> Recipe:
-    """The paper's recipe for a data set of so many tasks; their ids count from 1, and row 0 is for unknown tasks."""
+    """The paper's recipe for a data set of up to so many tasks; ids count from 1, and row 0 is for unknown tasks."""
     model = HRMConfig(vocab_size=12, grid=(30, 30), puzzle_count=(tasks + 1) * (VARIANTS + 1))
     return Recipe(
         env_id=env_id,
@@ -36,7 +36,7 @@ def _recipe(env_id: str, tasks: int, evaluation_grids: int) -> Recipe:
     )
 
 
-ARC_1, ARC_2 = _recipe("HRMARC-v0", 800, 419), _recipe("HRMARC2-v0", 1120, 167)
+ARC_1, ARC_2 = _recipe("HRMARC-v0", 960, 419), _recipe("HRMARC2-v0", 1120, 167)
 
 RECIPES = {
     "arc-1": ARC_1,
@@ -61,6 +61,8 @@ RECIPES = {
 }  # fmt: skip
 """Recipes by the name `hrm-gym train` takes.
 
-"arc-1" learns from the 800 public tasks of ARC-AGI-1: the official set of 960 has 160 of ConceptARC besides, which no
-package brings. "arc-2" has all 1,120 of ARC-AGI-2. "arc-mini" is for a CPU: small grids, one embedding row a task.
+"arc-1" has room for the 960 tasks of the official set: the 800 public ones of ARC-AGI-1, which it takes by itself, and
+160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files beside the 400 to train:
+`--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-mini" is for a
+CPU: small grids, one embedding row a task.
 """

@@ -215,6 +215,13 @@ def test_a_row_of_the_embedding_means_one_task_under_one_symmetry() -> None:
     assert 96 * 2 * 0.3 < moved < 96 * 2, "most grids are shifted, but not all"
 
 
+def test_a_puzzle_id_without_a_row_is_refused() -> None:
+    recipe = RECIPES["arc-mini"]
+    small = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, puzzle_count=10))
+    with pytest.raises(ValueError, match=r"puzzle-count of at least \d+ for puzzle id \d+, got 10"):
+        Feed(small, CPU).boards(0, 64)
+
+
 def trimmed(board: np.ndarray) -> np.ndarray:
     """The coloured part of a board."""
     rows, columns = (np.flatnonzero((board > augment.END).any(axis)) for axis in (1, 0))
