@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hrm_gym.agent_registry import factory, make_agent, preferred_modes
 from hrm_gym.agents.agent import Agent, Observation
 from hrm_gym.compare.plan import World
 from hrm_gym.envs.puzzle import Thought
+from hrm_gym.rollout import Env
 
 
 @dataclass(frozen=True)
@@ -88,24 +90,42 @@ def enter(label: Label, world: World) -> list[Entrant]:
 
 
 def _entrant(label: Label, run: int, weights: str | None, world: World) -> Entrant:
-    agent = _seated(label, weights, world)
+    given: dict[str, Any] = {"weights": weights} if weights else {}
+    agent = seated(label.name, world.make, world.modes, label.mode, **given)
     folder = Path(weights) if weights else _own_weights(agent, label, world)
     if folder is not None and not folder.is_dir():
         folder = None
     return Entrant(label, run, agent, folder, _fingerprint(label, folder))
 
 
-def _seated(label: Label, weights: str | None, world: World) -> Agent:
-    """The agent in the first of its modes that suits it and the world."""
-    given: dict[str, Any] = {"weights": weights} if weights else {}
-    wanted = preferred_modes(label.name) if label.mode is None else (label.mode,)
-    modes = [mode for mode in wanted if mode in world.modes]
-    if not modes:
-        raise Unfit(f"no {' or '.join(wanted)} mode here: {world.env_id} has {', '.join(world.modes)}")
+def seated(
+    name: str,
+    make: Callable[[str], Env],
+    modes: Sequence[str],
+    mode: str | None = None,
+    **options: Any,
+) -> Agent:
+    """The agent `name` in the first of its modes that suits it and an environment.
+
+    Args:
+        name: for `make_agent`.
+        make: gives the environment in an action mode.
+        modes: those that the environment has.
+        mode: the only one to try; None tries those that the agent prefers.
+        **options: for the agent's factory.
+
+    Raises:
+        Unfit: if it has no weights for this environment, or does not play it.
+        ValueError: if there is no such agent.
+    """
+    wanted = preferred_modes(name) if mode is None else (mode,)
+    offered = [one for one in wanted if one in modes]
+    if not offered:
+        raise Unfit(f"no {' or '.join(wanted)} mode here: there are {', '.join(modes)}")
     refusals: list[str] = []
-    for mode in modes:
+    for one in offered:
         try:
-            return whole(make_agent(label.name, world.make(mode), **given), label.name, mode)
+            return whole(make_agent(name, make(one), **options), name, one)
         except ValueError as error:
             refusals.append(" ".join(str(error).split()))
     raise Unfit(refusals[0])
