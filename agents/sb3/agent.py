@@ -13,52 +13,92 @@ from stable_baselines3.common.policies import BasePolicy
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.devices import choose_device
-from hrm_gym.agents.sb3.export import KIND, read_policy
-from hrm_gym.envs.puzzle import Thought
+from hrm_gym.agents.sb3.export import ALGORITHMS, read_policy
+from hrm_gym.agents.sb3.masks import legal_actions
+from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 
 
 class SB3Agent:
     """A policy trained by stable-baselines3.
 
+    One that was trained under masks acts under masks: it works them out from what it observes, by the family's rules.
+
     Attributes:
         name: what tables call it.
         action_mode: the mode it was trained in.
         policy: the SB3 policy.
+        family: the rules of the puzzle; needed by a policy that acts under masks alone.
     """
 
-    def __init__(self, policy: BasePolicy, action_mode: str = "move", name: str = "ppo", device: str = "auto") -> None:
-        self.name, self.action_mode = name, action_mode
+    def __init__(
+        self,
+        policy: BasePolicy,
+        action_mode: str = "move",
+        name: str = "ppo",
+        device: str = "auto",
+        family: PuzzleFamily | None = None,
+    ) -> None:
+        self.name, self.action_mode, self.family = name, action_mode, family
         self.policy = policy.to(choose_device(device))
         self.policy.set_training_mode(False)
 
     @classmethod
-    def for_env(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> SB3Agent:
+    def for_env(
+        cls, env: gym.Env[Any, Any], weights: Path | str | None = None, algorithm: str = "", **kwargs: Any
+    ) -> SB3Agent:
         """The agent for an environment.
 
         Args:
             env: a puzzle environment; wrappers do not matter.
             weights: a folder of weights; by default bundled ones of the same family, grid and action mode.
+            algorithm: ppo, maskableppo, a2c, dqn or supervised; any of them by default.
             **kwargs: as the constructor.
 
         Raises:
             ValueError: no bundled weights fit, or the given ones are damaged or do not fit.
             FileNotFoundError: there are no weights at `weights`.
         """
-        return cls.load(_bundled_for(env.unwrapped) if weights is None else weights, env, **kwargs)
+        found = _bundled_for(env.unwrapped, algorithm) if weights is None else weights
+        return cls.load(found, env, algorithm=algorithm, **kwargs)
 
     @classmethod
-    def load(cls, folder: Path | str, env: gym.Env[Any, Any], **kwargs: Any) -> SB3Agent:
+    def ppo(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> SB3Agent:
+        """`for_env` with weights that PPO trained."""
+        return cls.for_env(env, weights, "ppo", **kwargs)
+
+    @classmethod
+    def maskableppo(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> SB3Agent:
+        """`for_env` with weights that MaskablePPO trained."""
+        return cls.for_env(env, weights, "maskableppo", **kwargs)
+
+    @classmethod
+    def a2c(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> SB3Agent:
+        """`for_env` with weights that A2C trained."""
+        return cls.for_env(env, weights, "a2c", **kwargs)
+
+    @classmethod
+    def dqn(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> SB3Agent:
+        """`for_env` with weights that DQN trained."""
+        return cls.for_env(env, weights, "dqn", **kwargs)
+
+    @classmethod
+    def load(cls, folder: Path | str, env: gym.Env[Any, Any], algorithm: str = "", **kwargs: Any) -> SB3Agent:
         """The agent of a folder that `hrm-gym train-rl` wrote, for `env`.
 
         Raises:
-            ValueError: the weights are damaged or do not fit `env`.
+            ValueError: the weights are damaged, of another algorithm, or do not fit `env`.
             FileNotFoundError: there are no weights in `folder`.
         """
         policy, about = read_policy(folder)
-        trained, wanted = _fit(about), _wish(env.unwrapped)
+        world: Any = env.unwrapped
+        trained, wanted = _fit(about), _wish(world)
         if trained != wanted:
             raise ValueError(f"weights {folder} are for {_words(trained)}, the environment is {_words(wanted)}")
-        return cls(policy, **{"action_mode": about["action_mode"], **kwargs})
+        if algorithm and about["kind"] != algorithm:
+            raise ValueError(f"weights {folder} were trained by {about['kind']}, expected {algorithm}")
+        return cls(
+            policy, **{"action_mode": about["action_mode"], "name": about["kind"], "family": world.family, **kwargs}
+        )
 
     def predict(
         self,
@@ -70,18 +110,20 @@ class SB3Agent:
         """Actions for one observation or a batch.
 
         Args:
-            observation: `puzzle` and `answer` (H, W) uint8 and `segment` (1,), or all with a leading batch axis B.
+            observation: the environment's: `puzzle` and `answer` (H, W) uint8, `segment` (1,) and what ARC has
+                besides, or all with a leading batch axis B.
             state: not used; the policy has no memory.
             episode_start: not used.
             deterministic: the likeliest action, or one drawn from the policy.
 
         Returns:
-            int64 actions of shape () or (B,), and None.
+            int64 actions of shape () or (B,) (in answer mode (H * W + 1,) or (B, H * W + 1)), and None.
 
         Raises:
             ValueError: if the observation has another form.
         """
-        actions, _ = self.policy.predict(observation, deterministic=deterministic)
+        masks = self._masks(observation)
+        actions, _ = self.policy.predict(observation, deterministic=deterministic, **masks)
         return actions, None
 
     def act(self, observation: Observation) -> NDArray[Any]:
@@ -94,6 +136,21 @@ class SB3Agent:
     def thoughts(self) -> list[Thought] | None:
         """None: the policy holds no answer."""
         return None
+
+    def _masks(self, observation: Observation) -> dict[str, Any]:
+        """The named argument `action_masks` for a policy that knows it."""
+        if self.family is None or not _takes_masks(self.policy):
+            return {}
+        one = observation["puzzle"].ndim == 2
+        batch = {name: observation[name][None] if one else observation[name] for name in ("puzzle", "answer")}
+        masks = legal_actions(self.family, self.action_mode, batch)
+        return {} if masks is None else {"action_masks": masks}
+
+
+def _takes_masks(policy: BasePolicy) -> bool:
+    from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+
+    return isinstance(policy, MaskableActorCriticPolicy)
 
 
 _Fit = tuple[str, tuple[int, ...], str]
@@ -113,9 +170,25 @@ def _words(fit: _Fit) -> str:
     return f"{family} {'x'.join(map(str, grid))} in {action_mode} mode"
 
 
-def _bundled_for(world: Any) -> Path:
+def _bundled_for(world: Any, algorithm: str) -> Path:
     wanted = _wish(world)
-    for folder, about in pretrained.bundled(KIND):
-        if _fit(about) == wanted:
-            return folder
-    raise ValueError(f"no bundled PPO weights fit {_words(wanted)}; bundled: {pretrained.describe(KIND)}")
+    kinds = (algorithm,) if algorithm else ALGORITHMS
+    for kind in kinds:
+        for folder, about in pretrained.bundled(kind):
+            if _fit(about) == wanted:
+                return folder
+    names = "; ".join(f"{kind}: {pretrained.describe(kind)}" for kind in kinds)
+    raise ValueError(f"no bundled weights of {' or '.join(kinds)} fit {_words(wanted)}; bundled: {names}")
+
+
+def bundled_modes(world: Any, algorithm: str = "") -> list[str]:
+    """The action modes in which bundled weights play this family on this grid, for `hrm-gym solve`.
+
+    Args:
+        world: an unwrapped puzzle environment.
+        algorithm: which algorithm's weights; any by default.
+    """
+    family, grid, _ = _wish(world)
+    kinds = (algorithm,) if algorithm else ALGORITHMS
+    fits = [_fit(about) for kind in kinds for _, about in pretrained.bundled(kind)]
+    return list(dict.fromkeys(mode for name, shape, mode in fits if (name, shape) == (family, grid)))

@@ -1,100 +1,185 @@
-"""Recipes of PPO runs: everything that decides their outcome, as frozen dataclasses."""
+"""The frozen recipes, by the name that `hrm-gym train-rl` takes."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
-import tyro
-
-_COUNTS = (
-    *("max_steps", "timesteps", "envs", "n_steps", "n_epochs", "channels", "alternatives", "hidden"),
-    *("eval_puzzles", "eval_every", "checkpoint_every"),
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.sb3.grid import GridModel
+from hrm_gym.agents.sb3.recipe import (
+    A2CSettings,
+    DQNSettings,
+    HRMModel,
+    PPOSettings,
+    RLRecipe,
+    SupervisedSettings,
+    WalkerModel,
 )
 
+# ---- mazes, move mode ----
 
-@dataclass(frozen=True)
-class PPORecipe:
-    """One PPO run in move mode.
+MAZE = RLRecipe(
+    "ppo",
+    "HRMMaze-v0",
+    "move",
+    WalkerModel(),
+    PPOSettings(n_steps=64, batch_size=1024, n_epochs=4, lr=3e-3, gamma=0.9, gae_lambda=0.9, whole_walks=True),
+    env={"size": 10},
+    max_steps=40,
+    timesteps=2_000_000,
+    eval_every=200_000,
+    checkpoint_every=200_000,
+)
+EIGHT = replace(MAZE, env={"size": 8}, max_steps=32, timesteps=1_000_000, eval_every=100_000, checkpoint_every=100_000)
 
-    Attributes:
-        env_id: environment that is learnt, always with new puzzles of its training split.
-        env: its constructor arguments.
-        walker_token: token of the walker's cell in the observed answer.
-        max_steps: moves after which a training episode is truncated; evaluations keep the environment's own budget.
-        reward: "dense" (potential-shaped) or "sparse", in training.
-        step_cost: cost of a move, in training.
-        shaping_gamma: discount within the shaping; 1 lets each move earn exactly the distance it gains.
-        timesteps: environment steps in all.
-        envs: environments side by side.
-        n_steps: steps of each environment between two updates.
-        batch_size: steps in a minibatch; whole environments are kept together.
-        n_epochs: passes over the steps of an update.
-        lr: learning rate at the start; it falls linearly to 0.
-        gamma: PPO's discount.
-        gae_lambda: of the advantage estimates.
-        clip_range: of the policy's ratio.
-        ent_coef: weight of the entropy bonus at the start; it falls linearly to 0.
-        vf_coef: weight of the value loss.
-        channels: of the plan (`WalkerFeatures`).
-        alternatives: of the plan.
-        iterations: of the plan; 0 sizes it by the grid.
-        hidden: width of the policy's and the value's hidden layer.
-        seed: of weights, puzzles and exploration.
-        eval_puzzles: held-out puzzles of an evaluation.
-        eval_every: updates between evaluations.
-        checkpoint_every: updates between checkpoints.
-    """
+WALKERS = {
+    "maze": MAZE,
+    "maze-8x8-ppo": EIGHT,
+    "maze-8x8-maskableppo": replace(EIGHT, algorithm="maskableppo"),
+    "maze-8x8-a2c": replace(
+        EIGHT, algorithm="a2c", learner=A2CSettings(n_steps=16, lr=3e-3, gamma=0.9, gae_lambda=0.9), envs=64
+    ),
+    "maze-8x8-dqn": replace(
+        EIGHT,
+        algorithm="dqn",
+        learner=DQNSettings(batch_size=512, n_steps=4, gradient_steps=2, target_every=5_000, lr=1e-3, gamma=0.9),
+        envs=64,
+        timesteps=600_000,
+    ),
+}
 
-    env_id: str
-    walker_token: int
-    env: tyro.conf.Fixed[Mapping[str, Any]] = field(default_factory=dict)
-    max_steps: int = 40
-    reward: str = "dense"
-    step_cost: float = 0.0
-    shaping_gamma: float = 1.0
-    timesteps: int = 2_000_000
-    envs: int = 128
-    n_steps: int = 64
-    batch_size: int = 1024
-    n_epochs: int = 4
-    lr: float = 3e-3
-    gamma: float = 0.9
-    gae_lambda: float = 0.9
-    clip_range: float = 0.2
-    ent_coef: float = 0.003
-    vf_coef: float = 0.5
-    channels: int = 4
-    alternatives: int = 4
-    iterations: int = 0
-    hidden: int = 64
-    seed: int = 0
-    eval_puzzles: int = 500
-    eval_every: int = 25
-    checkpoint_every: int = 25
+# ---- Sudoku, cell mode ----
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a setting out of its range."""
-        if self.reward not in ("dense", "sparse"):
-            raise ValueError(f"expected reward 'dense' or 'sparse', got {self.reward!r}")
-        if self.batch_size < self.n_steps:
-            raise ValueError(f"expected batch_size >= n_steps ({self.n_steps}), got {self.batch_size}")
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
-        for name in ("gamma", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"expected {name} in 0..1, got {getattr(self, name)}")
-        for name in ("lr", "clip_range"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
+FOUR = RLRecipe(
+    "maskableppo",
+    "HRMSudokuMini-v0",
+    "cell",
+    GridModel(channels=32, iterations=4, kernel=1, lines=True, box=(2, 2)),
+    PPOSettings(n_steps=16, batch_size=512, n_epochs=3, lr=2e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    max_steps=24,
+    timesteps=200_000,
+    eval_every=20_000,
+    checkpoint_every=20_000,
+)
+NINE = replace(
+    FOUR,
+    env_id="HRMSudoku-v0",
+    model=GridModel(channels=48, iterations=8, kernel=1, lines=True, box=(3, 3)),
+    learner=PPOSettings(n_steps=16, batch_size=512, n_epochs=2, lr=2e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    source="bank",
+    max_steps=100,
+    envs=64,
+    timesteps=1_000_000,
+    eval_puzzles=200,
+    eval_every=100_000,
+    checkpoint_every=50_000,
+)
+FILLERS = {
+    "sudoku-4x4-maskableppo": FOUR,
+    "sudoku-4x4-ppo": replace(FOUR, algorithm="ppo"),
+    "sudoku-4x4-a2c": replace(FOUR, algorithm="a2c", learner=A2CSettings(n_steps=8, lr=2e-3, gamma=0.6), envs=64),
+    "sudoku-4x4-dqn": replace(
+        FOUR,
+        algorithm="dqn",
+        learner=DQNSettings(batch_size=256, n_steps=4, gradient_steps=2, target_every=2_000, lr=1e-3, gamma=0.6),
+        envs=32,
+    ),
+    "sudoku-4x4-maskableppo-sparse": replace(FOUR, reward="sparse", learner=replace(FOUR.learner, gamma=0.98)),
+    "sudoku-9x9-maskableppo": NINE,
+}
 
-    def to_json(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return {**dataclasses.asdict(self), "env": dict(self.env)}
+# ---- mazes and ARC, cell mode ----
 
+DRAWN = replace(
+    FOUR,
+    env_id="HRMMaze-v0",
+    env={"size": 8},
+    model=GridModel(channels=24, kernel=3),
+    learner=PPOSettings(n_steps=16, batch_size=512, n_epochs=2, lr=2e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    max_steps=48,
+    envs=64,
+    timesteps=400_000,
+)
+ARC = replace(
+    FOUR,
+    algorithm="ppo",
+    env_id="HRMARCMini-v0",
+    model=GridModel(channels=16, iterations=8, kernel=3),
+    learner=PPOSettings(n_steps=16, batch_size=128, n_epochs=2, lr=1e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    source="bank",
+    max_steps=160,
+    envs=16,
+    timesteps=100_000,
+    eval_puzzles=40,
+    eval_every=50_000,
+    checkpoint_every=10_000,
+)
+DRAWERS = {
+    "maze-8x8-maskableppo-cell": DRAWN,
+    "arc-mini-ppo": ARC,
+    "arc-mini-maskableppo": replace(ARC, algorithm="maskableppo"),
+    "arc-mini-a2c": replace(ARC, algorithm="a2c", learner=A2CSettings(n_steps=8, lr=1e-3, gamma=0.6)),
+    "arc-mini-dqn": replace(ARC, algorithm="dqn", learner=DQNSettings(buffer_size=5_000, batch_size=64, gamma=0.6)),
+}
 
-RECIPES = {"maze": PPORecipe("HRMMaze-v0", walker_token=3, env={"size": 10})}
-"""The recipes by name; `maze` made the bundled weights."""
+# ---- controls: HRM's own action space, and supervision ----
+
+ANSWERED = replace(
+    FOUR,
+    algorithm="ppo",
+    action_mode="answer",
+    learner=PPOSettings(n_steps=8, batch_size=512, n_epochs=2, lr=2e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
+    max_steps=8,
+    envs=256,
+    timesteps=600_000,
+    eval_every=50_000,
+    checkpoint_every=50_000,
+)
+SUPERVISED = replace(
+    ANSWERED,
+    algorithm="supervised",
+    learner=SupervisedSettings(),
+    timesteps=100_000,
+    eval_every=10_000,
+    checkpoint_every=10_000,
+)
+CONTROLS = {
+    "sudoku-4x4-ppo-answer": ANSWERED,
+    "sudoku-4x4-maskableppo-answer": replace(ANSWERED, algorithm="maskableppo"),
+    "sudoku-4x4-supervised": SUPERVISED,
+    "sudoku-9x9-supervised": replace(
+        SUPERVISED, env_id="HRMSudoku-v0", model=NINE.model, source="bank", timesteps=400_000, eval_puzzles=200
+    ),
+    "maze-8x8-supervised": replace(SUPERVISED, env_id="HRMMaze-v0", env={"size": 8}, model=DRAWN.model),
+}
+
+# ---- an HRM as the policy ----
+
+SMALL_HRM = HRMConfig(
+    vocab_size=6,
+    grid=(4, 4),
+    hidden_size=64,
+    heads=2,
+    h_layers=2,
+    l_layers=2,
+    positions="learned_rope2d",
+    rope_theta=10.0,
+    max_segments=4,
+)
+"""The network of `hrm-gym train sudoku-4x4`, for any board."""
+
+THINKER = replace(
+    FOUR,
+    model=HRMModel(SMALL_HRM, segments=2),
+    learner=PPOSettings(n_steps=16, batch_size=256, n_epochs=2, lr=1e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    envs=64,
+    timesteps=300_000,
+)
+THINKERS = {
+    "sudoku-4x4-hrm-maskableppo": THINKER,
+    "maze-6x6-hrm-maskableppo": replace(THINKER, env_id="HRMMaze-v0", env={"size": 6}, max_steps=32),
+    "maze-8x8-hrm-maskableppo": replace(THINKER, env_id="HRMMaze-v0", env={"size": 8}, max_steps=48),
+}
+
+RECIPES: dict[str, RLRecipe] = {**WALKERS, **FILLERS, **DRAWERS, **CONTROLS, **THINKERS}
+"""All recipes. `maze` made the bundled 10x10 walker; the names of the others say puzzle, size and algorithm."""

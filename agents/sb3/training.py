@@ -1,149 +1,143 @@
-"""Training PPO in move mode: environments, evaluation, and checkpoints from which a run goes on."""
+"""Training by stable-baselines3 and sb3-contrib: PPO, MaskablePPO, A2C and DQN on batched environments."""
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from stable_baselines3 import PPO
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
 
-from hrm_gym.agents import checkpoint
-from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.buffer import WalksBuffer
-from hrm_gym.agents.sb3.export import policy_arguments, write_policy
-from hrm_gym.agents.sb3.recipes import PPORecipe
-from hrm_gym.rollout import rollout_batched
+from hrm_gym.agents.sb3 import models
+from hrm_gym.agents.sb3.buffer import MaskableWalksBuffer, WalksBuffer
+from hrm_gym.agents.sb3.recipe import DQNSettings, RLRecipe
+from hrm_gym.agents.sb3.run import Run, Watcher, env_arguments, puzzle_seed
+from hrm_gym.agents.sb3.supervised import SupervisedRun
+from hrm_gym.agents.sb3.vec_env import VectorEnvAdapter, make_sb3_vec
+from hrm_gym.agents.sb3.watch import Watch
 
-ACTION_MODE = "move"
-EVAL_SEED = 1_000_000
-ZIP = "sb3.zip"
-
-
-def training_env(recipe: PPORecipe) -> gym.Env[Any, Any]:
-    """One training environment: new puzzles of the training split, the recipe's reward and budget."""
-    return _make(
-        recipe,
-        "train",
-        max_steps=recipe.max_steps,
-        reward=recipe.reward,
-        step_cost=recipe.step_cost,
-        shaping_gamma=recipe.shaping_gamma,
-    )
+ZIP, REPLAY = "sb3.zip", "replay.npz"
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "maskableppo": MaskablePPO, "a2c": A2C, "dqn": DQN}
 
 
-def held_out_env(recipe: PPORecipe) -> gym.Env[Any, Any]:
-    """One environment of the test split, with its own reward and budget."""
-    return _make(recipe, "test")
+def start_run(recipe: RLRecipe, folder: Path, device: str = "cpu") -> Run:
+    """The run of a recipe in a folder, new or continued.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or its checkpoint is damaged.
+    """
+    made = SupervisedRun if recipe.algorithm == "supervised" else RLRun
+    return made(recipe, folder, device)
 
 
-def _make(recipe: PPORecipe, split: str, **arguments: Any) -> gym.Env[Any, Any]:
-    arguments = {**recipe.env, "action_mode": ACTION_MODE, "source": "generate", "split": split, **arguments}
-    return gym.make(recipe.env_id, disable_env_checker=True, **arguments)
-
-
-class PPORun:
-    """One run in one folder; a run found there is continued.
-
-    The order of puzzles and the random draws after a checkpoint are fresh ones, so a continued run ends with other
-    weights than an uninterrupted one of the same recipe.
+class RLRun(Run):
+    """A run of one of SB3's algorithms.
 
     Attributes:
-        model: SB3's PPO.
-        updates: rollouts learnt from so far.
-        seconds: time spent so far, evaluations included.
+        model: the algorithm.
     """
 
-    def __init__(self, recipe: PPORecipe, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, recipe: RLRecipe, folder: Path, device: str = "cpu") -> None:
         """Start, or go on from the newest checkpoint in `folder`.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or its checkpoint is damaged.
         """
-        self.recipe, self.folder = recipe, folder
-        self.family = held_out_env(recipe).unwrapped.family  # type: ignore[attr-defined]
-        self.updates, self.seconds = 0, 0.0
-        envs = DummyVecEnv([lambda: training_env(recipe)] * recipe.envs)
-        found = checkpoint.newest(folder, recipe.to_json())
-        self.model = self._resumed(*found, envs, device) if found else self._fresh(envs, device)
-        self.model.set_logger(configure(str(folder), ["tensorboard"]))
-        self._began = time.perf_counter() - self.seconds
+        super().__init__(recipe, folder, device)
+        envs = make_sb3_vec(recipe.env_id, recipe.envs, **env_arguments(recipe, "train"))
+        found = self._found()
+        self.model: Any = self._resumed(*found, envs) if found else self._fresh(envs)
+        envs.seed(puzzle_seed(recipe, self.timesteps))
+        self.model.set_logger(configure(str(self.folder), ["tensorboard"]))
 
-    def learn(self, callback: Any) -> None:
+    @property
+    def policy(self) -> BasePolicy:
+        """The policy as it is now."""
+        found: BasePolicy = self.model.policy
+        return found
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps so far."""
+        return int(self.model.num_timesteps)
+
+    def learn(self, watcher: Watcher) -> None:
         """Learn from the remaining timesteps, then write the finished weights to `model/`."""
-        remaining = self.recipe.timesteps - self.model.num_timesteps
-        if remaining > 0:
-            self.model.learn(remaining, callback, reset_num_timesteps=False)
-            self.save()
-        self.export(self.folder / "model")
+        remaining = self.recipe.timesteps - self.timesteps
+        if remaining > 0 and not self.expired():
+            self.model.learn(remaining, Watch(self, watcher), reset_num_timesteps=False)
+            self.after_update({}, watcher, final=True)
+        self.export()
 
-    def clock(self) -> float:
-        """Seconds spent so far, those before the checkpoint included."""
-        self.seconds = time.perf_counter() - self._began
-        return self.seconds
-
-    def evaluate(self) -> dict[str, float]:
-        """Held-out puzzles, walked greedily: shares solved (a shortest walk) and reached, and mean moves."""
-        agent = SB3Agent(self.model.policy, ACTION_MODE, device=str(self.model.device))
-        count = self.recipe.eval_puzzles
-        episodes = list(rollout_batched(lambda: held_out_env(self.recipe), agent, count, batch=count, seed=EVAL_SEED))
-        return {
-            "solved": float(np.mean([episode.solved for episode in episodes])),
-            "reached": float(np.mean([bool(episode.reached) for episode in episodes])),
-            "moves": float(np.mean([episode.steps for episode in episodes])),
-        }
-
-    def save(self, keep: int = 2) -> Path:
-        """Write a checkpoint from which the run goes on; returns its folder."""
-        self.clock()
-        path = checkpoint.checkpoint_path(self.folder, self.updates)
-        checkpoint.write_folder(path, self._fill_checkpoint)
-        checkpoint.drop_old(self.folder, keep)
-        return path
-
-    def export(self, path: Path) -> None:
-        """Write the policy alone, as safetensors and JSON, to the folder `path`."""
-        checkpoint.write_folder(path, lambda folder: write_policy(folder, self.model.policy, self._about()))
-
-    def _fill_checkpoint(self, folder: Path) -> None:
-        write_policy(folder, self.model.policy, self._about())
-        self.model.save(folder / ZIP)
-
-    def _about(self) -> dict[str, Any]:
-        return {
-            "family": self.family.name,
-            "action_mode": ACTION_MODE,
-            "recipe": self.recipe.to_json(),
-            "timesteps": self.model.num_timesteps,
-            "updates": self.updates,
-            "seconds": round(self.seconds, 1),
-        }
-
-    def _fresh(self, envs: DummyVecEnv, device: str) -> PPO:
+    def _fresh(self, envs: VectorEnvAdapter) -> BaseAlgorithm:
         r = self.recipe
-        names = ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "ent_coef", "vf_coef")
-        model = {**r.to_json(), "vocab_size": self.family.vocab_size}
-        return PPO(
-            "MultiInputPolicy",
+        return ALGORITHMS[r.algorithm](
+            models.policy_class(r.algorithm, r.model),
             envs,
-            learning_rate=LinearSchedule(r.lr, 0.0, 1.0),
-            rollout_buffer_class=WalksBuffer,
-            policy_kwargs=policy_arguments(model),
+            policy_kwargs=self.policy_arguments(),
             seed=r.seed,
-            device=device,
-            **{name: getattr(r, name) for name in names},
+            device=self.device,
+            **learner_arguments(r),
         )
 
-    def _resumed(self, path: Path, about: dict[str, Any], envs: DummyVecEnv, device: str) -> PPO:
+    def _resumed(self, path: Path, about: dict[str, Any], envs: VectorEnvAdapter) -> BaseAlgorithm:
         try:
-            model = PPO.load(path / ZIP, env=envs, device=device)
+            model = ALGORITHMS[self.recipe.algorithm].load(path / ZIP, env=envs, device=self.device)
+            if isinstance(model, DQN):
+                fill_replay(model.replay_buffer, path / REPLAY)
         except Exception as error:
-            raise ValueError(f"{path / ZIP} cannot be continued from: {error}") from error
-        model.set_random_seed(self.recipe.seed + model.num_timesteps)
-        self.updates, self.seconds = about["updates"], about["seconds"]
+            raise ValueError(f"{path} cannot be continued from: {error}") from error
+        model.set_random_seed((self.recipe.seed + model.num_timesteps) % 2**32)
         return model
+
+    def _fill_state(self, folder: Path) -> None:
+        self.model.save(folder / ZIP)
+        if isinstance(self.model, DQN):
+            save_replay(self.model.replay_buffer, folder / REPLAY)
+
+
+def learner_arguments(recipe: RLRecipe) -> dict[str, Any]:
+    """The algorithm's own arguments."""
+    settings = recipe.learner
+    found = dataclasses.asdict(settings)
+    rate, left = found.pop("lr"), found.pop("lr_min_ratio")
+    found["learning_rate"] = LinearSchedule(rate, rate * left, 1.0)
+    if found.pop("whole_walks", False):
+        masked = recipe.algorithm == "maskableppo"
+        found["rollout_buffer_class"] = MaskableWalksBuffer if masked else WalksBuffer
+    if isinstance(settings, DQNSettings):
+        found["train_freq"] = found.pop("n_steps")
+        found["target_update_interval"] = found.pop("target_every")
+        found["exploration_fraction"] = found.pop("exploration")
+        found["exploration_final_eps"] = found.pop("last_random")
+    return found
+
+
+def save_replay(buffer: Any, path: Path) -> None:
+    """Write the transitions of a replay buffer, as plain arrays."""
+    filled = buffer.buffer_size if buffer.full else buffer.pos
+    arrays = {name: array[:filled] for name, array in _arrays(buffer).items()}
+    np.savez(path, pos=buffer.pos, full=buffer.full, **arrays)
+
+
+def fill_replay(buffer: Any, path: Path) -> None:
+    """The inverse of `save_replay`."""
+    with np.load(path) as content:
+        for name, array in _arrays(buffer).items():
+            array[: len(content[name])] = content[name]
+        buffer.pos, buffer.full = int(content["pos"]), bool(content["full"])
+
+
+def _arrays(buffer: DictReplayBuffer) -> dict[str, Any]:
+    """The arrays of a replay buffer by name."""
+    observations = {f"observation.{name}": array for name, array in buffer.observations.items()}
+    after = {f"next.{name}": array for name, array in buffer.next_observations.items()}
+    rest = {name: getattr(buffer, name) for name in ("actions", "rewards", "dones", "timeouts")}
+    return {**observations, **after, **rest}

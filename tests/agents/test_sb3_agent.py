@@ -19,8 +19,9 @@ from hrm_gym.agents.agent import Agent
 from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.buffer import WalksBuffer
-from hrm_gym.agents.sb3.export import blank_policy, read_policy, write_policy
+from hrm_gym.agents.sb3.export import read_policy, write_policy
 from hrm_gym.agents.sb3.features import WalkerFeatures
+from hrm_gym.agents.sb3.models import blank_policy
 from hrm_gym.rollout import rollout, rollout_batched
 
 MODEL = {
@@ -33,7 +34,7 @@ MODEL = {
     "iterations": 5,
     "hidden": 8,
 }
-ABOUT = {"family": "maze", "action_mode": "move"}
+ABOUT = {"kind": "ppo", "family": "maze", "action_mode": "move", "model": MODEL}
 
 
 def make(size: int = 5, action_mode: str = "move", **arguments: Any) -> gym.Env[Any, Any]:
@@ -68,7 +69,7 @@ def features() -> WalkerFeatures:
 def folder(tmp_path: Path) -> Path:
     """Weights of an untrained policy for 5x5 mazes."""
     torch.manual_seed(0)
-    policy = blank_policy(MODEL)
+    policy = blank_policy("ppo", MODEL)
     write_folder(tmp_path / "weights", lambda path: write_policy(path, policy, ABOUT))
     return tmp_path / "weights"
 
@@ -153,7 +154,7 @@ def test_minibatches_keep_walks_together_and_cover_every_step_once() -> None:
 
 def test_weights_come_back_and_act_the_same(folder: Path) -> None:
     torch.manual_seed(0)
-    policy, batch = blank_policy(MODEL), observations(20)
+    policy, batch = blank_policy("ppo", MODEL), observations(20)
     loaded, about = read_policy(folder)
     assert about["model"] == MODEL
     with torch.no_grad():
@@ -169,10 +170,11 @@ def test_weights_are_no_pickle(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "hrm"}, "expected weights of kind 'ppo', got 'hrm'"),
+        ({"kind": "hrm"}, "expected weights of ppo, maskableppo, a2c, dqn, supervised, got 'hrm'"),
         ({"format_version": 99}, "format_version"),
         ({"model": {**MODEL, "hidden": 9}}, "expected shape"),
-        ({"model": {"grid": [5, 5]}}, "model lacks 'vocab_size'"),
+        ({"model": {"grid": [5, 5]}}, "model lacks 'walker_token'"),
+        ({"model": {**MODEL, "kind": "table"}}, "expected a network of kind walker, grid, hrm, got 'table'"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
@@ -234,7 +236,7 @@ def test_weights_for_another_world_are_refused(folder: Path, size: int, action_m
 
 
 def test_an_environment_without_bundled_weights_says_so() -> None:
-    with pytest.raises(ValueError, match=r"no bundled PPO weights fit maze 5x5 in move mode; bundled: "):
+    with pytest.raises(ValueError, match=r"no bundled weights of ppo fit maze 5x5 in move mode; bundled: ppo: "):
         hrm_gym.make_agent("ppo", make())
 
 

@@ -15,14 +15,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import hrm_gym
 from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.training import PPORun
+from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.agents.sb3.watch import Watch
 from hrm_gym.scripts import train_rl
 from hrm_gym.scripts.main import main as command_line
 
 TINY = shlex.split(
-    "--size 5 --envs 4 --n-steps 8 --batch-size 16 --n-epochs 1 --max-steps 10 --hidden 8 --iterations 3 "
-    "--eval-puzzles 4 --eval-every 3 --checkpoint-every 2 --device cpu"
+    "--size 5 --envs 4 --n-steps 8 --batch-size 16 --n-epochs 1 --max-steps 10 --model.hidden 8 --model.iterations 3 "
+    "--eval-puzzles 4 --eval-every 96 --checkpoint-every 64 --device cpu"
 )
 
 
@@ -33,6 +33,10 @@ def run_tiny(out: Path, timesteps: int = 160, *more: str) -> int:
 def test_a_tiny_run_leaves_weights_that_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tiny(tmp_path / "run") == 0
     assert "held-out solved" in capsys.readouterr().err
+    curve = [json.loads(line) for line in (tmp_path / "run" / "curve.jsonl").read_text().splitlines()]
+    assert [row["timesteps"] for row in curve] == [96, 160]
+    assert {"seconds", "processor_seconds", "solved", "reached"} <= set(curve[0])
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
     env = gym.make("HRMMaze-v0", size=5, action_mode="move", source="generate")
     agent = hrm_gym.make_agent("ppo", env, weights=tmp_path / "run" / "model")
     assert isinstance(agent, SB3Agent)
@@ -68,9 +72,9 @@ def config(*more: str) -> train_rl.TrainRLConfig:
 
 
 def test_the_reward_reaches_the_plan(tmp_path: Path) -> None:
-    run = PPORun(train_rl.sized(config()), tmp_path)
+    run = RLRun(train_rl.sized(config()), tmp_path)
     before = {name: tensor.clone() for name, tensor in run.model.policy.state_dict().items()}
-    run.learn(Watch(run, lambda row: None))
+    run.learn(lambda row: None)
     after = run.model.policy.state_dict()
     for name in ("action_net.weight", "value_net.weight", "features_extractor.propagation.spread.weight"):
         assert not after[name].equal(before[name]), name
@@ -78,11 +82,11 @@ def test_the_reward_reaches_the_plan(tmp_path: Path) -> None:
 
 def test_a_stopped_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = train_rl.sized(config())
-    run = PPORun(recipe, tmp_path)
+    run = RLRun(recipe, tmp_path)
     with pytest.raises(Stop):
-        run.learn([Watch(run, lambda row: None), _StopAfter(104)])
-    again = PPORun(recipe, tmp_path)
-    assert (again.model.num_timesteps, again.updates) == (64, 2)
+        run.model.learn(160, [Watch(run, lambda row: None), _StopAfter(104)])
+    again = RLRun(recipe, tmp_path)
+    assert (again.timesteps, again.updates) == (64, 2)
     assert run_tiny(tmp_path) == 0
     assert "continuing" in capsys.readouterr().err
     about = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -93,7 +97,7 @@ def test_a_resumed_model_has_the_weights_of_its_checkpoint(tmp_path: Path) -> No
     run_tiny(tmp_path, 64)
     weights = SB3Agent.load(tmp_path / "model", gym.make("HRMMaze-v0", size=5, action_mode="move")).policy
     recipe = train_rl.sized(config("--timesteps", "64"))
-    model = PPORun(recipe, tmp_path).model
+    model = RLRun(recipe, tmp_path).model
     for name, tensor in model.policy.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), weights.state_dict()[name].numpy())
 
@@ -130,6 +134,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({"timesteps": 0}, "timesteps"),
         ({"batch_size": 4}, "batch_size"),
+        ({"seeds": 0}, "--seeds"),
         ({"gamma": 1.5}, "gamma"),
         ({"lr": 0.0}, "lr"),
     ],

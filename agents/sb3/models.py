@@ -1,0 +1,137 @@
+"""From a recipe's network to a policy class and its arguments, and back from plain JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy, MaskableMultiInputActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy, MultiInputActorCriticPolicy
+from stable_baselines3.dqn.policies import MultiInputPolicy
+
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.sb3.features import WalkerFeatures
+from hrm_gym.agents.sb3.grid import GridFeatures, GridModel
+from hrm_gym.agents.sb3.hrm_policy import HRMPolicy, MaskableHRMPolicy
+from hrm_gym.agents.sb3.policies import GridDQNPolicy, GridPolicy, MaskableGridPolicy
+from hrm_gym.agents.sb3.recipe import HRMModel, Model, WalkerModel
+
+KINDS: dict[type[Any], str] = {WalkerModel: "walker", GridModel: "grid", HRMModel: "hrm"}
+
+_CLASSES: dict[str, dict[str, type[BasePolicy]]] = {
+    "walker": {"a2c": MultiInputActorCriticPolicy, "maskableppo": MaskableMultiInputActorCriticPolicy},
+    "grid": {"a2c": GridPolicy, "maskableppo": MaskableGridPolicy, "dqn": GridDQNPolicy},
+    "hrm": {"a2c": HRMPolicy, "maskableppo": MaskableHRMPolicy},
+}
+_CLASSES["walker"]["dqn"] = MultiInputPolicy
+for _classes in _CLASSES.values():
+    _classes |= {"ppo": _classes["a2c"], "supervised": _classes["a2c"]}
+
+
+def policy_class(algorithm: str, model: Model) -> type[BasePolicy]:
+    """The class of policies that `algorithm` trains with such a network.
+
+    Raises:
+        ValueError: the two do not go together.
+    """
+    kind = KINDS[type(model)]
+    if algorithm not in _CLASSES[kind]:
+        raise ValueError(f"expected one of {', '.join(_CLASSES[kind])} for a network of kind {kind!r}, got {algorithm}")
+    return _CLASSES[kind][algorithm]
+
+
+def policy_arguments(
+    algorithm: str, model: Model, vocab_size: int, writable: Sequence[int], grid: Sequence[int]
+) -> dict[str, Any]:
+    """SB3's `policy_kwargs`.
+
+    Args:
+        algorithm: which algorithm.
+        model: the network.
+        vocab_size: number of token ids of the family.
+        writable: tokens that cell mode may write, of the family.
+        grid: (H, W) of the boards.
+    """
+    if isinstance(model, HRMModel):
+        hrm = dataclasses.replace(model.hrm, vocab_size=vocab_size, grid=tuple(grid))
+        return {"hrm": hrm, "segments": model.segments, "writable": tuple(writable)}
+    if isinstance(model, GridModel):
+        extractor: dict[str, Any] = {"vocab_size": vocab_size, "model": model}
+        return {"features_extractor_class": GridFeatures, "features_extractor_kwargs": extractor}
+    names = ("walker_token", "channels", "alternatives", "iterations")
+    extractor = {"vocab_size": vocab_size, **{name: getattr(model, name) for name in names}}
+    walker = {"features_extractor_class": WalkerFeatures, "features_extractor_kwargs": extractor}
+    if algorithm == "dqn":
+        return {**walker, "net_arch": [model.hidden]}
+    return {**walker, "net_arch": {"pi": [model.hidden], "vf": [model.hidden]}, "ortho_init": False}
+
+
+def to_json(model: Model, vocab_size: int, writable: Sequence[int], grid: Sequence[int]) -> dict[str, Any]:
+    """The network as plain JSON values."""
+    board = {"vocab_size": vocab_size, "writable": list(writable), "grid": list(grid)}
+    return {"kind": KINDS[type(model)], **board, **dataclasses.asdict(model)}
+
+
+def from_json(content: Mapping[str, Any]) -> Model:
+    """The inverse of `to_json`; without a kind it is a walker, as the first weights were written.
+
+    Raises:
+        ValueError: an unknown kind or a bad setting.
+        KeyError: a setting is missing.
+    """
+    kind = content.get("kind", "walker")
+    for made, name in KINDS.items():
+        if name == kind:
+            fields = {field.name: content[field.name] for field in dataclasses.fields(made)}
+            if name == "hrm":
+                fields["hrm"] = HRMConfig.from_json(fields["hrm"])
+            found: Model = made(**fields)
+            return found
+    raise ValueError(f"expected a network of kind {', '.join(KINDS.values())}, got {kind!r}")
+
+
+def blank_policy(algorithm: str, content: Mapping[str, Any]) -> BasePolicy:
+    """A policy with fresh weights, for the `model` part of a config.json.
+
+    Raises:
+        ValueError: the parts do not go together.
+        KeyError: one is missing.
+    """
+    model, grid = from_json(content), tuple(content["grid"])
+    vocab_size = content["vocab_size"]
+    spaces = content.get("observation") or _plain_observation(grid, vocab_size)
+    observation = gym.spaces.Dict({name: _box(said) for name, said in spaces.items()})
+    arguments = policy_arguments(algorithm, model, vocab_size, content.get("writable", ()), grid)
+    found: Any = policy_class(algorithm, model)
+    actions = _actions(content)
+    policy: ActorCriticPolicy | MaskableActorCriticPolicy = found(observation, actions, lambda _: 0.0, **arguments)
+    return policy
+
+
+def spaces_json(observation: gym.spaces.Dict, actions: gym.Space) -> dict[str, Any]:
+    """Both spaces as plain JSON values: `observation` and `actions`."""
+    said = {}
+    for name, space in observation.spaces.items():
+        box: Any = space
+        ends = {"low": box.low.min().item(), "high": box.high.max().item()}
+        said[name] = {**ends, "shape": list(box.shape), "dtype": str(box.dtype)}
+    chosen: Any = actions
+    many = isinstance(actions, gym.spaces.MultiDiscrete)
+    return {"observation": said, "actions": chosen.nvec.tolist() if many else int(chosen.n)}
+
+
+def _box(said: Mapping[str, Any]) -> gym.spaces.Box:
+    return gym.spaces.Box(said["low"], said["high"], tuple(said["shape"]), np.dtype(said["dtype"]).type)
+
+
+def _plain_observation(grid: tuple[int, ...], vocab_size: int) -> dict[str, Any]:
+    board = {"low": 0, "high": vocab_size - 1, "shape": grid, "dtype": "uint8"}
+    return {"puzzle": board, "answer": board, "segment": {"low": 0.0, "high": 1.0, "shape": (1,), "dtype": "float32"}}
+
+
+def _actions(content: Mapping[str, Any]) -> gym.Space:
+    said = content["actions"] if "actions" in content else content["moves"]
+    return gym.spaces.Discrete(said) if isinstance(said, int) else gym.spaces.MultiDiscrete(said)

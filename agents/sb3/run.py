@@ -1,0 +1,225 @@
+"""What every training run of an opponent is: a folder, a clock, held-out puzzles, checkpoints, finished weights."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.policies import BasePolicy
+
+from hrm_gym.agents import checkpoint
+from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
+from hrm_gym.agents.sb3 import models
+from hrm_gym.agents.sb3.agent import SB3Agent
+from hrm_gym.agents.sb3.export import write_policy
+from hrm_gym.agents.sb3.recipe import RLRecipe
+from hrm_gym.envs.puzzle import mix64
+from hrm_gym.rollout import rollout_batched
+
+EVAL_SEED = 1_000_000
+EVAL_BOARDS = 250
+"""Boards that an evaluation plays at a time."""
+
+Watcher = Callable[[dict[str, float]], None]
+"""Called after every update with its figures; those of an evaluation have `eval_` before their names."""
+
+
+class Run(ABC):
+    """One run in one folder; a run found there is continued from its newest checkpoint.
+
+    The folder holds `update_N/` checkpoints, `curve.jsonl` (a line an evaluation: updates, timesteps, seconds by the
+    clock and of the processor, shares solved, exact and reached), TensorBoard scalars, and at the end `model/`. The
+    order of puzzles and the random draws after a checkpoint are fresh ones, so a continued run ends with other weights
+    than an uninterrupted one of the same recipe.
+
+    Attributes:
+        recipe: what is trained, and how.
+        folder: where.
+        family: the rules of the puzzle.
+        updates: updates made so far, or rounds of updates.
+        limit: seconds after which learning stops early, None for none.
+    """
+
+    def __init__(self, recipe: RLRecipe, folder: Path, device: str) -> None:
+        self.recipe, self.folder, self.device = recipe, Path(folder), device
+        self.held_out = held_out_env(recipe)
+        world: Any = self.held_out.unwrapped
+        self.family = world.family
+        self.limit: float | None = None
+        self.updates, self._evaluated = 0, -1
+        self._began, self._processor_began = time.perf_counter(), time.process_time()
+        self._saved_at = self._evaluated_at = 0
+
+    # ---- what an algorithm says ----
+
+    @property
+    @abstractmethod
+    def policy(self) -> BasePolicy:
+        """The policy as it is now."""
+
+    @property
+    @abstractmethod
+    def timesteps(self) -> int:
+        """Environment steps (under supervision: puzzles) learnt from so far."""
+
+    @abstractmethod
+    def learn(self, watcher: Watcher) -> None:
+        """Learn from the remaining timesteps, then write the finished weights to `model/`."""
+
+    @abstractmethod
+    def _fill_state(self, folder: Path) -> None:
+        """Write what going on needs, besides the policy, into an existing folder."""
+
+    # ---- time ----
+
+    def seconds(self) -> float:
+        """Seconds by the clock spent so far, evaluations and those before the checkpoint included."""
+        return time.perf_counter() - self._began
+
+    def processor_seconds(self) -> float:
+        """Processor time of this process, and of those before the checkpoint."""
+        return time.process_time() - self._processor_began
+
+    def expired(self) -> bool:
+        """Whether the limit is reached: of processor time on a CPU (other work on it does not count), else of time."""
+        spent = self.processor_seconds() if self.device == "cpu" else self.seconds()
+        return self.limit is not None and spent >= self.limit
+
+    # ---- between two updates ----
+
+    def after_update(self, row: dict[str, float], watcher: Watcher, final: bool = False) -> dict[str, float]:
+        """Count an update; evaluate and save when due.
+
+        Args:
+            row: figures of the update.
+            watcher: told of all figures.
+            final: whether this was the last one: then both are due.
+
+        Returns:
+            The row with what was found.
+        """
+        self.updates += not final
+        if (final or _due(self.timesteps, self._evaluated_at, self.recipe.eval_every)) and not self._has_evaluated():
+            found = self.evaluate()
+            self._evaluated, self._evaluated_at = self.updates, self.timesteps
+            row = {**row, **{f"eval_{name}": value for name, value in found.items()}}
+            append_curve(self.folder, {**self._moment(), **found})
+        if final or _due(self.timesteps, self._saved_at, self.recipe.checkpoint_every):
+            self.save()
+        watcher({**row, **self._moment()})
+        return row
+
+    def _has_evaluated(self) -> bool:
+        return self._evaluated == self.updates
+
+    def _moment(self) -> dict[str, float]:
+        return {
+            "update": self.updates,
+            "timesteps": self.timesteps,
+            "seconds": round(self.seconds(), 1),
+            "processor_seconds": round(self.processor_seconds(), 1),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out puzzles, the likeliest action each time: shares solved, exact and reached, and mean actions."""
+        agent = SB3Agent(self.policy, self.recipe.action_mode, device=self.device, family=self.family)
+        count = self.recipe.eval_puzzles
+        runs = rollout_batched(lambda: held_out_env(self.recipe), agent, count, min(count, EVAL_BOARDS), EVAL_SEED)
+        episodes = list(runs)
+        found = {
+            "solved": float(np.mean([episode.solved for episode in episodes])),
+            "exact": float(np.mean([episode.exact for episode in episodes])),
+            "cells": float(np.mean([episode.cell_accuracy for episode in episodes])),
+            "actions": float(np.mean([episode.steps for episode in episodes])),
+        }
+        if episodes[0].reached is not None:
+            found["reached"] = float(np.mean([bool(episode.reached) for episode in episodes]))
+        return found
+
+    # ---- files ----
+
+    def save(self, keep: int = 2) -> Path:
+        """Write a checkpoint from which the run goes on; returns its folder."""
+        self._saved_at = self.timesteps
+        path = checkpoint.checkpoint_path(self.folder, self.updates)
+        checkpoint.write_folder(path, self._fill_checkpoint)
+        checkpoint.drop_old(self.folder, keep)
+        return path
+
+    def export(self) -> Path:
+        """Write the policy alone, as safetensors and JSON, to `model/`; returns the folder."""
+        path = self.folder / "model"
+        checkpoint.write_folder(path, lambda folder: write_policy(folder, self.policy, self._about()))
+        return path
+
+    def _fill_checkpoint(self, folder: Path) -> None:
+        write_policy(folder, self.policy, self._about())
+        self._fill_state(folder)
+
+    def _found(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint of the folder, with the clocks set and the curve cut to it.
+
+        Raises:
+            ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
+        """
+        found = checkpoint.newest(self.folder, self.recipe.to_json())
+        if found is not None:
+            about = found[1]
+            self.updates = self._evaluated = about["updates"]
+            self._saved_at = self._evaluated_at = about["timesteps"]
+            self._began -= about["seconds"]
+            self._processor_began -= about["processor_seconds"]
+            trim_curve(self.folder, self.updates)
+        return found
+
+    def _about(self) -> dict[str, Any]:
+        world: Any = self.held_out.unwrapped
+        observation: Any = self.held_out.observation_space
+        spaces = models.spaces_json(observation, self.held_out.action_space)
+        network = models.to_json(self.recipe.model, self.family.vocab_size, self.family.writable, world.shape)
+        return {
+            "kind": self.recipe.algorithm,
+            "family": self.family.name,
+            "action_mode": self.recipe.action_mode,
+            "recipe": self.recipe.to_json(),
+            **self._moment(),
+            "updates": self.updates,
+            "model": {**network, **spaces},
+        }
+
+    def policy_arguments(self) -> dict[str, Any]:
+        """SB3's `policy_kwargs` of the recipe's network for these puzzles."""
+        world: Any = self.held_out.unwrapped
+        r, family = self.recipe, self.family
+        return models.policy_arguments(r.algorithm, r.model, family.vocab_size, family.writable, world.shape)
+
+
+def _due(now: int, before: int, every: int) -> bool:
+    """Whether a multiple of `every` lies after `before` and not after `now`."""
+    return now // every > before // every
+
+
+def env_arguments(recipe: RLRecipe, split: str) -> dict[str, Any]:
+    """Constructor arguments of a recipe's environment: training has its own reward and budget, evaluation not."""
+    found = {**recipe.env, "action_mode": recipe.action_mode, "source": recipe.source, "split": split}
+    if split == "train":
+        names = ("reward", "step_cost", "shaping_gamma")
+        found |= {name: getattr(recipe, name) for name in names}
+        if recipe.max_steps:
+            found["max_segments" if recipe.action_mode == "answer" else "max_steps"] = recipe.max_steps
+    return found
+
+
+def held_out_env(recipe: RLRecipe) -> gym.Env[Any, Any]:
+    """One environment of the test split, with its own reward and budget."""
+    return gym.make(recipe.env_id, disable_env_checker=True, **env_arguments(recipe, "test"))
+
+
+def puzzle_seed(recipe: RLRecipe, timesteps: int) -> int:
+    """The seed of the first board's puzzles: far from those of every other run and of other stretches of this one."""
+    return mix64(mix64(recipe.seed) ^ timesteps) >> 2

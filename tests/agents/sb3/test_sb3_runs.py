@@ -1,0 +1,200 @@
+"""Runs of every algorithm and network: they learn, leave weights that play, and go on after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import hrm_gym
+from hrm_gym.agents import pretrained
+from hrm_gym.agents.sb3 import models
+from hrm_gym.agents.sb3.agent import SB3Agent
+from hrm_gym.agents.sb3.curves import draw_curves, read_curve
+from hrm_gym.agents.sb3.export import ALGORITHMS, own_state, read_policy
+from hrm_gym.agents.sb3.grid import GridModel
+from hrm_gym.agents.sb3.recipe import RLRecipe, SupervisedSettings, WalkerModel
+from hrm_gym.agents.sb3.recipes import RECIPES, SMALL_HRM
+from hrm_gym.agents.sb3.run import Run, puzzle_seed
+from hrm_gym.agents.sb3.training import RLRun, save_replay, start_run
+from hrm_gym.rollout import rollout_batched
+
+TINY_HRM = dataclasses.replace(SMALL_HRM, hidden_size=16, heads=2, h_layers=1, l_layers=1, h_cycles=1, l_cycles=1)
+
+
+def tiny(name: str, **changes: Any) -> RLRecipe:
+    """A recipe that is over in a moment."""
+    recipe = RECIPES[name]
+    model, learner = recipe.model, recipe.learner
+    if isinstance(model, GridModel):
+        model = dataclasses.replace(model, channels=4, iterations=1, hidden=4)
+    elif isinstance(model, WalkerModel):
+        model = dataclasses.replace(model, iterations=2, hidden=4)
+    else:
+        model = dataclasses.replace(model, hrm=TINY_HRM, segments=1)
+    small = {"n_steps": 4, "batch_size": 8, "n_epochs": 1, "buffer_size": 200, "learning_starts": 8, "target_every": 16}
+    known = {field.name for field in dataclasses.fields(learner)}
+    learner = dataclasses.replace(learner, **{key: value for key, value in small.items() if key in known})
+    rest = {"envs": 4, "timesteps": 64, "eval_puzzles": 2, "eval_every": 32, "checkpoint_every": 32, "max_steps": 6}
+    return dataclasses.replace(recipe, model=model, learner=learner, **{**rest, **changes})
+
+
+def ignore(row: dict[str, float]) -> None:
+    """A watcher that looks away."""
+
+
+def world(recipe: RLRecipe) -> gym.Env[Any, Any]:
+    return gym.make(recipe.env_id, action_mode=recipe.action_mode, split="test", **recipe.env)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_and_leaves_weights_that_play_the_same(name: str, tmp_path: Path) -> None:
+    recipe = tiny(name)
+    run = start_run(recipe, tmp_path)
+    before = {key: tensor.clone() for key, tensor in own_state(run.policy).items()}
+    run.learn(ignore)
+    after = own_state(run.policy)
+    assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
+    assert [row["timesteps"] for row in read_curve(tmp_path)][-1] == run.timesteps == 64
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+    env = world(recipe)
+    agent = hrm_gym.make_agent("sb3", env, weights=tmp_path / "model")
+    own = SB3Agent(run.policy, recipe.action_mode, device="cpu", family=run.family)
+    observation, _ = env.reset(seed=3)
+    for _ in range(3):
+        action = agent.predict(observation)[0]
+        np.testing.assert_array_equal(action, own.predict(observation)[0])
+        assert env.action_space.contains(action if action.ndim else int(action))
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            break
+
+
+@pytest.mark.parametrize(
+    "name", ["sudoku-4x4-maskableppo", "sudoku-4x4-a2c", "sudoku-4x4-dqn", "sudoku-4x4-supervised", "maze-8x8-ppo"]
+)
+def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny(name)
+    run = start_run(recipe, tmp_path)
+
+    class Killed(Exception):
+        pass
+
+    def kill(row: dict[str, float]) -> None:
+        if row["timesteps"] > 40:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.learn(kill)
+    again = start_run(recipe, tmp_path)
+    assert again.timesteps == 32
+    saved, _ = read_policy(sorted(tmp_path.glob("update_*"))[-1])
+    for key, tensor in own_state(again.policy).items():
+        assert torch.equal(tensor, own_state(saved)[key]), key
+    assert again.seconds() > 0
+    again.learn(ignore)
+    assert [row["timesteps"] for row in read_curve(tmp_path)] == [32, 64]
+
+
+def test_the_replay_buffer_comes_back(tmp_path: Path) -> None:
+    recipe = tiny("sudoku-4x4-dqn")
+    run = start_run(recipe, tmp_path)
+    assert isinstance(run, RLRun)
+    run.learn(ignore)
+    again = start_run(recipe, tmp_path)
+    assert isinstance(again, RLRun)
+    ours, theirs = again.model.replay_buffer, run.model.replay_buffer
+    assert (ours.pos, ours.full) == (theirs.pos, theirs.full)
+    assert ours.pos == 16
+    np.testing.assert_array_equal(ours.observations["answer"][:16], theirs.observations["answer"][:16])
+    np.testing.assert_array_equal(ours.rewards[:16], theirs.rewards[:16])
+    save_replay(ours, tmp_path / "again.npz")
+
+
+def test_runs_of_other_seeds_and_stretches_see_other_puzzles() -> None:
+    recipe = tiny("sudoku-4x4-ppo")
+    seeds = [puzzle_seed(dataclasses.replace(recipe, seed=seed), steps) for seed in range(5) for steps in (0, 1000)]
+    gaps = np.abs(np.subtract.outer(np.array(seeds, dtype=float), np.array(seeds, dtype=float)))
+    assert (gaps + np.eye(len(seeds)) * 1e18 > 1e9).all()
+
+
+def test_a_limit_stops_a_run_and_its_weights_are_kept(tmp_path: Path) -> None:
+    run: Run = start_run(tiny("sudoku-4x4-maskableppo", timesteps=10**9), tmp_path)
+    run.limit = run.processor_seconds() + 0.05
+    run.learn(ignore)
+    assert 0 < run.timesteps < 10**6
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_supervision_lowers_the_loss_of_one_batch(tmp_path: Path) -> None:
+    recipe = tiny("sudoku-4x4-supervised", learner=SupervisedSettings(batch_size=8, lr=0.03), timesteps=10**6)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, channels=16))  # type: ignore[type-var]
+    run: Any = start_run(recipe, tmp_path)
+    puzzles = run._puzzles()
+    run._puzzles = lambda: puzzles
+    losses = [run.step() for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_ppo_and_supervision_have_the_same_network() -> None:
+    controlled, control = RECIPES["sudoku-4x4-ppo-answer"], RECIPES["sudoku-4x4-supervised"]
+    assert controlled.model == control.model
+    assert controlled.action_mode == control.action_mode == "answer"
+    assert models.policy_class("ppo", controlled.model) is models.policy_class("supervised", control.model)
+
+
+def test_an_algorithm_that_does_not_go_with_the_network_is_refused() -> None:
+    with pytest.raises(ValueError, match="for a network of kind 'hrm', got dqn"):
+        models.policy_class("dqn", RECIPES["sudoku-4x4-hrm-maskableppo"].model)
+    with pytest.raises(ValueError, match="expected a WalkerModel in move mode only"):
+        dataclasses.replace(RECIPES["maze"], action_mode="cell")
+
+
+def test_weights_of_another_algorithm_are_refused(tmp_path: Path) -> None:
+    recipe = tiny("sudoku-4x4-a2c")
+    start_run(recipe, tmp_path).learn(ignore)
+    with pytest.raises(ValueError, match="were trained by a2c, expected dqn"):
+        hrm_gym.make_agent("dqn", world(recipe), weights=tmp_path / "model")
+    agent = hrm_gym.make_agent("a2c", world(recipe), weights=tmp_path / "model")
+    assert (agent.name, agent.action_mode) == ("a2c", "cell")
+
+
+def test_curves_of_several_seeds_are_drawn(tmp_path: Path) -> None:
+    for seed, height in enumerate((0.2, 0.6)):
+        run = tmp_path / f"seed-{seed}"
+        run.mkdir()
+        rows = [{"timesteps": 100 * k, "processor_seconds": k, "solved": height * k} for k in (0, 1)]
+        (run / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cut off')
+    runs = {path.name: path for path in sorted(tmp_path.iterdir())}
+    assert len(read_curve(runs["seed-0"])) == 2
+    assert draw_curves(runs, tmp_path / "curves.png").stat().st_size > 1000
+
+
+BUNDLED = [(kind, folder, about) for kind in ALGORITHMS for folder, about in pretrained.bundled(kind)]
+FLOORS = {"sudoku-4x4": 0.85, "maze-8x8": 0.7, "maze-10x10": 0.85}
+"""Least share solved of the puzzles below, well under what the cards say of a thousand."""
+
+
+@pytest.mark.parametrize(("kind", "folder", "about"), BUNDLED, ids=lambda value: getattr(value, "name", ""))
+def test_bundled_weights_play_as_their_cards_say(kind: str, folder: Path, about: dict[str, Any]) -> None:
+    recipe = about["recipe"]
+    arguments = {**recipe["env"], "action_mode": about["action_mode"], "split": "test"}
+
+    def make() -> gym.Env[Any, Any]:
+        return gym.make(recipe["env_id"], **arguments)
+
+    agent = (
+        hrm_gym.make_agent(kind, make()) if kind != "supervised" else hrm_gym.make_agent("sb3", make(), weights=folder)
+    )
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000
+    assert (folder / "CARD.md").is_file()
+    puzzle = folder.name.partition("-")[2]
+    if puzzle in FLOORS and kind in ("ppo", "maskableppo"):
+        episodes = list(rollout_batched(make, agent, 60, batch=60, seed=77))
+        assert np.mean([episode.solved for episode in episodes]) >= FLOORS[puzzle]
