@@ -70,6 +70,10 @@ class GridFamily(ABC):
         """The symbols of the grid, a line a row."""
         return "\n".join("".join(self.symbols[token] for token in row) for row in grid)
 
+    def describe(self, puzzle: Puzzle, answer: Grid) -> str:
+        """The answer, for families in which it shows the puzzle too."""
+        return self.to_text(answer)
+
     # ---- rules, one board ----
 
     @abstractmethod

@@ -201,7 +201,11 @@ class PuzzleFamily(Protocol):
         ...
 
     def to_text(self, grid: Grid) -> str:
-        """The grid as lines that a person can read."""
+        """The grid as lines that a person can read, and that `parse` reads."""
+        ...
+
+    def describe(self, puzzle: Puzzle, answer: Grid) -> str:
+        """Puzzle and answer as lines that a person can read: what `render_mode="ansi"` shows."""
         ...
 
     # ---- rules, one board ----

@@ -215,7 +215,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
             "solved": solved,
         }
         if self.render_mode == "ansi":
-            return f"{self.family.to_text(answer)}\n{_status_line(status, thought)}\n"
+            return f"{self.family.describe(puzzle, answer)}\n{_status_line(status, thought)}\n"
         if self._screen is None:
             from hrm_gym.envs.screen import Screen
 

@@ -98,7 +98,8 @@ class ArcEnv(PuzzleEnv):
     - `action_mode` = `"answer"`, `max_segments` = 16 (answer mode only), `max_steps` = 2*C*C (cell mode only), both for
       each attempt.
     - `reward` = `"sparse"` or `"dense"`, `step_cost` = 0, `shaping_gamma` = 1.
-    - `mask_in_info` = False, `render_mode` = None, `"human"`, `"rgb_array"` or `"ansi"`.
+    - `mask_in_info` = False, `render_mode` = None, `"human"`, `"rgb_array"` or `"ansi"` (text: the demonstrations, then
+      the test input beside the answer; digits are colours, `|` ends a grid, `.` is pad).
 
     `reset(options={"puzzle": ...})` plays your own task: `{"train": [{"input": rows, "output": rows}, ...], "test":
     [...]}`, its JSON text, (task, number of the test pair), or a `Puzzle`; of more than ten demonstrations the first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +97,16 @@ class ArcFamily(GridFamily):
         if highest >= self.vocab_size:
             raise ValueError(f"expected token ids 0..{self.vocab_size - 1}, got {highest}")
         return puzzle
+
+    def describe(self, puzzle: Puzzle, answer: Grid) -> str:
+        """Demonstrations, the test input, and beside it the board of the answer."""
+        shown = [] if puzzle.demonstrations is None else puzzle.demonstrations[: puzzle.pairs]
+        blocks = [
+            f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
+            for number, pair in enumerate(shown, 1)
+        ]
+        test = _beside(tokens.to_text(_trimmed(puzzle.clues)), tokens.to_text(answer))
+        return "\n".join([*blocks, f"test input -> answer\n{test}"])
 
     # ---- rules, one board ----
 
@@ -205,6 +216,21 @@ class ArcFamily(GridFamily):
     def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
         """The (row, column) of the answer's board under a pixel of the picture, None beside it."""
         return answer_cell(shape[0], place)
+
+
+def _trimmed(board: Grid) -> Grid:
+    """The grid on a board, without end and pad."""
+    height, width = tokens.crop(board).shape
+    return board[:height, :width]
+
+
+def _beside(left: str, right: str) -> str:
+    """Two blocks of lines side by side, an arrow between their first lines."""
+    lefts, rights = left.split("\n"), right.split("\n")
+    rows = zip_longest(lefts, rights, fillvalue="")
+    width = max(map(len, lefts))
+    lines = [f"{one:{width}} {'->' if row == 0 else '  '} {other}" for row, (one, other) in enumerate(rows)]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _turned_boards(boards: NDArray[np.uint8], turn: int, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:

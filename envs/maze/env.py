@@ -91,7 +91,8 @@ class MazeEnv(PuzzleEnv):
     - `action_mode` = `"answer"`, `max_segments` = 16 (answer mode only).
     - `max_steps` = 2*H*W in cell mode, 4*H*W in move mode; answer mode does not use it.
     - `reward` = `"sparse"` or `"dense"`, `step_cost` = 0, `shaping_gamma` = 1.
-    - `mask_in_info` = False, `render_mode` = None, `"human"`, `"rgb_array"` or `"ansi"`.
+    - `mask_in_info` = False, `render_mode` = None, `"human"`, `"rgb_array"` or `"ansi"` (text; in move mode `@` is
+      the walker, `o` its trail, `x` a cell from which it stepped back).
 
     `reset(options={"puzzle": ...})` plays your own maze: text (H lines of `# SG`), a token grid, or a `Puzzle`;
     `reset(options={"index": i})` plays maze i of a bank or file as it is stored.

@@ -60,6 +60,10 @@ class MazeFamily(GridFamily):
             rules.check(maze)
         return clues, solutions
 
+    def describe(self, puzzle: Puzzle, answer: Grid) -> str:
+        """The answer; of a walk `@` is the walker, `o` its trail, `x` where it stepped back onto it."""
+        return tokens.describe(puzzle.clues, answer)
+
     def solve(self, clues: Grid) -> Grid | None:
         """The canonical shortest path drawn into `clues`, or None if there is no way."""
         return rules.solve(clues)

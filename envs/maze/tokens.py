@@ -55,6 +55,24 @@ def to_text(grid: Grid) -> str:
     return "\n".join(decode(row) for row in grid)
 
 
+def describe(clues: Grid, answer: Grid) -> str:
+    """The answer (H, W) as H lines of W characters that tell a walker, `@`, from the start.
+
+    Move mode shows the walker as the start token, and as pad the cells from which it stepped back onto its own trail:
+    these are `x`.
+
+    >>> print(describe(parse("S  \\n##G"), np.array([[5, 0, 3], [1, 1, 4]], np.uint8)))
+    Sx@
+    ##G
+    """
+    text = to_text(answer)
+    if np.count_nonzero(answer == START) != 1 or (answer == clues)[clues == START].any():
+        return text
+    symbols = np.array([list(line) for line in text.replace("S", "@").replace("?", "x").split("\n")])
+    symbols[clues == START] = "S"
+    return "\n".join("".join(row) for row in symbols.tolist())
+
+
 def parse(puzzle: Any) -> Grid:
     """Maze clues from what a person may hand in.
 

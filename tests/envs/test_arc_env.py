@@ -110,6 +110,18 @@ def test_the_shaping_is_the_share_of_right_cells():
     assert env.step(answer(RIGHT, 1))[1] == pytest.approx(1.0 - 0.5)
 
 
+def test_text_shows_the_demonstrations_and_the_answer_beside_the_test_input():
+    env = begin(render_mode="ansi")
+    env.step(answer(WRONG, 0))
+    shown = env.render()
+    for number, pair in enumerate(TASK["train"], 1):
+        assert f"demonstration {number}\n" in shown
+        assert "".join(map(str, pair["input"][0])) + " -> " + "".join(map(str, pair["output"][0])) in shown
+    *lines, status, _ = shown.split("test input -> answer\n")[1].split("\n")
+    assert "\n".join(line[len("67 -> ") :] for line in lines) == WRONG
+    assert "attempt 1/2" in status
+
+
 def test_other_test_pairs_json_text_and_puzzles():
     env = begin()
     for given in ((TASK, 1), (json.dumps(TASK), 1)):

@@ -304,5 +304,5 @@ def test_text_shows_the_board_and_a_status_line(env_id):
     env = gym.make(env_id, render_mode="ansi").unwrapped
     env.reset(seed=0)
     *board, status = env.render().splitlines()
-    assert env.family.to_text(env._mode.shown).splitlines() == board
+    assert env.family.describe(env.puzzle, env._mode.shown).splitlines() == board
     assert "segment 0/16" in status

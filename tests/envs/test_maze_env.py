@@ -106,6 +106,14 @@ def test_the_walk_is_shown_and_a_step_back_is_marked():
     assert shown == ["o  \nS# \n  G", "o  \no# \nS G", "o  \nS# \n? G", "S  \n?# \n? G", "oS \n?# \n? G"]
 
 
+def test_text_tells_the_walker_from_the_start():
+    env = begin("move", render_mode="ansi")
+    walk = [env.render(), *(env.step(action) and env.render() for action in (DOWN, DOWN, UP))]
+    assert ["\n".join(text.split("\n")[:3]) for text in walk] == [
+        "S  \n # \n  G", "S  \n@# \n  G", "S  \no# \n@ G", "S  \n@# \nx G",
+    ]  # fmt: skip
+
+
 def test_same_place_and_step_with_another_past_looks_different():
     """Two bumps or two steps back: only one of these walks can still be solved, and the observation tells which."""
     bumped, turned = begin("move"), begin("move")
