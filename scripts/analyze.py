@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-import tyro
-from rich.console import Console
 from rich.table import Table
 
-from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.analysis.figures import draw_scaling, draw_segments
 from hrm_gym.agents.hrm.analysis.scaling import Point, ScalingStudy, study_scaling
 from hrm_gym.agents.hrm.analysis.segments import SegmentStudy, study_segments
 from hrm_gym.agents.hrm.analysis.trajectories import joined, think_through
 from hrm_gym.agents.hrm.halting import learned, parse_halting
-from hrm_gym.recorder import check_writable, written_whole
-from hrm_gym.rollout import puzzle_for, rollout_batched
+from hrm_gym.rollout import rollout_batched
+from hrm_gym.scripts.analyze_answers import analyze_answers
+from hrm_gym.scripts.analyze_setup import PuzzlesConfig, one_network, prepared, puzzles_of, show, write
+from hrm_gym.scripts.analyze_states import analyze_convergence, analyze_dimensionality
 from hrm_gym.scripts.arguments import parse
-from hrm_gym.scripts.solve import HRM_AGENTS, SolveConfig, Worlds, agent_named, check, with_progress
+from hrm_gym.scripts.solve import Worlds, agent_named, with_progress
 
-HELP = """usage: hrm-gym analyze segments [ENV_ID] [options]
-       hrm-gym analyze scaling [ENV_ID] [options]
+HELP = """usage: hrm-gym analyze STUDY [ENV_ID] [options]
 
 segments  does the agent think longer about harder puzzles? Segments used and share solved against difficulty: the
           rating where puzzles have one, else what their family counts (cells of the shortest path, guesses).
 scaling   what do more segments bring? The share solved with fixed budgets, beyond the number used in training too, and
           with the network's own halting and other rules on the same plane.
+answers   the answer after each segment, as a picture a puzzle (HRM paper, figure 7).
+convergence     how far each call of a level still moves its state (the forward residual of the HRM paper, figure 3),
+          beside a recurrent and a direct-prediction network if you name their weights.
+dimensionality  the participation ratio of both levels' states (HRM paper, section 4), against that of an untrained
+          network, for rising numbers of puzzles.
 
-Both print a table and write a picture (.png) and the figures (.json).
+All print a table and write a picture (.png) and the figures (.json).
 
 examples:
   hrm-gym analyze segments HRMMaze-v0 --agent hrm --episodes 1000
@@ -39,39 +40,11 @@ examples:
   hrm-gym analyze segments HRMSudokuExtreme-v0 --agent hrm=runs/sudoku/model --data test.csv
   hrm-gym analyze scaling HRMMaze-v0 --budgets 1 2 4 8 16 32 64
   hrm-gym analyze scaling HRMMaze-v0 --rules confidence:0.9 stable:2 --out figures/maze
+  hrm-gym analyze answers HRMMaze-v0 --episodes 4
+  hrm-gym analyze convergence HRMMaze-v0 --beside runs/maze-recurrent/model runs/maze-direct/model
+  hrm-gym analyze dimensionality HRMMaze-v0 --episodes 512
   hrm-gym analyze segments --help                      every option with its default
 """
-
-
-@dataclass(frozen=True)
-class PuzzlesConfig:
-    """Which puzzles, played by whom.
-
-    Attributes:
-        env_id: A registered environment.
-        agent: hrm, hrm-vote or hrm-first; NAME=PATH gives other weights than the bundled ones.
-        episodes: Puzzles (1000, or every row of --data).
-        source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
-        data: Play the rows of this CSV file (source,question,answer,rating) in order.
-        batch: Boards in play at a time.
-        seed: Which stream of puzzles.
-        split: Which part of the puzzles.
-        size: Side length of the grid.
-        compile: Compile the network; pays off for long runs.
-        out: Where the figures go, without suffix (analysis/ENV-STUDY).
-    """
-
-    env_id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ENV_ID]")] = "HRMMaze-v0"
-    agent: str = "hrm"
-    episodes: int | None = None
-    source: Literal["bank", "generate"] = "bank"
-    data: Path | None = None
-    batch: int = 64
-    seed: int = 0
-    split: Literal["train", "test"] = "test"
-    size: int | None = None
-    compile: bool = False
-    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -132,15 +105,15 @@ def analyze_segments(argv: Sequence[str]) -> None:
     config = parse(SegmentsConfig, "hrm-gym analyze segments", argv)
     if config.bins < 1:
         raise ValueError(f"expected --bins of at least 1, got {config.bins}")
-    out, settings = _prepared(config, "segments", config.max_segments, config.halting, config.votes)
+    out, settings = prepared(config, "segments", config.max_segments, config.halting, config.votes)
     worlds = Worlds(settings)
     agent = agent_named(config.agent, settings, worlds)
     runs = rollout_batched(lambda: worlds.make("answer"), agent, worlds.episodes, config.batch, worlds.seed)
     episodes = list(with_progress(runs, worlds.episodes, agent.name))
     family: Any = worlds.make("answer").unwrapped
     study = study_segments(episodes, family.family, config.bins)
-    _print(segments_table(study))
-    _write(study, out, lambda path: draw_segments(study, path))
+    show(segments_table(study))
+    write(study, out, lambda path: draw_segments(study, path))
 
 
 def analyze_scaling(argv: Sequence[str]) -> None:
@@ -149,24 +122,27 @@ def analyze_scaling(argv: Sequence[str]) -> None:
     budgets = sorted(set(config.budgets))
     if not budgets or budgets[0] < 1:
         raise ValueError(f"expected --budgets of at least 1 segment, got {config.budgets}")
-    out, settings = _prepared(config, "scaling", budgets[-1], "q", 1)
+    out, settings = prepared(config, "scaling", budgets[-1], "q", 1)
     worlds = Worlds(settings)
-    agent = agent_named(config.agent, settings, worlds)
-    if not isinstance(agent, HRMAgent):
-        raise ValueError(f"expected one HRM, got {config.agent!r}: the budget of a panel is not one number")
+    agent = one_network(config, settings, worlds)
     model = agent.model.config
     rules = [parse_halting(text, model) for text in config.rules]
-    env = worlds.make("answer")
-    puzzles = [puzzle_for(env, worlds.seed, k) for k in range(worlds.episodes)]
+    puzzles = puzzles_of(worlds)
     parts = think_through(agent, puzzles, budgets[-1], config.batch)
     batches = -(-len(puzzles) // config.batch)
     trajectories = joined(list(with_progress(parts, batches, f"{agent.name}, {budgets[-1]} segments")))
     study = study_scaling(trajectories, learned(model), budgets, rules, config.env_id, agent.name, model.max_segments)
-    _print(scaling_table(study))
-    _write(study, out, lambda path: draw_scaling(study, path))
+    show(scaling_table(study))
+    write(study, out, lambda path: draw_scaling(study, path))
 
 
-STUDIES: dict[str, Callable[[Sequence[str]], None]] = {"segments": analyze_segments, "scaling": analyze_scaling}
+STUDIES: dict[str, Callable[[Sequence[str]], None]] = {
+    "segments": analyze_segments,
+    "scaling": analyze_scaling,
+    "answers": analyze_answers,
+    "convergence": analyze_convergence,
+    "dimensionality": analyze_dimensionality,
+}
 
 
 def segments_table(study: SegmentStudy) -> Table:
@@ -203,25 +179,6 @@ def scaling_table(study: ScalingStudy) -> Table:
     return table
 
 
-def _prepared(
-    config: PuzzlesConfig, study: str, max_segments: int | None, halting: str, votes: int
-) -> tuple[Path, SolveConfig]:
-    """Where the figures go, and what `solve` would be told; bad settings are refused before any work."""
-    if config.agent.partition("=")[0] not in HRM_AGENTS:
-        raise ValueError(f"expected --agent to be one of {', '.join(HRM_AGENTS)}, got {config.agent!r}")
-    out = config.out or Path("analysis") / f"{config.env_id}-{study}"
-    for suffix in (".png", ".json"):
-        check_writable(Path(f"{out}{suffix}"))
-    names = ("env_id", "source", "data", "batch", "seed", "split", "size", "compile")
-    same: dict[str, Any] = {name: getattr(config, name) for name in names}
-    episodes = 1000 if config.episodes is None and config.data is None else config.episodes
-    settings = SolveConfig(
-        **same, agent=(config.agent,), episodes=episodes, max_segments=max_segments, halting=halting, votes=votes
-    )
-    check(settings)
-    return out, settings
-
-
 def _correlation(study: SegmentStudy) -> str:
     """The last line of the table of segments."""
     if study.correlation is None:
@@ -238,18 +195,3 @@ def _solved(one: Point) -> str:
 
 def _share(rate: float, low: float, high: float) -> str:
     return f"{rate:.1%} ({100 * low:.1f}-{100 * high:.1f})"
-
-
-def _print(table: Table) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
-
-
-def _write(study: SegmentStudy | ScalingStudy, out: Path, draw: Callable[[Path], None]) -> None:
-    """Write picture and figures, each whole or not at all."""
-    picture, figures = Path(f"{out}.png"), Path(f"{out}.json")
-    with written_whole(picture) as draft:
-        draw(draft)
-    with written_whole(figures) as draft:
-        draft.write_text(json.dumps(asdict(study), indent=2) + "\n", encoding="utf-8")
-    print(f"picture: {picture}\nfigures: {figures}")

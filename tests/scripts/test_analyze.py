@@ -16,8 +16,12 @@ from scipy.stats import spearmanr
 from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.analysis.answers import study_answers
+from hrm_gym.agents.hrm.analysis.convergence import study_convergence
+from hrm_gym.agents.hrm.analysis.dimensionality import participation_ratio, study_dimensionality
 from hrm_gym.agents.hrm.analysis.scaling import study_scaling
 from hrm_gym.agents.hrm.analysis.segments import spearman, split_evenly, study_segments
+from hrm_gym.agents.hrm.analysis.states import steps_of
 from hrm_gym.agents.hrm.analysis.trajectories import (
     Trajectories,
     halting_segments,
@@ -29,6 +33,7 @@ from hrm_gym.agents.hrm.checkpoint import write_model
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Evidence, Fixed, Never, QHead, Stable, parse_halting
 from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.recipes import Recipe, direct, recurrent
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.episode import Episode
 from hrm_gym.scripts.main import main
@@ -92,18 +97,123 @@ def test_scaling_as_table_picture_and_json(weights: Path, capsys: pytest.Capture
     assert Path("s.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_answers_as_table_picture_and_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--agent", f"hrm={weights}", "--size", "5", "--episodes", "2", "--segments", "1", "3", "--out", "a"]
+    assert main(["analyze", "answers", *arguments, "--halting", "fixed:2"]) == 0
+    assert "halts after" in capsys.readouterr().out
+    courses = json.loads(Path("a.json").read_text())["courses"]
+    assert [(len(one["wrong"]), len(one["grids"]), one["halts"]) for one in courses] == [(3, 3, 2)] * 2
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_answers_are_those_of_the_agent(weights: Path) -> None:
+    env = world()
+    agent = HRMAgent.for_env(env, weights, device="cpu", halting="fixed:3")
+    puzzles = [env.puzzle_source.puzzle(key) for key in (1, 2)]
+    courses, answers = study_answers(agent, puzzles, 4)
+    for puzzle, course, grids in zip(puzzles, courses, answers, strict=True):
+        observation, _ = env.reset(options={"puzzle": puzzle})
+        state = None
+        for segment in range(3):
+            action, state = agent.predict(observation, state)
+            assert np.array_equal(action[:-1].reshape(5, 5), grids[segment])
+            assert course.q_halt[segment] == pytest.approx(float(state.q_halt[0]), abs=1e-4)
+            assert bool(action[-1]) == (segment == 2)
+        assert course.halts == 3
+        assert course.changed[1] == int((grids[1] != grids[0]).sum())
+    with pytest.raises(ValueError, match="at least one puzzle"):
+        study_answers(agent, [], 4)
+
+
+def test_convergence_beside_recurrent_and_deep_networks(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    beside = []
+    for name, change in {"deep": direct, "recurrent": recurrent}.items():
+        config = change(Recipe("HRMMaze-v0", MODEL)).model
+        model = HRM(config)
+        write = lambda path, model=model, config=config: write_model(  # noqa: E731
+            path, model.state_dict(), config, {"kind": "hrm", "family": "maze"}
+        )
+        write_folder(Path(name) / "model", write)
+        beside.append(f"{name}/model")
+    arguments = ["--agent", f"hrm={weights}", "--size", "5", "--episodes", "5", "--batch", "2", "--segments", "3"]
+    assert main(["analyze", "convergence", *arguments, "--beside", *beside, "--out", "c"]) == 0
+    assert "H-level" in capsys.readouterr().out
+    found = json.loads(Path("c.json").read_text())["networks"]
+    assert [(one["name"][:4], one["kind"], one["calls"]) for one in found] == [
+        ("hrm=", "hierarchical", 6), ("deep", "deep", 2), ("recu", "recurrent", 4),
+    ]  # fmt: skip
+    low, high = found[0]["traces"]
+    assert (low["calls"][:5], high["calls"][:3]) == ([1, 2, 4, 5, 7], [3, 6, 9])
+    assert len(found[2]["traces"][0]["calls"]) == 12
+    assert Path("c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_residuals_are_those_of_the_states(weights: Path) -> None:
+    env = world()
+    agent = HRMAgent.for_env(env, weights, device="cpu")
+    boards = agent.boards(env.puzzle_source.batch(np.arange(6, dtype=np.uint64)).clues)
+    steps, carry = list(steps_of(agent.model, boards, 2)), agent.model.initial_carry(6)
+    for segment in (1, 2):
+        before = carry
+        carry, *_ = agent.model.segment(carry, boards.inputs, boards.puzzle_ids)
+        assert torch.allclose(steps[6 * segment - 1].after, carry.z_h, atol=1e-5)
+        assert torch.allclose(steps[6 * segment - 6].before, before.z_l, atol=1e-5)
+    study = study_convergence([("a", agent.model, boards)], 2, batch=4)
+    moved = (steps[2].after - steps[2].before).square().mean(-1).sqrt().mean()
+    assert study.networks[0].traces[1].residuals[0] == pytest.approx(float(moved), rel=1e-4)
+
+
+def test_participation_ratio() -> None:
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(5000, 6)) * [1, 1, 1, 0, 0, 0] + 5
+    ratio = participation_ratio(states.T @ states / 5000, states.mean(axis=0))
+    assert ratio == pytest.approx(3, abs=0.05)
+    line = np.outer(np.arange(10.0), np.ones(6))
+    assert participation_ratio(line.T @ line / 10, line.mean(axis=0)) == pytest.approx(1)
+    assert participation_ratio(np.zeros((3, 3)), np.zeros(3)) == 0
+
+
+def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--agent", f"hrm={weights}", "--size", "5", "--episodes", "16", "--batch", "3", "--segments", "2"]
+    assert main(["analyze", "dimensionality", *arguments, "--out", "d"]) == 0
+    assert "of 16 dimensions" in capsys.readouterr().out
+    found = json.loads(Path("d.json").read_text())
+    for rows in (found["trained"], found["untrained"]):
+        assert [one["puzzles"] for one in rows] == [2, 4, 8, 16]
+        assert all(1 <= one["high"] <= 16 and 1 <= one["low"] <= 16 for one in rows)
+    assert Path("d.png").read_bytes().startswith(b"\x89PNG")
+    env = world()
+    agent = HRMAgent.for_env(env, weights, device="cpu")
+    boards = agent.boards(env.puzzle_source.batch(np.arange(8, dtype=np.uint64)).clues)
+    whole, parts = (study_dimensionality(agent.model, boards, 2, [2, 8], batch) for batch in (8, 3))
+    assert whole.trained[1].high == pytest.approx(parts.trained[1].high, rel=1e-4)
+    cells = [step.after[:, 1:].flatten(0, 1) for step in steps_of(agent.model, boards, 2) if step.level == "H"]
+    covariance = np.cov(torch.cat(cells).double().numpy().T, bias=True)
+    assert whole.trained[1].high == pytest.approx(np.trace(covariance) ** 2 / (covariance**2).sum(), rel=1e-3)
+    for counts in ([], [4, 2], [1, 4], [2, 9]):
+        with pytest.raises(ValueError, match=r"puzzles in 2\.\.8"):
+            study_dimensionality(agent.model, boards, 2, counts)
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no study given: expected one of segments, scaling"),
+        ([], "no study given: expected one of segments, scaling, answers, convergence, dimensionality"),
         (["speed"], "unknown study 'speed'"),
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
-        (["segments", "--agent", "ppo"], "expected --agent to be one of hrm, hrm-vote, hrm-first, got 'ppo'"),
+        (
+            ["segments", "--agent", "ppo"],
+            "one of hrm, hrm-vote, hrm-first, hrm-adapt, got 'ppo'",
+        ),
         (["segments", "--episodes", "0"], "--episodes of at least 1"),
         (["segments", "--halting", "soon"], "expected a halting rule"),
         (["scaling", "--budgets", "0", "4"], "--budgets of at least 1"),
         (["scaling", "--rules", "fixed:0"], "fixed with at least 1 segment"),
         (["scaling", "--agent", "hrm-vote"], "expected one HRM"),
+        (["answers", "--segments", "0", "2"], "--segments of at least 1"),
+        (["convergence", "--segments", "0"], "--segments of at least 1"),
+        (["convergence", "--beside", "nowhere"], "no weights at nowhere"),
+        (["dimensionality", "--agent", "hrm-first"], "expected one HRM"),
     ],
 )
 def test_bad_input_gets_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def draw_segments(study: SegmentStudy, path: Path) -> None:
     bars = _bars([(b.solved, b.solved_low, b.solved_high) for b in study.bins])
     below.errorbar(middle, [b.solved for b in study.bins], yerr=bars, xerr=width, fmt="o-", color=ORANGE, capsize=3)
     below.set(ylabel="solved", xlabel=f"difficulty: {study.unit}", ylim=(0, 1.02))
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_scaling(study: ScalingStudy, path: Path) -> None:
@@ -53,18 +53,27 @@ def draw_scaling(study: ScalingStudy, path: Path) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="mean segments", ylabel="solved")
     axes.legend(fontsize=8, frameon=False)
-    _save(figure, path)
+    save(figure, path)
+
+
+def new_figure(size: tuple[float, float], title: str) -> Figure:
+    """An empty figure of (width, height) inches."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    return figure
+
+
+def plain(axes: Any) -> Any:
+    """The same axes with a faint grid and no frame above and to the right."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
 
 
 def _figure(rows: int, title: str) -> tuple[Figure, tuple[Any, ...]]:
-    figure = Figure(figsize=(7, 3.4 * rows if rows > 1 else 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-    for one in axes:
-        one.grid(alpha=0.25)
-        one.spines[["top", "right"]].set_visible(False)
-    return figure, tuple(axes)
+    figure = new_figure((7, 3.4 * rows if rows > 1 else 4.6), title)
+    return figure, tuple(plain(one) for one in figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
 
 
 def _curve(axes: Any, points: tuple[Point, ...], style: str, colour: str, label: str) -> None:
@@ -79,5 +88,10 @@ def _bars(values: list[tuple[float, float, float]]) -> Any:
     return np.maximum(0, np.stack([value - low, high - value]))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     figure.savefig(path, dpi=130, format="png")

@@ -76,15 +76,15 @@ def _think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) ->
     clues, solutions = (np.stack([getattr(p, name) for p in puzzles]) for name in ("clues", "solution"))
     boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
     right, evidence = np.empty((len(puzzles), segments), np.bool_), []
-    for k, (answers, seen) in enumerate(_segments(agent, boards, segments)):
+    for k, (answers, seen) in enumerate(segments_of(agent, boards, segments)):
         right[:, k] = agent.family.judge_many(clues, solutions, answers.reshape(clues.shape))
         evidence.append(seen)
     columns = zip(*evidence, strict=True)
     return Trajectories(right, Evidence(*(torch.stack(column, dim=1).cpu() for column in columns)))
 
 
-def _segments(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[NDArray[np.uint8], Evidence]]:
-    """The (B, S) answers and the evidence after each segment."""
+def segments_of(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[NDArray[np.uint8], Evidence]]:
+    """The (B, S) answers and the evidence after each segment, no board ever halting."""
     model, count = agent.model, len(boards.inputs)
     carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
     reading = act.Reading.nothing(count, boards.inputs.shape[1], agent.device)
