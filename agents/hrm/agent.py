@@ -161,10 +161,11 @@ class HRMAgent(HubAgent):
         weights = weights or _bundled_for(family.name, grid)
         found = load_pretrained(weights)
         kind, learnt = found.about.get("family"), found.model.config.grid
-        if kind != family.name or learnt != grid:
+        if kind != family.name or (learnt != grid and not found.model.config.any_grid):
             raise ValueError(
                 f"weights {weights} are for {kind} {_times(learnt)}, the environment is {family.name} {_times(grid)}"
             )
+        found = found._replace(model=found.model.on_grid(grid))
         settings = {"action_mode": world.action_mode, "max_segments": world.max_segments, **kwargs}
         return cls.of(found, family, **settings)
 
@@ -308,9 +309,12 @@ class HRMAgent(HubAgent):
 
 
 def _bundled_for(family: str, grid: tuple[int, ...]) -> Path:
-    for folder, about in pretrained.bundled("hrm"):
-        if about["family"] == family and tuple(about["model"]["grid"]) == grid:
-            return folder
+    """Bundled weights for exactly this board, or else those for boards of any size."""
+    fitting = [(folder, about["model"]) for folder, about in pretrained.bundled("hrm") if about["family"] == family]
+    exact = [folder for folder, model in fitting if tuple(model["grid"]) == grid]
+    of_any_size = [folder for folder, model in fitting if model.get("mixer") == "convolution"]
+    for folder in (*exact, *of_any_size):
+        return folder
     raise ValueError(f"no bundled HRM weights fit {family} {_times(grid)}; bundled: {pretrained.describe('hrm')}")
 
 

@@ -47,7 +47,8 @@ class HRMConfig:
         mixer: how the states of a board are mixed: "attention"; "mlp" over the sequence (TRM's mlp_t); "symbols", a
             state for every cell and symbol, mixed over lines, boxes and symbols, so that renaming symbols or permuting
             lines permutes the answer and nothing else (symbol equivariance, arXiv 2603.02193); or "convolution" over
-            neighbouring cells and whole boards. The last two have no puzzle positions, and weights for any board.
+            neighbouring cells and whole boards. The last two have no puzzle positions; the last has
+            weights for boards of any size.
         symbols: with the mixer "symbols", how many of the last token ids are interchangeable symbols.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
@@ -139,8 +140,13 @@ class HRMConfig:
 
     @property
     def equivariant(self) -> bool:
-        """Whether the weights know nothing of places on the board: they then fit boards of other sizes as well."""
+        """Whether the weights know nothing of places on the board."""
         return self.mixer in ("symbols", "convolution")
+
+    @property
+    def any_grid(self) -> bool:
+        """Whether the same weights serve boards of every size."""
+        return self.mixer == "convolution"
 
     @property
     def embedding_dim(self) -> int:

@@ -163,7 +163,7 @@ class HRM(nn.Module):
         self.l_level = Level(config, config.l_layers)
         self.h_level = self.l_level if config.shared else Level(config, config.h_layers)
         self.answer_head = Linear(hidden, config.vocab_size if config.mixer != "symbols" else 1)
-        self.q_head = nn.Linear(hidden, 2)
+        self.q_head = nn.Linear(2 * hidden if config.equivariant else hidden, 2)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)
         self.register_buffer("h_init", truncated_normal((hidden,), 1.0).to(self.dtype))
@@ -191,6 +191,20 @@ class HRM(nn.Module):
         model = HRM(dataclasses.replace(self.config, dtype="float32"))
         model.load_state_dict(self.state_dict())
         return model
+
+    def on_grid(self, grid: tuple[int, int]) -> HRM:
+        """The same weights for boards of another size: for networks that know nothing of places (`convolution`).
+
+        Raises:
+            ValueError: the weights belong to boards of one size.
+        """
+        if grid == self.config.grid:
+            return self
+        if not self.config.any_grid:
+            raise ValueError(f"expected a board of {self.config.grid}, for which the weights are, got one of {grid}")
+        model = HRM(dataclasses.replace(self.config, grid=grid))
+        model.load_state_dict(self.state_dict())
+        return model.train(self.training)
 
     def initial_carry(self, batch_size: int) -> Carry:
         """States of B new boards: the same untrained vector at every position."""
@@ -255,10 +269,14 @@ class HRM(nn.Module):
     def q_values(self, z_h: Tensor) -> tuple[Tensor, Tensor]:
         """Q(halt) and Q(continue) logits, (B,) float32 each, from position 0 of the H-level state.
 
-        Equivariant networks have no such position, and take the mean of all.
+        Equivariant networks have no such position: they take the mean and the maximum of all, since one wrong cell,
+        which is enough to be wrong, hardly shows in the mean.
         """
-        summary = z_h.float().mean(1).to(z_h.dtype) if self.config.equivariant else z_h[:, 0]
-        q = F.linear(summary, self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
+        if self.config.equivariant:
+            wide = z_h.float()
+            q = self.q_head(torch.cat((wide.mean(1), wide.amax(1)), dim=-1))
+        else:
+            q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
         return q[:, 0], q[:, 1]
 
     def heads(self, z_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -48,6 +48,39 @@ MAZES = replace(
     updates=10_000,
 )
 
+LOCAL_NETWORK = HRMConfig(
+    vocab_size=6,
+    grid=(12, 12),
+    hidden_size=64,
+    h_layers=2,
+    l_layers=2,
+    mixer="convolution",
+    mlp_width=128,
+    positions="none",
+    gradient="last_cycle",
+    halting="bce",
+)
+
+LOCAL = Recipe(
+    env_id="HRMMaze-v0",
+    env={"size": 12},
+    model=LOCAL_NETWORK,
+    loss="softmax",
+    batch_size=16,
+    updates=8000,
+    optimizer="muon",
+    clip_norm=1.0,
+    lr=5e-3,
+    lr_min_ratio=0.0,
+    lr_decay="linear",
+    warmup=200,
+    weight_decay=0.1,
+    ema=0.999,
+    eval_puzzles=256,
+    eval_every=1000,
+    checkpoint_every=500,
+)
+
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
 
 MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=1000)
@@ -56,6 +89,7 @@ MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=10
 RECIPES = {
     "maze": SMALL_MAZES,
     "maze-10x10": MAZES,
+    "maze-local": LOCAL,
     "maze-hard": PAPER_MAZES,
     "maze-hard-1k": MAZE_HARD_1K,
 }

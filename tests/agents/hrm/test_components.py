@@ -11,7 +11,7 @@ import torch
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.layers import rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
-from hrm_gym.agents.hrm.optim import AdamATan2, learning_rate, sign_sgd
+from hrm_gym.agents.hrm.optim import AdamATan2, Muon, learning_rate, orthogonalised, sign_sgd
 from hrm_gym.agents.hrm.rotary import apply_rotary, grid_angles, rotary_tables
 
 with np.load(Path(__file__).parent / "golden" / "components.npz") as _arrays:
@@ -98,3 +98,33 @@ def test_norm_width_and_initialisation() -> None:
     drawn = truncated_normal((100_000,), 0.5)
     assert drawn.std() == pytest.approx(0.5, abs=0.005)
     assert drawn.abs().max() <= 2.28 * 0.5
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (12, 5), (8, 8)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalised(1e-3 * matrix))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.cosine_similarity(orthogonalised(matrix).flatten(), (left @ right).flatten(), dim=0) > 0.95
+
+
+def test_muon_moves_matrices_and_the_rest_by_steps_of_one_size() -> None:
+    torch.manual_seed(0)
+    matrix, vector = torch.nn.Parameter(torch.zeros(16, 64)), torch.nn.Parameter(torch.zeros(200))
+    groups = [{"params": [matrix], "orthogonal": True}, {"params": [vector]}]
+    optimizer = Muon(groups, lr=0.1, weight_decay=0.0)
+    matrix.grad, vector.grad = torch.randn(16, 64), torch.randn(200)
+    optimizer.step()
+    assert vector.abs().sub(0.1).abs().max() < 1e-5, "Adam's first step is the learning rate in every place"
+    assert 0.1 * 0.13 < matrix.square().mean().sqrt() < 0.1 * 0.25, "0.2 sqrt(64) / sqrt(64), times the singular values"
+
+
+def test_muon_without_a_gradient_leaves_a_parameter_alone_and_decays_the_others() -> None:
+    still, moved = torch.nn.Parameter(torch.ones(3, 3)), torch.nn.Parameter(torch.ones(3, 3))
+    optimizer = Muon([{"params": [still, moved], "orthogonal": True}], lr=0.5, weight_decay=0.1)
+    moved.grad = torch.zeros(3, 3)
+    optimizer.step()
+    assert torch.equal(still, torch.ones(3, 3))
+    assert torch.allclose(moved, torch.full((3, 3), 0.95))

@@ -1,0 +1,126 @@
+"""Networks that know the shape of a board: what they are equivariant under, and what follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gymnasium as gym
+import pytest
+import torch
+
+import hrm_gym  # noqa: F401
+from hrm_gym.agents.hrm.augment import apply_symmetries, draw_symmetries
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.network import HRM, Segment
+
+NINE = HRMConfig(
+    vocab_size=11, grid=(9, 9), hidden_size=16, h_layers=1, l_layers=1, mixer="symbols", symbols=9, box=(3, 3),
+    mlp_width=24, positions="none", gradient="last_cycle", halting="bce", dtype="float32",
+)  # fmt: skip
+FOUR = dataclasses.replace(NINE, vocab_size=6, grid=(4, 4), symbols=4, box=(2, 2))
+SIX = dataclasses.replace(NINE, vocab_size=8, grid=(6, 6), symbols=6, box=(2, 3))
+MAZE = HRMConfig(
+    vocab_size=6, grid=(7, 7), hidden_size=16, h_layers=1, l_layers=1, mixer="convolution", mlp_width=24,
+    positions="none", gradient="last_cycle", halting="bce", dtype="float32",
+)  # fmt: skip
+WORLDS = [
+    pytest.param("HRMSudoku-v0", {}, NINE, id="9x9"),
+    pytest.param("HRMSudokuMini-v0", {}, FOUR, id="4x4"),
+    pytest.param("HRMSudokuMini-v0", {"box": (2, 3)}, SIX, id="6x6"),
+]
+
+
+def network(config: HRMConfig) -> HRM:
+    torch.manual_seed(1)
+    model = HRM(config)
+    torch.nn.init.normal_(model.q_head.weight)
+    return model
+
+
+def after(model: HRM, boards: torch.Tensor, segments: int = 2) -> Segment:
+    carry, ids = model.initial_carry(len(boards)), torch.zeros(len(boards), dtype=torch.int32)
+    with torch.no_grad():
+        for _ in range(segments):
+            result = model.segment(carry, boards, ids)
+            carry = result.carry
+    return result
+
+
+def puzzles(env_id: str, arguments: dict, count: int = 4) -> torch.Tensor:
+    env = gym.make(env_id, **arguments)
+    boards = [env.reset(seed=seed)[0]["puzzle"] for seed in range(count)]
+    return torch.stack([torch.from_numpy(board).flatten().int() for board in boards])
+
+
+@pytest.mark.parametrize(("env_id", "arguments", "config"), WORLDS)
+def test_a_symmetric_puzzle_gets_the_symmetric_answer(env_id: str, arguments: dict, config: HRMConfig) -> None:
+    family = gym.make(env_id, **arguments).unwrapped.family
+    boards, model = puzzles(env_id, arguments), network(config)
+    images = draw_symmetries(family, config.grid, [11, 12, 13, 14])
+    found, turned = after(model, boards), after(model, apply_symmetries(images, boards))
+    cells = found.logits.gather(1, images.cells[..., None].expand_as(found.logits))
+    expected = torch.empty_like(cells).scatter_(2, images.tokens[:, None].expand_as(cells), cells)
+    assert (expected - turned.logits).abs().max() < 1e-4
+    assert (found.q_halt - turned.q_halt).abs().max() < 1e-4
+    assert (found.logits - turned.logits).abs().max() > 0.1, "the images should differ, or this shows nothing"
+
+
+def test_answers_are_made_of_symbols_alone() -> None:
+    logits = after(network(NINE), puzzles("HRMSudoku-v0", {})).logits
+    assert logits.shape == (4, 81, 11)
+    assert (logits.argmax(-1) >= 2).all()
+    assert torch.isfinite(torch.log_softmax(logits, -1)).all()
+
+
+@pytest.mark.parametrize("config", [NINE, MAZE])
+def test_every_parameter_gets_a_gradient(config: HRMConfig) -> None:
+    model = network(config)
+    boards = torch.randint(1, config.vocab_size, (2, config.cells), generator=torch.Generator().manual_seed(0))
+    result = model.segment(model.initial_carry(2), boards, torch.zeros(2, dtype=torch.int32))
+    (result.logits[..., 2:].square().sum() + result.q_halt.sum()).backward()
+    idle = [name for name, p in model.named_parameters() if p.numel() and (p.grad is None or not p.grad.any())]
+    assert idle == []
+
+
+def test_a_neighbourhood_is_the_same_everywhere() -> None:
+    """A maze in the corner of a wide network is thought about as in a network of another size, away from the edges."""
+    small, wide = network(MAZE), network(dataclasses.replace(MAZE, grid=(12, 12)))
+    assert small.state_dict().keys() == wide.state_dict().keys()
+    wide.load_state_dict(small.state_dict())
+    shifted = torch.zeros((1, 12, 12), dtype=torch.int32)
+    board = torch.randint(1, 6, (1, 5, 5), generator=torch.Generator().manual_seed(2), dtype=torch.int32)
+    first, second = shifted.clone(), shifted.clone()
+    first[:, 2:7, 2:7], second[:, 4:9, 5:10] = board, board
+    with torch.no_grad():
+        wide.l_level.blocks[0].board.weight.zero_()  # the mean of the board sees the edges
+        one, two = (
+            wide.l_level(wide.embed(b.flatten(1), wide.puzzles[:1]), torch.zeros(()), None).view(12, 12, -1)
+            for b in (first, second)
+        )
+    assert torch.allclose(one[2:7, 2:7], two[4:9, 5:10], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"symbols": 8}, "as many symbols"),
+        ({"grid": (9, 8)}, "square grid"),
+        ({"box": None}, "box"),
+        ({"box": (2, 3)}, "box"),
+        ({"vocab_size": 9}, "fewer than token ids"),
+        ({"mlp_width": 0}, "mlp_width"),
+    ],
+)
+def test_a_config_that_does_not_fit_together_is_refused(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(NINE, **changes)
+
+
+def test_weights_for_boards_of_any_size_make_an_agent_for_another_one() -> None:
+    model = network(MAZE)
+    wide = model.on_grid((9, 9))
+    assert wide.config.grid == (9, 9)
+    assert all(torch.equal(value, wide.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.on_grid((7, 7)) is model
+    with pytest.raises(ValueError, match=r"expected a board of \(9, 9\)"):
+        network(NINE).on_grid((4, 4))
