@@ -179,16 +179,3 @@ def _bundled_for(world: Any, algorithm: str) -> Path:
                 return folder
     names = "; ".join(f"{kind}: {pretrained.describe(kind)}" for kind in kinds)
     raise ValueError(f"no bundled weights of {' or '.join(kinds)} fit {_words(wanted)}; bundled: {names}")
-
-
-def bundled_modes(world: Any, algorithm: str = "") -> list[str]:
-    """The action modes in which bundled weights play this family on this grid, for `hrm-gym solve`.
-
-    Args:
-        world: an unwrapped puzzle environment.
-        algorithm: which algorithm's weights; any by default.
-    """
-    family, grid, _ = _wish(world)
-    kinds = (algorithm,) if algorithm else ALGORITHMS
-    fits = [_fit(about) for kind in kinds for _, about in pretrained.bundled(kind)]
-    return list(dict.fromkeys(mode for name, shape, mode in fits if (name, shape) == (family, grid)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,20 @@ class Run(ABC):
     # ---- time ----
 
     def seconds(self) -> float:
-        """Seconds by the clock spent so far, evaluations and those before the checkpoint included."""
+        """Seconds by the clock spent so far, those before the checkpoint included and evaluations left out."""
         return time.perf_counter() - self._began
 
     def processor_seconds(self) -> float:
-        """Processor time of this process, and of those before the checkpoint."""
+        """The same of this process's time on the processor, which other work on the machine does not lengthen."""
         return time.process_time() - self._processor_began
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """What happens inside takes no time of the run."""
+        seconds, processor_seconds = self.seconds(), self.processor_seconds()
+        yield
+        self._began = time.perf_counter() - seconds
+        self._processor_began = time.process_time() - processor_seconds
 
     def expired(self) -> bool:
         """Whether the limit is reached: of processor time on a CPU (other work on it does not count), else of time."""
@@ -104,8 +113,11 @@ class Run(ABC):
             The row with what was found.
         """
         self.updates += not final
-        if (final or _due(self.timesteps, self._evaluated_at, self.recipe.eval_every)) and not self._has_evaluated():
-            found = self.evaluate()
+        if (
+            final or _due(self.timesteps, self._evaluated_at, self.recipe.eval_every)
+        ) and not self.recently_evaluated():
+            with self._standing_still():
+                found = self.evaluate()
             self._evaluated, self._evaluated_at = self.updates, self.timesteps
             row = {**row, **{f"eval_{name}": value for name, value in found.items()}}
             append_curve(self.folder, {**self._moment(), **found})
@@ -114,7 +126,8 @@ class Run(ABC):
         watcher({**row, **self._moment()})
         return row
 
-    def _has_evaluated(self) -> bool:
+    def recently_evaluated(self) -> bool:
+        """Whether there was an evaluation since the last update."""
         return self._evaluated == self.updates
 
     def _moment(self) -> dict[str, float]:
@@ -189,6 +202,7 @@ class Run(ABC):
             "recipe": self.recipe.to_json(),
             **self._moment(),
             "updates": self.updates,
+            **({"fed": self.timesteps} if self.recipe.algorithm == "supervised" else {}),
             "model": {**network, **spaces},
         }
 
