@@ -247,8 +247,9 @@ def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, An
     lines = [
         "# One network, three signals",
         "",
-        f"An HRM of the same parameters, on the same generated puzzles, {config.seconds:g} seconds of one processor "
-        f"core a run; judged on {config.puzzles} held-out puzzles, the same for all. In brackets: 95 % Wilson intervals.",
+        f"An HRM of the same parameters, on generated puzzles of the train split, {config.seconds:g} seconds of one "
+        f"processor core a run; judged on {config.puzzles} held-out puzzles, the same for all. In brackets: 95 % "
+        "Wilson intervals.",
         "",
         *(f"- **{arm}**: {ARMS[arm]}" for arm in config.arm),
         "",
