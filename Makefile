@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: solve test check docs clean
+.PHONY: solve compare test check docs clean
 
 solve: $(VENV)/.installed  ## watch the bundled agents solve mazes (a window, or GIFs in solves/), then read the table
 	$(BIN)/hrm-gym solve
+
+compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one page: compare/index.html (minutes)
+	$(BIN)/hrm-gym compare
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	$(BIN)/pytest

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,26 +84,23 @@ def record_dataset(
     return made
 
 
-class Kept:
-    """An environment that remembers every step that was taken in it; to a rollout it is the environment."""
+class Kept(gym.Wrapper[Any, Any, Any, Any]):
+    """Remembers every step that was taken in an environment."""
 
     def __init__(self, env: Env) -> None:
-        self._env = env
+        super().__init__(env)
         self._episodes: list[dict[str, list[Any]]] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._env, name)
-
-    def reset(self, **arguments: Any) -> Any:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
-        observation, info = self._env.reset(**arguments)
+        observation, info = self.env.reset(seed=seed, options=options)
         names = ("actions", "rewards", "terminations", "truncations")
         self._episodes.append({"observations": [observation], **{name: [] for name in names}})
         return observation, info
 
-    def step(self, action: Any) -> Any:
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step and remember it."""
-        observation, reward, terminated, truncated, info = self._env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         episode = self._episodes[-1]
         episode["observations"].append(observation)
         episode["actions"].append(np.asarray(action))

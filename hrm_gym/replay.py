@@ -50,7 +50,7 @@ class Course:
 def follow(player: Player, index: int, seed: int | None) -> Course:
     """Play one puzzle and keep every moment; the environment was made with `render_mode="rgb_array"`."""
     env, agent = player
-    kept = []
+    kept: list[Moment] = []
     course = moments(env, agent, index, seed)
     while True:
         try:

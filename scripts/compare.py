@@ -180,12 +180,14 @@ def _title(plan: Plan) -> str:
 def _facts(plan: Plan, rows: Sequence[Row]) -> dict[str, str]:
     """What is to be known of how the figures were taken, in words."""
     machines = sorted({machine for row in rows for machine in row.machines})
+    loads = [load for row in rows for load in row.loads]
+    busy = f"; load average while playing {min(loads)} to {max(loads)}" if loads else ""
     source = "made anew" if plan.source == "generate" else "from the bundled bank, under random symmetries"
     return {
         "puzzles": f"{plan.episodes:,} of each seed, {source} unless an environment says otherwise, {plan.split} split",
         "seed": ", ".join(map(str, plan.seeds)),
         "boards at a time": str(plan.batch),
-        "machine": "; ".join(machines),
+        "machine": "; ".join(machines) + busy,
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -137,5 +137,7 @@ def _players(world: World, entrants: Sequence[Entrant]) -> list[Player]:
 
 def _plain(world: World, action_mode: str) -> Any:
     """The environment made with values that a data set can keep."""
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in world.options.items()}
+    options: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in world.options.items()
+    }
     return gym.make(world.env_id, disable_env_checker=True, action_mode=action_mode, **options)

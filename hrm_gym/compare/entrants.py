@@ -182,12 +182,12 @@ def _own_weights(agent: Any, label: Label, world: World) -> Path | None:
     from hrm_gym.agents import pretrained
 
     env: Any = world.make(agent.action_mode).unwrapped
-    for folder, about in pretrained.bundled(label.name):
-        model = about.get("model", {})
-        grid = tuple(model.get("grid") or model.get("hrm", {}).get("grid", ()))
-        mode = about.get("action_mode", agent.action_mode)
-        if (about.get("family"), grid, mode) == (env.family.name, tuple(env.shape), agent.action_mode):
-            return folder
+    wanted = (env.family.name, tuple(env.shape), agent.action_mode)
+    for kind in dict.fromkeys((label.name, label.name.partition("-")[0], agent.name)):
+        for folder, about in pretrained.bundled(kind):
+            grid, mode = tuple(about.get("model", {}).get("grid", ())), about.get("action_mode", agent.action_mode)
+            if (about.get("family"), grid, mode) == wanted:
+                return folder
     return None
 
 

@@ -33,6 +33,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def load() -> float | None:
+    """How many processes wanted a core in the last minute, on average; None where the system does not say.
+
+    Above the number of cores, milliseconds tell more about the company than about the agent.
+    """
+    try:
+        return round(os.getloadavg()[0], 1)
+    except (AttributeError, OSError):
+        return None
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -81,6 +81,7 @@ class Row:
         parameters: trained parameters.
         runs: one for every set of weights.
         machines: on which it was played.
+        loads: load averages of these machines, one for every chunk where the system told.
         puzzles_sha256: of the puzzles' clues; the same for all agents of a world.
     """
 
@@ -99,6 +100,7 @@ class Row:
     parameters: int | None = None
     runs: tuple[Run, ...] = ()
     machines: tuple[str, ...] = ()
+    loads: tuple[float, ...] = ()
     puzzles_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -135,6 +137,7 @@ def _row(comparison: Comparison, world: World, label: Label, parts: Sequence[Par
         parameters=parameter_count(entrants[0].agent, entrants[0].weights),
         runs=tuple(_run(entrant, table) for entrant, table in zip(entrants, tables, strict=True)),
         machines=tuple(machines),
+        loads=tuple(content["load"] for _, contents in read for content in contents if content["load"] is not None),
         puzzles_sha256=_joined_hash([content["puzzles_sha256"] for content in read[0][1]]),
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_gym.compare.entrants import Entrant, Label, Unfit, enter
-from hrm_gym.compare.machine import machine, versions
+from hrm_gym.compare.machine import load, machine, versions
 from hrm_gym.compare.plan import Plan, World, parse_world
 from hrm_gym.episode import Episode
 from hrm_gym.recorder import written_whole
@@ -67,7 +67,13 @@ class Part:
             lambda: world.make(agent.action_mode), agent, count, batch, seed, first=self.puzzles.start
         )
         episodes = sorted(ended, key=lambda episode: episode.index)
-        content = {"key": self.key, "machine": machine(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
+        content: dict[str, Any] = {
+            "key": self.key,
+            "machine": machine(),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        content["load"] = load()
         content["puzzles_sha256"] = _hash_of_puzzles(episodes)
         with written_whole(self.path) as draft:
             draft.write_text(json.dumps({**content, "episodes": columns(episodes)}), encoding="utf-8")

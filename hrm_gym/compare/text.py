@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hrm_gym.compare.rows import DEFINITIONS, Figure, Row, Run
+from hrm_gym.compare.training import Training
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +42,7 @@ def columns(row: Row) -> dict[str, tuple[str, str]]:
         "parameters": (count(row.parameters), ""),
         "training steps": (count(training.steps), _each(row)),
         "seen": (seen, _each(row)),
-        "training time": (duration(training.seconds), _each(row)),
+        "training time": (duration(training.seconds), _each(row) or _on_processor(training)),
     }
 
 
@@ -150,6 +151,11 @@ def _number(figure: Figure | None, digits: int) -> tuple[str, str]:
     if figure is None:
         return NONE, ""
     return f"{figure.value:.{digits}f}", f"({figure.low:.{digits}f}-{figure.high:.{digits}f})"
+
+
+def _on_processor(training: Training) -> str:
+    """Processor time, where it was written down."""
+    return "" if training.processor_seconds is None else f"({duration(training.processor_seconds)} of processor)"
 
 
 def _each(row: Row) -> str:

@@ -23,6 +23,7 @@ class Training:
         puzzles: puzzles seen, each with its stored solution.
         transitions: transitions seen, without solutions.
         seconds: wall time.
+        processor_seconds: processor time, which other work on the machine does not lengthen.
         command: the command that made the weights.
         seed: of the training.
         recipe: everything that decides the outcome, as the weights' JSON has it.
@@ -32,6 +33,7 @@ class Training:
     puzzles: int | None = None
     transitions: int | None = None
     seconds: float | None = None
+    processor_seconds: float | None = None
     command: str | None = None
     seed: int | None = None
     recipe: Mapping[str, Any] | None = None
@@ -67,9 +69,10 @@ def read_training(folder: Path | None) -> Training:
     recipe = about.get("recipe") or {}
     return Training(
         steps=_total(stages, _steps),
-        puzzles=_total(stages, lambda stage: stage.get("puzzles", stage.get("fed"))),
-        transitions=_total(stages, lambda stage: stage.get("timesteps")),
+        puzzles=_total(stages, _puzzles),
+        transitions=_total(stages, lambda stage: None if _puzzles(stage) is not None else stage.get("timesteps")),
         seconds=_total(stages, lambda stage: stage.get("seconds")),
+        processor_seconds=_total(stages, lambda stage: stage.get("processor_seconds")),
         command=about.get("command") or _command_of_card(folder),
         seed=recipe.get("seed"),
         recipe=recipe,
@@ -90,7 +93,7 @@ def read_curve(folder: Path | None) -> Curve | None:
         if solved is not None and row.get("seconds") is not None:
             points.append(((earlier + row["seconds"]) / 60, float(solved)))
     points.sort()
-    return Curve(*map(tuple, zip(*points, strict=True))) if points else None  # type: ignore[arg-type]
+    return Curve(tuple(minutes for minutes, _ in points), tuple(share for _, share in points)) if points else None
 
 
 def band(curves: Sequence[Curve], points: int = 80) -> tuple[list[float], list[float], list[float], list[float]]:
@@ -128,10 +131,11 @@ def parameter_count(agent: Any, folder: Path | None) -> int | None:
     if isinstance(told, int):
         return told
     for name in ("model", "policy"):
-        holder = getattr(agent, name, None)
+        holder: Any = getattr(agent, name, None)
         holder = getattr(holder, "policy", holder)  # an SB3 model has its network in its policy
-        if callable(getattr(holder, "parameters", None)):
-            return sum(int(parameter.numel()) for parameter in holder.parameters())
+        if callable(getattr(holder, "named_parameters", None)):
+            own = (tensor for name, tensor in holder.named_parameters() if not name.startswith("q_net_target."))
+            return sum(int(tensor.numel()) for tensor in own)
     return None
 
 
@@ -140,9 +144,16 @@ def _before(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(about.get("before", ()))
 
 
+def _puzzles(stage: Mapping[str, Any]) -> int | None:
+    """Solved puzzles shown; of a supervised control they are what its JSON counts as timesteps."""
+    if stage.get("kind") == "supervised":
+        return stage.get("timesteps")
+    return stage.get("puzzles", stage.get("fed"))
+
+
 def _steps(stage: Mapping[str, Any]) -> int | None:
     if "steps" in stage or "timesteps" in stage:
-        found: int = stage.get("steps", stage.get("timesteps"))  # type: ignore[assignment]
+        found: int = stage["steps"] if "steps" in stage else stage["timesteps"]
         return found
     batch = (stage.get("recipe") or {}).get("batch_size")
     return int(stage["update"] * batch) if batch and "update" in stage else None
