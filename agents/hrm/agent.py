@@ -22,6 +22,9 @@ from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 
+STARTS = 4096
+"""More than there are thoughts about one puzzle at a time: sets apart the starts of their restarts."""
+
 
 class Boards(NamedTuple):
     """Puzzles of a batch: inputs (B, S) int32, puzzle_ids (B,) int32, free (B, S) bool cells."""
@@ -112,6 +115,7 @@ class HRMAgent(HubAgent):
         halting: Halting | str = "q",
         name: str = "hrm",
         compile: bool = False,
+        restart: int = 0,
     ) -> None:
         """Make the agent of a network.
 
@@ -124,18 +128,23 @@ class HRMAgent(HubAgent):
             halting: a halting rule or its text, see `halting.parse_halting`.
             name: what tables call it.
             compile: compile the network; pays after a minute of thinking or so.
+            restart: segments after which a thought that has not halted begins anew from another start (`HRM.start`);
+                0 never. Bundled weights say in their JSON what suits them.
 
         Raises:
             ValueError: a bad rule, limit or device.
         """
         if max_segments < 1:
             raise ValueError(f"expected max_segments of at least 1, got {max_segments}")
+        if restart < 0:
+            raise ValueError(f"expected restart of at least 0 segments, got {restart}")
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
         if not has_fast_bfloat16(self.device):
             model = model.in_float32()
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
+        self.restart = restart
         if compile:
             for level in {self.model.l_level, self.model.h_level}:
                 level.compile(dynamic=True)
@@ -271,24 +280,36 @@ class HRMAgent(HubAgent):
         return Mind(self.model.initial_carry(count), reading, zeros, zeros, zeros.to(torch.int32))
 
     @torch.inference_mode()
-    def segment(self, mind: Mind, boards: Boards, starts: torch.Tensor) -> tuple[Mind, torch.Tensor]:
+    def segment(
+        self, mind: Mind, boards: Boards, starts: torch.Tensor, numbers: torch.Tensor | None = None
+    ) -> tuple[Mind, torch.Tensor]:
         """One segment on every board.
 
         Args:
             mind: what was thought so far.
             boards: the puzzles.
             starts: (B,) bool, boards that begin anew.
+            numbers: (B,) int64, from which start each board is thought about (`HRM.start`); 0 by default.
 
         Returns:
             The next mind, and (B,) bool: the boards that halt.
         """
         puzzles = self.model.puzzles[boards.puzzle_ids.long()]
-        result = self.model.run(self.model.reset_rows(mind.carry, starts), boards.inputs, puzzles)
+        result = self.model.run(self._started(mind, starts, numbers), boards.inputs, puzzles)
         segments = torch.where(starts, 0, mind.segments) + 1
         before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
         reading, q = before.after(result.logits), (result.q_halt, result.q_continue)
         halts = act.judge(self.halting, segments, q, reading, boards.free) | (segments >= self.max_segments)
         return Mind(result.carry, reading, torch.sigmoid(q[0]), torch.sigmoid(q[1]), segments), halts
+
+    def _started(self, mind: Mind, starts: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
+        """The carry for the next segment: boards that begin, or begin anew, are put to their starts."""
+        if self.restart == 0:
+            return self.model.reset_rows(mind.carry, starts, numbers)
+        before = torch.where(starts, 0, mind.segments).long()
+        again = starts | ((before > 0) & (before % self.restart == 0))
+        attempt = before // self.restart
+        return self.model.reset_rows(mind.carry, again, attempt if numbers is None else attempt * STARTS + numbers)
 
     def _think(self, mind: Mind, boards: Boards, starts: NDArray[np.bool_]) -> tuple[Mind, Any]:
         """The next mind and the halt bits: one segment in answer mode, else the whole thought of boards that begin."""
@@ -302,7 +323,7 @@ class HRMAgent(HubAgent):
     def _to_the_end(self, mind: Mind, boards: Boards, rows: torch.Tensor) -> Mind:
         """Solve the boards `rows` by adaptive computation; their carry is not kept, since they are finished."""
         inputs, ids, free = boards.rows(rows)
-        solved = act.solve(self.model, inputs, ids, self.max_segments, self.halting, free)
+        solved = act.solve(self.model, inputs, ids, self.max_segments, self.halting, free, self.restart)
         start = self.begin(len(rows))
         reading = start.reading._replace(answers=solved.answers, confidence=solved.confidence)
         return mind.merged(rows, Mind(start.carry, reading, solved.q_halt, solved.q_continue, solved.segments))

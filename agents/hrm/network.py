@@ -127,15 +127,26 @@ BLOCKS: dict[str, type[nn.Module]] = {
 """The block of each mixer."""
 
 
+CACHED = 400_000
+"""Numbers of a state that pass through the blocks at a time when equivariant networks solve on a CPU: what lies between
+their matrix products then stays in the cache, which doubles their speed."""
+
+
 class Level(nn.Module):
     """One recurrent module: a stack of blocks applied to its state plus the injected input."""
 
     def __init__(self, config: HRMConfig, layers: int) -> None:
         super().__init__()
+        self.apart = config.equivariant
         self.blocks = nn.ModuleList(BLOCKS[config.mixer](config) for _ in range(layers))
 
     def forward(self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """Next state (B, T, D) from the state and what is added to it before the first block."""
+        if self.apart and state.device.type == "cpu" and not torch.is_grad_enabled():
+            few = max(1, CACHED // (state.shape[1] * state.shape[2]))
+            if len(state) > few and not torch.compiler.is_compiling():
+                parts = zip(state.split(few), injection.split(few), strict=True)
+                return torch.cat([self(part, injected, rotary) for part, injected in parts])
         x = state + injection
         for block in self.blocks:
             x = block(x, rotary)
@@ -211,10 +222,35 @@ class HRM(nn.Module):
         shape = (batch_size, self.config.length, self.config.hidden_size)
         return Carry(self.h_init.expand(shape), self.l_init.expand(shape))
 
-    def reset_rows(self, carry: Carry, rows: Tensor) -> Carry:
-        """The carry with the boards of the (B,) bool mask `rows` put back to the initial states."""
-        mask = rows[:, None, None]
-        return Carry(torch.where(mask, self.h_init, carry.z_h), torch.where(mask, self.l_init, carry.z_l))
+    def start(self, number: int = 0) -> Carry:
+        """The states of one board before its first segment, each (T, D).
+
+        Number 0 is the initial one. The others have standard normal noise on top, always the same for the same number:
+        from there a thought takes another course, and may end where the first did not.
+        """
+        shape = (self.config.length, self.config.hidden_size)
+        states = [self.h_init.expand(shape), self.l_init.expand(shape)]
+        if number:
+            generator = torch.Generator().manual_seed(number)
+            noise = torch.randn((2, *shape), generator=generator).to(self.h_init.device, self.dtype)
+            states = [state + own for state, own in zip(states, noise, strict=True)]
+        return Carry(*states)
+
+    def reset_rows(self, carry: Carry, rows: Tensor, numbers: Tensor | None = None) -> Carry:
+        """The carry with the boards of the (B,) bool mask `rows` put back to a start.
+
+        Args:
+            carry: of B boards.
+            rows: (B,) bool.
+            numbers: (B,) integers, which start; by default the initial one for all.
+        """
+        if numbers is None or not (rows & (numbers > 0)).any():
+            mask = rows[:, None, None]
+            return Carry(torch.where(mask, self.h_init, carry.z_h), torch.where(mask, self.l_init, carry.z_l))
+        for number in numbers[rows].unique().tolist():
+            mask = (rows & (numbers == number))[:, None, None]
+            carry = Carry(*(torch.where(mask, new, old) for new, old in zip(self.start(number), carry, strict=True)))
+        return carry
 
     def embed(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
         """Embedded input (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim)."""

@@ -142,6 +142,9 @@ class PanelMind:
 class PanelAgent(ABC):
     """Some HRMs, each on some images of every puzzle; a subclass says when they stop and what comes of it.
 
+    A network that is itself equivariant would think the same about every image; its images differ by their start
+    (`HRM.start`) as well.
+
     In answer mode a `predict` is one segment of every thought that has not halted; the others have left the batch.
     In cell and move mode everything is thought when a puzzle begins, and then carried out.
 
@@ -267,7 +270,8 @@ class PanelAgent(ABC):
             places = torch.from_numpy(board * self.images + image).to(member.device)
             boards = member.boards(images[board, image], None if tasks is None else tasks[board], image)
             fresh = torch.from_numpy(starts[board]).to(member.device)
-            after, halts = member.segment(minds[number][places], boards, fresh)
+            from_start = torch.from_numpy(image).to(member.device) if member.model.config.equivariant else None
+            after, halts = member.segment(minds[number][places], boards, fresh, from_start)
             minds[number] = minds[number].merged(places, after)
             halted[:, columns][board, image] = halts.cpu().numpy()
         return PanelMind(tuple(minds), halted)

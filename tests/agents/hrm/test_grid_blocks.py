@@ -9,9 +9,13 @@ import pytest
 import torch
 
 import hrm_gym  # noqa: F401
+from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.augment import apply_symmetries, draw_symmetries
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM, Segment
+from hrm_gym.agents.hrm.network import HRM, Carry, Segment
+from hrm_gym.agents.hrm.panel import images_of
+from hrm_gym.agents.hrm.voting import VotingAgent
 
 NINE = HRMConfig(
     vocab_size=11, grid=(9, 9), hidden_size=16, h_layers=1, l_layers=1, mixer="symbols", symbols=9, box=(3, 3),
@@ -124,3 +128,50 @@ def test_weights_for_boards_of_any_size_make_an_agent_for_another_one() -> None:
     assert model.on_grid((7, 7)) is model
     with pytest.raises(ValueError, match=r"expected a board of \(9, 9\)"):
         network(NINE).on_grid((4, 4))
+
+
+def agent_for(config: HRMConfig, **settings: object) -> HRMAgent:
+    env = gym.make("HRMSudokuMini-v0")
+    return HRMAgent(network(config), env.unwrapped.family, halting="never", device="cpu", **settings)
+
+
+def test_starts_differ_and_are_always_the_same() -> None:
+    model = network(FOUR)
+    assert torch.equal(model.start(0).z_h, model.initial_carry(1).z_h[0])
+    assert torch.equal(model.start(3).z_l, model.start(3).z_l)
+    assert not torch.equal(model.start(3).z_l, model.start(4).z_l)
+    numbers, rows = torch.tensor([0, 3, 4, 3]), torch.tensor([True, True, False, True])
+    carry = model.reset_rows(Carry(*(state + 7 for state in model.initial_carry(4))), rows, numbers)
+    for row, number in enumerate(numbers.tolist()):
+        expected = model.start(number).z_h if rows[row] else model.initial_carry(1).z_h[0] + 7
+        assert torch.equal(carry.z_h[row], expected)
+
+
+def test_a_thought_begins_anew_from_another_start() -> None:
+    agent = agent_for(FOUR, restart=3, max_segments=8)
+    boards = agent.boards(puzzles("HRMSudokuMini-v0", {}).numpy().astype("uint8").reshape(4, 4, 4))
+    mind, starts = agent.begin(4), torch.ones(4, dtype=torch.bool)
+    for _ in range(8):
+        mind, _ = agent.segment(mind, boards, starts)
+        starts = torch.zeros(4, dtype=torch.bool)
+    model, ids = agent.model, torch.zeros(4, dtype=torch.int32)
+    carry = Carry(*(state.expand(4, -1, -1) for state in model.start(2)))
+    with torch.no_grad():
+        for _ in range(2):  # segments 7 and 8
+            result = model.segment(carry, boards.inputs, ids)
+            carry = result.carry
+    assert torch.equal(mind.carry.z_h, carry.z_h)
+    solved = act.solve(model, boards.inputs, ids, 8, agent.halting, restart=3)
+    assert torch.equal(solved.answers, mind.answers)
+
+
+def test_a_panel_of_an_equivariant_network_thinks_differently_about_every_image() -> None:
+    panel = VotingAgent([agent_for(FOUR, max_segments=2)], 3)
+    puzzle = gym.make("HRMSudokuMini-v0").reset(seed=3)[0]
+    _, mind = panel.predict(puzzle)
+    z_h = mind.minds[0].carry.z_h
+    assert not torch.allclose(z_h[0].mean(0), z_h[1].mean(0), atol=1e-3)
+    alone, numbers = panel.members[0], torch.tensor([1])
+    boards = alone.boards(images_of(panel.family, puzzle["puzzle"][None], panel.keys)[0, 1:2])
+    expected, _ = alone.segment(alone.begin(1), boards, torch.tensor([True]), numbers)
+    assert torch.allclose(z_h[1], expected.carry.z_h[0], atol=1e-5)
