@@ -38,6 +38,8 @@ def generate() -> dict[str, str | bytes]:
     found: dict[str, str | bytes] = {
         "index.md": repository_page("README.md"),
         "architecture.md": repository_page("docs/architecture.md"),
+        "compare.md": repository_page("docs/compare.md"),
+        "plugins.md": repository_page("docs/plugins.md"),
         "changelog.md": repository_page("CHANGELOG.md"),
         "environments/index.md": environments_page(),
         "agents.md": agents_page(),
@@ -61,6 +63,8 @@ def navigation() -> Navigation:
         {"Agents": "agents.md"},
         {"Bundled weights": cards},
         {"Command line": "commands.md"},
+        {"Comparisons": "compare.md"},
+        {"Your own agent": "plugins.md"},
         {"Protocols": "protocols.md"},
         {"Architecture": "architecture.md"},
         {"Changelog": "changelog.md"},

@@ -24,13 +24,8 @@ CAVEAT = (
 def columns(row: Row) -> dict[str, tuple[str, str]]:
     """The figures of a row by column: the figure, and what is written small beside it."""
     training = row.runs[0].training
-    seen = (
-        f"{count(training.puzzles)} puzzles"
-        if training.puzzles is not None
-        else NONE
-        if training.transitions is None
-        else f"{count(training.transitions)} transitions"
-    )
+    seen = count(training.puzzles if training.puzzles is not None else training.transitions)
+    kind = "" if seen == NONE else "puzzles" if training.puzzles is not None else "transitions"
     return {
         "solved": _share(row.solved),
         "exact": _share(row.exact),
@@ -41,7 +36,7 @@ def columns(row: Row) -> dict[str, tuple[str, str]]:
         "ms / puzzle": _number(row.milliseconds, 2),
         "parameters": (count(row.parameters), ""),
         "training steps": (count(training.steps), _each(row)),
-        "seen": (seen, _each(row)),
+        "seen": (seen, " ".join(filter(None, (kind, _each(row))))),
         "training time": (duration(training.seconds), _each(row) or _on_processor(training)),
     }
 
@@ -60,7 +55,7 @@ def count(number: int | None) -> str:
     """
     if number is None:
         return NONE
-    for least, unit in ((999_500_000, "G"), (999_500, "M"), (9_999, "k")):
+    for least, unit in ((999_500_000, "G"), (999_500, "M"), (10_000, "k")):
         if number >= least:
             scaled = number / {"G": 1e9, "M": 1e6, "k": 1e3}[unit]
             return f"{scaled:.{max(0, 2 - (scaled >= 9.995) - (scaled >= 99.95))}f} {unit}"
