@@ -15,6 +15,7 @@ ENVIRONMENTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("HRMARC-v0", "hrm_gym.envs.arc.env:ArcEnv", {}),
     ("HRMARC2-v0", "hrm_gym.envs.arc.env:ArcEnv", {"dataset": 2}),
     ("HRMARCMini-v0", "hrm_gym.envs.arc.env:ArcEnv", {"canvas": 12}),
+    ("HRMHalting-v0", "hrm_gym.envs.halting.env:HaltingEnv", {}),
 )
 """(id, entry point, constructor arguments). The environments truncate by themselves: no TimeLimit is asked for.
 

@@ -25,6 +25,9 @@ from hrm_gym.scripts.arguments import parse
 
 gym.register_envs(hrm_gym)
 
+PUZZLES = 2000
+"""Of each world, unless a number is given."""
+
 HELP = """usage: hrm-gym bank build --env ENV_ID --out FILE.npz [options]
        hrm-gym bank info [FILE.npz]
 
@@ -37,8 +40,8 @@ A bank is worth something where thinking longer sometimes helps and sometimes do
 difficulties by giving --env-args several times, each a world of its own.
 
 examples:
-  hrm-gym bank build --env HRMMaze-v0 --env-args size=10,source=generate --env-args size=12,source=generate \\
-      --puzzles 2000 --out mazes.npz
+  hrm-gym bank build --env HRMMaze-v0 --env-args size=10,source=generate --puzzles 2000 \\
+      --env-args size=12,source=generate --puzzles 1000 --out mazes.npz
   hrm-gym bank build --env HRMSudoku-v0 --agent hrm=runs/sudoku/model --out sudoku.npz \\
       --env-args difficulty=easy --env-args difficulty=hard --env-args difficulty=extreme,source=generate
   hrm-gym bank build --env HRMSudokuExtreme-v0 --agent hrm=runs/sudoku/model --env-args source=test.csv --out rated.npz
@@ -57,7 +60,8 @@ class BuildConfig:
             with rotary positions may be run on other grid sizes than it learnt.
         env_args: Constructor arguments of the environment, as name=value,name=value. Each time the option is given it
             is a world of its own.
-        puzzles: Puzzles of each world; no two are symmetric images of each other.
+        puzzles: Puzzles of each world (2000); no two are symmetric images of each other. Given once it holds for every
+            world, given as often as --env-args it goes world by world.
         max_segments: Segments recorded for every puzzle.
         split: Which of the environment's puzzles: those of its test split the network has not learnt from.
         test_share: Share of the puzzles that make up the bank's own test split, chosen by a hash.
@@ -72,7 +76,7 @@ class BuildConfig:
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.npz")]
     agent: str = "hrm"
     env_args: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE,…")] = ()
-    puzzles: int = 2000
+    puzzles: tuple[int, ...] = ()
     max_segments: int = 16
     split: str = "test"
     test_share: float = 0.4
@@ -130,12 +134,13 @@ def build(argv: Sequence[str]) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     texts = config.env_args or ("",)
+    counts = config.puzzles * len(texts) if len(config.puzzles) == 1 else config.puzzles or (PUZZLES,) * len(texts)
     envs = [_make(config, read_arguments(text)) for text in texts]
     first = envs[0]
     found, name = load_for(first.family, first.shape, config.agent.partition("=")[2] or None)
     worlds = [
-        World(agent_on(found, env.family, env.shape, config.device), _stream(env, config.seed), config.puzzles)
-        for env in envs
+        World(agent_on(found, env.family, env.shape, config.device), _stream(env, config.seed), count)
+        for env, count in zip(envs, counts, strict=True)
     ]
     model = worlds[0].agent.model
     recipe = {
@@ -148,7 +153,7 @@ def build(argv: Sequence[str]) -> None:
         "env": config.env,
         "worlds": list(texts),
         "unit": first.family.difficulty_unit,
-        "puzzles": config.puzzles,
+        "puzzles": counts,
         "max_segments": config.max_segments,
         "split": config.split,
         "test_share": config.test_share,
@@ -162,7 +167,7 @@ def build(argv: Sequence[str]) -> None:
     work = BankBuild(config.out, worlds, recipe, config.max_segments, config.batch, config.state_dims)
     if work.resumed:
         print(f"going on with {work.place}", file=sys.stderr)
-    if work.puzzles < config.puzzles * len(worlds):
+    if work.puzzles < sum(counts):
         print(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
     interval = 0.5 if sys.stderr.isatty() else 30
     with tqdm(total=work.total, unit="block", dynamic_ncols=True, mininterval=interval) as bar:
@@ -214,8 +219,11 @@ def _apart(text: str) -> list[str]:
 def _check(config: BuildConfig) -> None:
     if config.agent.partition("=")[0] != "hrm":
         raise ValueError(f"expected --agent hrm or hrm=PATH, got {config.agent!r}")
-    if config.puzzles < 2:
-        raise ValueError(f"expected --puzzles of at least 2, got {config.puzzles}")
+    if config.puzzles and min(config.puzzles) < 2:
+        raise ValueError(f"expected --puzzles of at least 2, got {min(config.puzzles)}")
+    if len(config.puzzles) not in (0, 1, max(1, len(config.env_args))):
+        worlds = len(config.env_args)
+        raise ValueError(f"expected --puzzles once, or as often as --env-args ({worlds}), got {len(config.puzzles)}")
     if not 0 < config.test_share < 1:
         raise ValueError(f"expected --test-share between 0 and 1, got {config.test_share}")
     if config.out.suffix != ".npz":
@@ -247,9 +255,9 @@ def _print(bank: HaltingBank) -> None:
     about = bank.about
     title = f"{bank.name}: {about['agent']} on {about['env']}, {len(bank):,} puzzles, {bank.segments} segments"
     table = Table(title=title, title_justify="left", caption=_caption(bank), caption_justify="left")
-    table.add_column("world")
+    table.add_column("world", no_wrap=True)
     marks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k < bank.segments] + [bank.segments]
-    for heading in ("train", "test", "difficulty", *(f"right after {k}" for k in marks), "ever right"):
+    for heading in ("train", "test", "difficulty", *(f"right at {k}" for k in marks), "ever"):
         table.add_column(heading, justify="right")
     for number, text in enumerate(about["worlds"]):
         rows = np.flatnonzero(bank.world == number)

@@ -16,7 +16,7 @@ from hrm_gym.scripts.racing import Contest, Turn
 
 gym.register_envs(hrm_gym)
 
-CARTPOLE = "CartPole-v1"
+CARTPOLE, HALTING = "CartPole-v1", "HRMHalting-v0"
 BOARDS = 1024
 PLAYED = {"cell", "move"}
 """Modes in which steps are counted; an answer is as long as its agent thinks."""
@@ -65,6 +65,7 @@ def vector() -> Contest:
         for mode in modes(env_id) if env_id in gym.registry else ():
             name = ", ".join([env_id, *(f"{key} {value}" for key, value in arguments.items()), mode])
             turns[name] = stepping_many(gym.make_vec(env_id, num_envs=BOARDS, action_mode=mode, **arguments))
+    turns[HALTING] = stepping_many(gym.make_vec(HALTING, num_envs=BOARDS))
     return Contest(f"steps of boards a second, {BOARDS:,} boards through gym.make_vec", turns, CARTPOLE)
 
 

@@ -1,0 +1,67 @@
+"""What tests of several rooms need: a made-up halting bank of which everything is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hrm_gym.envs.halting.bank import FORMAT_VERSION, SCALARS, HaltingBank, from_arrays
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="session")
+def halting_arrays() -> Callable[..., Arrays]:
+    """Makes the arrays of a bank: a puzzle becomes right at a random segment, if ever, and sometimes wrong again.
+
+    `q_halt` tells rightness with noise, `q_continue` is near 0.
+    """
+
+    def make(puzzles: int = 60, segments: int = 5, dims: int = 2, seed: int = 0, noise: float = 1.0) -> Arrays:
+        rng = np.random.default_rng(seed)
+        shape = (puzzles, segments)
+        solved = np.arange(segments) >= rng.integers(0, segments + 2, size=(puzzles, 1))
+        solved &= rng.random(shape) < 0.95
+        arrays: Arrays = {"solved": solved, "exact": solved & (rng.random(shape) < 0.9)}
+        arrays["cell_accuracy"] = np.where(solved, 1.0, rng.random(shape)).astype(np.float16)
+        for name in SCALARS[1:5]:
+            arrays[name] = rng.normal(size=shape).astype(np.float16)
+        arrays["q_halt"] = (2.0 * np.where(solved, 1, -1) + noise * rng.normal(size=shape)).astype(np.float16)
+        arrays["q_continue"] = (0.1 * rng.normal(size=shape)).astype(np.float16)
+        arrays["changed"] = rng.random(shape).astype(np.float16)
+        arrays["state"] = rng.normal(size=(*shape, dims)).clip(-8, 8).astype(np.float16)
+        arrays["difficulty"] = rng.random(puzzles).astype(np.float32)
+        arrays["world"], arrays["index"] = np.zeros(puzzles, np.uint8), np.arange(puzzles, dtype=np.int32)
+        arrays["test"] = rng.random(puzzles) < 0.4
+        about = {
+            "format_version": FORMAT_VERSION,
+            "agent": "made up",
+            "env": "Nowhere-v0",
+            "worlds": [""],
+            "unit": "nothing",
+            "weights": "0" * 64,
+            "command": "none",
+            "created": "2026-11-24",
+        }
+        return {**arrays, "about": np.array(json.dumps(about))}
+
+    return make
+
+
+@pytest.fixture
+def halting_bank(halting_arrays: Callable[..., Arrays]) -> HaltingBank:
+    """A bank of 60 puzzles and 5 segments."""
+    return from_arrays(halting_arrays(), "made-up")
+
+
+@pytest.fixture
+def halting_file(halting_arrays: Callable[..., Arrays], tmp_path: Path) -> Path:
+    """The same as a file."""
+    np.savez_compressed(tmp_path / "made-up.npz", **halting_arrays())
+    return tmp_path / "made-up.npz"

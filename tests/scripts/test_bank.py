@@ -1,0 +1,149 @@
+"""`hrm-gym bank`: a bank from the command line, killed and gone on with, told in a table; bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hrm_gym.agents.checkpoint import write_folder
+from hrm_gym.agents.hrm.checkpoint import write_model
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.envs.halting.bank import find_bank
+from hrm_gym.scripts.bank import read_arguments
+from hrm_gym.scripts.main import main
+
+MODEL = HRMConfig(
+    vocab_size=6, grid=(5, 5), hidden_size=16, heads=1, h_layers=1, l_layers=1, positions="rope2d", dtype="float32"
+)
+SUDOKU = HRMConfig(vocab_size=7, grid=(4, 4), hidden_size=16, heads=1, h_layers=1, l_layers=1, dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def weights(config: HRMConfig, family: str) -> Path:
+    torch.manual_seed(0)
+    about, state = {"kind": "hrm", "family": family}, HRM(config).state_dict()
+    write_folder(Path(family), lambda path: write_model(path, state, config, about))
+    return Path(family)
+
+
+def maze_arguments(out: str, puzzles: int = 24) -> list[str]:
+    return [
+        "bank", "build", "--env", "HRMMaze-v0", "--agent", f"hrm={weights(MODEL, 'maze')}", "--out", out,
+        "--env-args", "size=5,source=generate", "--env-args", "size=6,source=generate", "--puzzles", str(puzzles),
+        "--max-segments", "3", "--batch", "8", "--state-dims", "2",
+    ]  # fmt: skip
+
+
+def test_a_bank_of_two_worlds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(maze_arguments("mazes.npz")) == 0
+    said = capsys.readouterr().out
+    assert "size=6,source=generate" in said
+    assert "bank: mazes.npz" in said
+    bank = find_bank(Path("mazes.npz"))
+    assert (len(bank), bank.segments, bank.observations.shape[2]) == (48, 3, 8)
+    assert np.bincount(bank.world).tolist() == [24, 24]
+    assert bank.about["seed"] == 0
+    assert bank.about["model"]["hidden_size"] == 16
+    assert len(bank.about["weights"]) == 64
+    assert bank.about["command"].startswith("hrm-gym bank build --env HRMMaze-v0")
+    assert not Path("mazes.npz.partial").exists()
+    assert main(["bank", "info", "mazes.npz"]) == 0
+    assert "48 puzzles, 3 segments" in capsys.readouterr().out
+
+
+def test_any_puzzle_and_any_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    agent = f"hrm={weights(SUDOKU, 'sudoku')}"
+    arguments = ["--env", "HRMSudokuMini-v0", "--agent", agent, "--env-args", "source=generate", "--puzzles", "10"]
+    assert main(["bank", "build", *arguments, "--max-segments", "2", "--out", "sudoku.npz"]) == 0
+    assert find_bank(Path("sudoku.npz")).about["env"] == "HRMSudokuMini-v0"
+    row = "s,1.34............,1234341221434321,3\n"
+    other = "s,.2.43...........,1234341221434321,1\n"
+    Path("own.csv").write_text("source,question,answer,rating\n" + row + other, encoding="utf-8")
+    arguments[arguments.index("source=generate")] = "source=own.csv"
+    code = main(["bank", "build", *arguments, "--max-segments", "2", "--out", "own.npz", "--test-share", "0.5"])
+    told = capsys.readouterr()
+    if code == 0:
+        assert set(find_bank(Path("own.npz")).difficulty.tolist()) == {1.0, 3.0}
+    else:
+        assert "split" in told.err, "two puzzles may fall into one split, which is refused"
+
+
+def test_killed_and_gone_on_with_it_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(maze_arguments("whole.npz", 200)) == 0
+    arguments = [sys.executable, "-m", "hrm_gym.scripts.main", *maze_arguments("parts.npz", 200)]
+    for blocks in (1, 7):
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while not Path(f"parts.npz.partial/block-{blocks:06d}.npz").exists() and time.monotonic() < end:
+            if process.poll() is not None:
+                break
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    capsys.readouterr()
+    assert main(maze_arguments("parts.npz", 200)) == 0
+    a, b = np.load("whole.npz"), np.load("parts.npz")
+    for name in set(a.files) - {"about"}:
+        assert np.array_equal(a[name], b[name]), name
+    about: Any = json.loads(str(a["about"]))
+    assert json.loads(str(b["about"])) == {**about, "command": about["command"].replace("whole", "parts")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--agent", "ppo"], "expected --agent hrm"),
+        (["--puzzles", "1"], "--puzzles of at least 2"),
+        (["--puzzles", "5"], "--puzzles once, or as often as --env-args (1), got 2"),
+        (["--test-share", "1"], "--test-share between 0 and 1"),
+        (["--max-segments", "0"], "max_segments of at least 1"),
+        (["--out", "bank.txt"], "*.npz"),
+        (["--env-args", "size"], "name=value"),
+        (["--env-args", "shape=3"], "does not take these --env-args"),
+        (["--env-args", "size=1"], "size"),
+        (["--env", "HRMHalting-v0"], "HRMHalting-v0"),
+        (["--env", "HRMNothing-v0"], "HRMNothing"),
+        (["--env", "HRMSudoku-v0"], "sudoku"),
+        (["--agent", "hrm=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_arguments_are_one_line(changes: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bank", "build", "--agent", f"hrm={weights(MODEL, 'maze')}", "--puzzles", "4"]
+    for name, value in (("--env", "HRMMaze-v0"), ("--out", "bank.npz"), ("--env-args", "size=5")):
+        arguments += [] if name in changes else [name, value]
+    assert main([*arguments, *changes]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("hrm-gym: error:")
+    assert message in said
+    assert not Path("bank.npz").exists()
+
+
+def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bank", "--help"]) == 0
+    assert "examples:" in capsys.readouterr().out
+    assert main(["bank"]) == main(["bank", "burn"]) == 2
+    assert main(["bank", "info", "none.npz"]) == 2
+    assert "no halting bank at none.npz" in capsys.readouterr().err
+    assert main(["bank", "info"]) == 0
+
+
+def test_arguments_are_literals_or_text() -> None:
+    found = read_arguments("size=12, source=generate,box=(2,3),min_path=None,share=0.5,")
+    assert found == {"size": 12, "source": "generate", "box": (2, 3), "min_path": None, "share": 0.5}
+    assert read_arguments("") == {}

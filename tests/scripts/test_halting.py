@@ -1,0 +1,105 @@
+"""`hrm-gym halting`: a policy from the command line, and a report that goes on where it was killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_gym.agents.halting import learning
+from hrm_gym.agents.halting.learning import Learned
+from hrm_gym.scripts.main import main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_train(halting_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["halting", "train", "--agent", "ppo", "--bank", str(halting_file), "--steps", "9000", "--cost", "0.05"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "test: mean return" in said
+    assert "policy: runs/halting/ppo-0.05" in said
+    policy = Learned.load("runs/halting/ppo-0.05")
+    assert policy.about["recipe"]["cost"] == 0.05
+    assert policy.about["segments"] == 5
+
+
+def report_arguments(bank: Path) -> list[str]:
+    costs = ["--costs", "0.01", "0.1", "--seeds", "2", "--steps", "6000"]
+    return ["halting", "report", "--bank", str(bank), "--out", "found", *costs]
+
+
+def test_report_and_going_on_with_it(
+    halting_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, trained = learning.train, []
+
+    def tired(recipe: Any, *rest: Any) -> Any:
+        trained.append((recipe.agent, recipe.cost, recipe.seed))
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        return real(recipe, *rest)
+
+    monkeypatch.setattr(learning, "train", tired)
+    assert main(report_arguments(halting_file)) == 130
+    assert not Path("found/report.md").exists()
+    assert main(report_arguments(halting_file)) == 0
+    assert len(trained) == 9, "eight policies, and the one that was interrupted"
+    assert len(set(trained)) == 8
+    said = capsys.readouterr().out
+    assert "returns most" in said
+    text = Path("found/report.md").read_text()
+    assert text.count("\n## Price ") == 2
+    assert "Q-head, as trained" in text
+    told = json.loads(Path("found/report.json").read_text())
+    assert told["study"]["puzzles"] + told["study"]["train_puzzles"] == 60
+    assert told["command"].startswith("hrm-gym halting report")
+    assert [entry["kind"] for entry in told["study"]["costs"][0]["entries"]][-1] == "oracle"
+    assert Path("found/report.png").read_bytes().startswith(b"\x89PNG")
+    assert main(report_arguments(halting_file)) == 0
+    assert len(trained) == 9, "everything was kept"
+    assert Path("found/report.md").read_text() == text
+
+
+def test_policies_of_another_bank_are_not_taken(
+    halting_file: Path, halting_arrays: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    arguments = ["--costs", "0.1", "--seeds", "1", "--steps", "6000", "--out", "found"]
+    assert main(["halting", "report", "--bank", str(halting_file), *arguments]) == 0
+    before = Learned.load("found/policies/ppo-0.1-seed0").about["bank"]
+    np.savez("other.npz", **halting_arrays(seed=5))
+    assert main(["halting", "report", "--bank", "other.npz", *arguments]) == 0
+    assert Learned.load("found/policies/ppo-0.1-seed0").about["bank"] != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--agent", "a2c"], "a2c"),
+        (["train", "--agent", "dqn", "--cost", "3"], "cost in 0..1"),
+        (["train", "--agent", "dqn", "--steps", "0"], "steps of at least 1"),
+        (["train", "--agent", "dqn", "--bank", "none.npz"], "no halting bank at none.npz"),
+        (["report", "--costs", "-1"], "--costs"),
+        (["report", "--seeds", "0"], "--seeds of at least 1"),
+        (["report", "--bank", "none.npz"], "no halting bank at none.npz"),
+        (["learn"], "unknown command 'learn'"),
+        ([], "no command given"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["halting", *arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["halting", "--help"]) == 0
+    assert "examples:" in capsys.readouterr().out
