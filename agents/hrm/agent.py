@@ -176,7 +176,9 @@ class HRMAgent(HubAgent):
             )
         found = found._replace(model=found.model.on_grid(grid))
         settings = {"action_mode": world.action_mode, "max_segments": world.max_segments, **kwargs}
-        return cls.of(found, family, **settings)
+        agent = cls.of(found, family, **settings)
+        agent.weights = weights
+        return agent
 
     def predict(
         self,
