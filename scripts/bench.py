@@ -17,7 +17,7 @@ import tyro
 from hrm_gym.scripts.arguments import parse
 from hrm_gym.scripts.racing import Contest, Result, race
 
-Group = Literal["single", "vector", "reset", "render", "generators", "training"]
+Group = Literal["single", "vector", "reset", "render", "generators", "training", "training-27m", "solving"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class BenchConfig:
     Attributes:
         only: single (one environment, steps a second beside CartPole-v1), vector (1,024 at once, beside CartPole-v1's),
             reset (seconds until 1,024 environments are made and reset), render (steps with a picture a second),
-            generators (new puzzles a second), training (updates); all if none is named.
+            generators (new puzzles a second), training (updates of a small network), training-27m (of the paper's),
+            solving (mazes a second with real halting, beside a fixed budget); all but training-27m if none is named.
         peers: Measure Jumanji, Minigrid and ARCLE beside ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -79,7 +80,10 @@ def contests(config: BenchConfig) -> Iterator[Contest]:
         "render": bench_worlds.render,
         "generators": bench_worlds.generators,
         "training": _training,
+        "solving": _solving,
     }
+    if "training-27m" in config.only:
+        groups["training-27m"] = _training_large
     for name, make in groups.items():
         if name in config.only or not config.only:
             yield make()
@@ -88,8 +92,19 @@ def contests(config: BenchConfig) -> Iterator[Contest]:
 def _training() -> Contest:
     from hrm_gym.scripts import bench_training
 
-    title = f"training: boards x segments a second, {bench_training.SETTING}"
-    return Contest(title, bench_training.contestants(), bench_training.BASE)
+    return bench_training.small()
+
+
+def _training_large() -> Contest:
+    from hrm_gym.scripts import bench_training
+
+    return bench_training.large()
+
+
+def _solving() -> Contest:
+    from hrm_gym.scripts import bench_solving
+
+    return bench_solving.solving()
 
 
 def print_result(result: Result) -> None:

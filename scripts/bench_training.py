@@ -1,4 +1,4 @@
-"""Training updates for `hrm-gym bench train`: one update, with and without what makes it fast."""
+"""Training updates for `hrm-gym bench`: one update, with and without what makes it fast."""
 
 from __future__ import annotations
 
@@ -14,57 +14,100 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.agents.hrm.optim import AdamATan2
+from hrm_gym.scripts.racing import Contest
 
-BATCH = 64
-CONFIG = HRMConfig(vocab_size=11, grid=(10, 10), hidden_size=128, heads=4, h_layers=2, l_layers=2)
-SETTING = f"hidden 128, 4 heads, 2+2 layers, 2x2 cycles, 101 positions, batch {BATCH}, bfloat16, one thread"
-BASE = "compiled, torch's fused attention"
+SMALL = HRMConfig(vocab_size=11, grid=(10, 10), hidden_size=128, heads=4, h_layers=2, l_layers=2)
+LARGE = HRMConfig(vocab_size=11, grid=(9, 9))
+SMALL_BATCH, LARGE_BATCH = 64, 16
+FUSED = "compiled, torch's fused attention"
 
 
-def contestants() -> dict[str, Callable[[float], float]]:
-    """Name -> a turn of training updates; every one includes the extra forward pass for the target of Q(continue)."""
+def small() -> Contest:
+    """Updates of a small network: the base, and what each change brings."""
     torch.set_num_threads(1)
-    return {
-        BASE: updating(compiled=True, explicit_length=0),
-        "compiled, attention spelt out (hrm-gym train)": updating(
-            compiled=True, explicit_length=network.EXPLICIT_LENGTH
-        ),
-        "not compiled, attention spelt out": updating(compiled=False, explicit_length=network.EXPLICIT_LENGTH),
+    explicit = network.EXPLICIT_LENGTH
+    turns = {
+        FUSED: updating(SMALL, SMALL_BATCH, compiled=True, explicit_length=0),
+        "compiled, attention spelt out (hrm-gym train)": updating(SMALL, SMALL_BATCH, True, explicit),
+        "the same, Q(continue) every 4th update": updating(SMALL, SMALL_BATCH, True, explicit, target_every=4),
+        "not compiled, attention spelt out": updating(SMALL, SMALL_BATCH, False, explicit),
     }
+    return Contest(_title(SMALL, SMALL_BATCH), turns, FUSED)
 
 
-def updating(compiled: bool, explicit_length: int) -> Callable[[float], float]:
-    """A turn of updates on random boards; returns boards x segments a second."""
+def large() -> Contest:
+    """Updates of the paper's 27M network on Sudoku."""
+    torch.set_num_threads(1)
+    turns = {
+        FUSED: updating(LARGE, LARGE_BATCH, True, 0),
+        "compiled, attention spelt out (hrm-gym train)": updating(LARGE, LARGE_BATCH, True, network.EXPLICIT_LENGTH),
+    }
+    return Contest(_title(LARGE, LARGE_BATCH), turns, FUSED)
+
+
+def _title(config: HRMConfig, batch: int) -> str:
+    return (
+        f"training: boards x segments a second; hidden {config.hidden_size}, {config.heads} heads, "
+        f"{config.h_layers}+{config.l_layers} layers, {config.h_cycles}x{config.l_cycles} cycles, "
+        f"{config.prefix + config.cells} positions, batch {batch}, {config.dtype}, one thread"
+    )
+
+
+def updating(
+    config: HRMConfig, batch: int, compiled: bool, explicit_length: int, target_every: int = 1
+) -> Callable[[float], float]:
+    """A turn of updates on random boards; returns boards x segments a second.
+
+    Args:
+        config: the network.
+        batch: boards.
+        compiled: whether its levels are.
+        explicit_length: longest sequence for which attention is spelt out.
+        target_every: updates between two extra forward passes for the target of Q(continue).
+    """
     torch.manual_seed(0)
-    model = HRM(CONFIG)
+    model = HRM(config)
     if compiled:
         for level in (model.l_level, model.h_level):
             level.compile(dynamic=False)
     optimizer = AdamATan2([p for name, p in model.named_parameters() if name != "puzzles"])
-    shape = (BATCH, CONFIG.cells)
-    inputs, labels = (torch.randint(1, CONFIG.vocab_size, shape, dtype=torch.int32) for _ in range(2))
-    carry = [Carry(*(state.clone() for state in model.initial_carry(BATCH)))]
+    inputs, labels = (torch.randint(1, config.vocab_size, (batch, config.cells), dtype=torch.int32) for _ in range(2))
+    state: dict[str, Any] = {
+        "carry": Carry(*(part.clone() for part in model.initial_carry(batch))),
+        "updates": 0,
+    }
 
     def turn(seconds: float) -> float:
         before, network.EXPLICIT_LENGTH = network.EXPLICIT_LENGTH, explicit_length
         updates, begin = 0, time.perf_counter()
         while updates == 0 or time.perf_counter() - begin < seconds:
-            carry[0] = update(model, optimizer, carry[0], inputs, labels)
+            targeted = state["updates"] % target_every == 0
+            state["carry"] = update(model, optimizer, state["carry"], inputs, labels, targeted)
+            state["updates"] += 1
             updates += 1
         network.EXPLICIT_LENGTH = before
-        return updates * BATCH / (time.perf_counter() - begin)
+        return updates * batch / (time.perf_counter() - begin)
 
     return turn
 
 
-def update(model: HRM, optimizer: AdamATan2, carry: Carry, inputs: torch.Tensor, labels: torch.Tensor) -> Carry:
+def update(
+    model: HRM,
+    optimizer: AdamATan2,
+    carry: Carry,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    targeted: bool = True,
+) -> Carry:
     """One segment, its target, its losses and one optimiser update, as the trainer makes them."""
-    ids = torch.zeros(BATCH, dtype=torch.int32)
+    ids = torch.zeros(len(inputs), dtype=torch.int32)
     puzzles = F.embedding(ids.long(), model.puzzles)
     result: Any = model.run(carry, inputs, puzzles)
-    target = act.continue_target(CONFIG, model.run, result, torch.ones_like(ids), inputs, puzzles)
+    target = None
+    if targeted:
+        target = act.continue_target(model.config, model.run, result, torch.ones_like(ids), inputs, puzzles)
     losses = segment_losses(result.logits, labels, result.q_halt, result.q_continue, target)
     model.zero_grad(set_to_none=True)
-    (losses.total / BATCH).backward()
+    (losses.total / len(inputs)).backward()
     optimizer.step()
     return Carry(*result.carry)

@@ -23,6 +23,7 @@ COMMANDS = {
     "bank": ("hrm_gym.scripts.bank:main", "record an HRM's segments, for HRMHalting-v0"),
     "halting": ("hrm_gym.scripts.halting:main", "learn when to halt, and compare halting rules"),
     "bench": ("hrm_gym.scripts.bench:main", "measure how fast environments and training are"),
+    "bench-flops": ("hrm_gym.scripts.bench_flops:main", "measure operations a second, and their share of the peak"),
     "bench-memory": ("hrm_gym.scripts.bench_memory:main", "measure the memory of a training step against its cycles"),
 }
 """Command -> (module:function that takes the remaining arguments and returns the exit code, one line of help)."""

@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from hrm_gym.scripts import bench_peers, bench_worlds
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.scripts import bench_peers, bench_solving, bench_training, bench_worlds
 from hrm_gym.scripts.main import main
 from hrm_gym.scripts.racing import Contest, race
 
@@ -83,6 +84,23 @@ def test_batches_race_cartpole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert main(["bench", "--only", "vector", *QUICK]) == 0
     shown = capsys.readouterr().out
     assert "HRMMaze-v0, size 30, move" in shown
+
+
+def test_training_and_solving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contests of networks, on tiny ones and without compilation; halting must not cost right answers."""
+    tiny = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=32, heads=2, h_layers=1, l_layers=1)
+    every = bench_training.updating(tiny, 2, False, 0)
+    fourth = bench_training.updating(tiny, 2, False, 256, target_every=4)
+    assert every(0.01) > 0
+    assert fourth(0.01) > 0
+    monkeypatch.setattr(bench_solving, "POOL", 8)
+    monkeypatch.setattr(bench_solving, "BATCH", 8)
+    monkeypatch.setattr(bench_solving, "RULES", ("never", "q"))
+    contest = bench_solving.solving()
+    assert len(contest.turns) == 2
+    assert contest.base == next(iter(contest.turns))
+    assert contest.base.startswith("fixed 16 segments: ")
+    assert all(turn(0.001) > 0 for turn in contest.turns.values())
 
 
 def test_peers_that_are_not_installed_are_named(

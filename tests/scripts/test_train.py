@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import hrm_gym
 from hrm_gym.agents.hrm.feed import training_source
+from hrm_gym.agents.hrm.flops import segment_flops
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.rollout import rollout
 from hrm_gym.scripts.main import main
@@ -96,3 +98,22 @@ def test_the_memory_of_a_step_is_tabled_and_drawn(tmp_path: Path, capsys: pytest
     assert main(["bench-memory", "--cycles", "1", "--hidden", "16", "--batch", "1", "--out", str(tmp_path)]) == 0
     assert "| 1 x 1 | 2 |" in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"memory.md", "memory.json", "memory.png"}
+
+
+def test_operations_a_second(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures hang together; the peak of a large product is not out-run by a tiny network."""
+    found = tmp_path / "flops.json"
+    arguments = ["sudoku-4x4", "--batch", "4", "--updates", "2", "--warmup", "1", "--no-compile", "--device", "cpu"]
+    assert main(["bench-flops", *arguments, "--json", str(found)]) == 0
+    assert "of the measured peak" in capsys.readouterr().out
+    told = json.loads(found.read_text())
+    expected = told["boards_per_second"] * told["gflop_per_board"] / 1e3
+    assert told["tflops"] == pytest.approx(expected)
+    assert 0 < told["share"] == pytest.approx(told["tflops"] / told["peak_tflops"])
+    recipe = RECIPES["sudoku-4x4"]
+    assert recipe.continue_every == 4
+    forward, training = segment_flops(recipe.model), segment_flops(recipe.model, True, target=False)
+    assert told["gflop_per_board"] * 1e9 == pytest.approx(training + forward / 4)
+    for bad in (["nothing"], ["maze", "--updates", "0"]):
+        assert main(["bench-flops", *bad]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
