@@ -101,9 +101,11 @@ class HRMAgent(HubAgent):
             environment has a limit of its own.
         halting: when it halts before that.
         task_rows: which row of the puzzle embedding belongs to a task.
+        weights: where `for_env` found them.
     """
 
     task_rows = TaskRows()
+    weights: Path | str | None = None
 
     def __init__(
         self,

@@ -28,7 +28,10 @@ class SB3Agent:
         action_mode: the mode it was trained in.
         policy: the SB3 policy.
         family: the rules of the puzzle; needed by a policy that acts under masks alone.
+        weights: the folder that `load` read.
     """
+
+    weights: Path | None = None
 
     def __init__(
         self,
@@ -96,9 +99,11 @@ class SB3Agent:
             raise ValueError(f"weights {folder} are for {_words(trained)}, the environment is {_words(wanted)}")
         if algorithm and about["kind"] != algorithm:
             raise ValueError(f"weights {folder} were trained by {about['kind']}, expected {algorithm}")
-        return cls(
+        agent = cls(
             policy, **{"action_mode": about["action_mode"], "name": about["kind"], "family": world.family, **kwargs}
         )
+        agent.weights = Path(folder)
+        return agent
 
     def predict(
         self,
