@@ -100,7 +100,7 @@ def to_table(scores: Sequence[Score], width: int = 140) -> Table:
     envs = {row.env for row in scores}
     names = max(len(row.agent) for row in scores) + (0 if len(envs) == 1 else max(map(len, envs)))
     narrow = width < WIDE + names + (8 if _is_dear(scores) else 0)
-    title = f"{envs.pop()}, {_puzzles(scores[0].episodes)}" if len(envs) == 1 else None
+    title = f"{envs.pop()}, {puzzles_said(scores[0].episodes)}" if len(envs) == 1 else None
     caption = "in brackets: 95 % Wilson intervals"
     if _is_dear(scores):
         caption += "; spent: segments of all networks and images together"
@@ -165,6 +165,10 @@ def _rate(rate: float, low: float, high: float, narrow: bool = False) -> str:
     return f"{rate:.1%}{chr(10) if narrow else ' '}({100 * low:.1f}-{100 * high:.1f})"
 
 
-def _puzzles(count: int) -> str:
-    """So and so many puzzles, in words."""
+def puzzles_said(count: int) -> str:
+    """So many puzzles, in words.
+
+    >>> puzzles_said(1), puzzles_said(1000)
+    ('1 puzzle', '1,000 puzzles')
+    """
     return f"{count:,} puzzle{'' if count == 1 else 's'}"

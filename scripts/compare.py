@@ -58,7 +58,8 @@ class CompareConfig:
         episodes: Puzzles of each environment and seed.
         seed: Streams of puzzles; several are put together.
         out: The folder.
-        source: Make new puzzles, or take the bundled bank under random symmetries; an environment's own argument wins.
+        source: Make new puzzles, or take the bundled bank under random symmetries; auto takes the bank only where none
+            can be made. An environment's own argument wins.
         split: Which part of the puzzles.
         batch: Boards in play at a time; milliseconds a puzzle depend on it.
         chunk: Puzzles played, and kept, at a time.
@@ -70,7 +71,7 @@ class CompareConfig:
     episodes: int = 500
     seed: tuple[int, ...] = ()
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("compare")
-    source: Literal["generate", "bank"] = "generate"
+    source: Literal["auto", "generate", "bank"] = "auto"
     split: Literal["test", "train"] = "test"
     batch: int = 50
     chunk: int = 100
@@ -149,7 +150,7 @@ def _bar(total: int) -> Iterator[Any]:
 def _write(comparison: Comparison, rows: Sequence[Row], command: str) -> None:
     """Write the three files, and print the tables."""
     folder = comparison.folder
-    about = {"title": _title(comparison.plan), "command": command, "facts": _facts(comparison.plan, rows)}
+    about = {"title": _title(comparison.plan), "command": command, "facts": _facts(comparison, rows)}
     data = {
         "format_version": FORMAT_VERSION,
         **about,
@@ -177,14 +178,19 @@ def _title(plan: Plan) -> str:
     return f"{len(plan.agents)} agents in {len(plan.envs)} worlds" if len(plan.envs) > 1 else f"{plan.envs[0]}: agents"
 
 
-def _facts(plan: Plan, rows: Sequence[Row]) -> dict[str, str]:
+_SOURCES = {"generate": "made anew", "bank": "from the bundled bank, under random symmetries"}
+
+
+def _facts(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
     """What is to be known of how the figures were taken, in words."""
+    plan = comparison.plan
     machines = sorted({machine for row in rows for machine in row.machines})
     loads = [load for row in rows for load in row.loads]
     busy = f"; load average while playing {min(loads)} to {max(loads)}" if loads else ""
-    source = "made anew" if plan.source == "generate" else "from the bundled bank, under random symmetries"
+    sources = {world.label: str(world.options["source"]) for world in comparison.worlds}
+    said = "; ".join(f"{label}: {_SOURCES.get(source, source)}" for label, source in sources.items())
     return {
-        "puzzles": f"{plan.episodes:,} of each seed, {source} unless an environment says otherwise, {plan.split} split",
+        "puzzles": f"{plan.episodes:,} of each seed, {plan.split} split. {said}",
         "seed": ", ".join(map(str, plan.seeds)),
         "boards at a time": str(plan.batch),
         "machine": "; ".join(machines) + busy,

@@ -15,6 +15,7 @@ from hrm_gym.compare.entrants import Entrant, Label, enter
 from hrm_gym.compare.plan import Plan, World, parse_world
 from hrm_gym.minari_data import check_name, record_dataset
 from hrm_gym.recorder import check_save_path, write_jsonl
+from hrm_gym.report import puzzles_said
 from hrm_gym.rollout import rollout
 from hrm_gym.scripts import showing
 from hrm_gym.scripts.arguments import parse, spread_lists
@@ -51,7 +52,7 @@ class RecordConfig:
         film: Write a .gif or .mp4.
         jsonl: Write a JSON object a line and an episode; takes one agent.
         seed: Which stream of puzzles.
-        source: generate, bank, or what else the environment opens.
+        source: auto (new puzzles, the bank where none can be made), generate, bank, or what else the environment opens.
         split: Which part of the puzzles.
     """
 
@@ -63,7 +64,7 @@ class RecordConfig:
     film: Path | None = None
     jsonl: Path | None = None
     seed: int = 0
-    source: str = "generate"
+    source: str = "auto"
     split: str = "test"
 
 
@@ -118,14 +119,14 @@ def _record(config: RecordConfig, world: World, entrants: Sequence[Entrant], com
     few, many = (world.length(config.episodes or default) for default in (FEW, MANY))
     if config.html is not None:
         showing.replay_together(_players(world, entrants), few, seed, config.html, command)
-        print(f"replay of {few} puzzles: {config.html}")
+        print(f"replay of {puzzles_said(few)}: {config.html}")
     if config.film is not None:
         showing.film_together(_players(world, entrants), few, seed, config.film)
-        print(f"film of {few} puzzles: {config.film}")
+        print(f"film of {puzzles_said(few)}: {config.film}")
     agent = entrants[0].agent
     if config.jsonl is not None:
         write_jsonl(list(rollout(world.make(agent.action_mode), agent, many, seed)), config.jsonl)
-        print(f"record of {many} puzzles: {config.jsonl}")
+        print(f"record of {puzzles_said(many)}: {config.jsonl}")
     if config.minari is not None:
         made = record_dataset(_plain(world, agent.action_mode), agent, many, config.minari, seed, command=command)
         print(f"Minari data set {config.minari}: {made.total_episodes} episodes, {made.total_steps} steps")

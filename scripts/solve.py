@@ -22,7 +22,7 @@ from hrm_gym.recorder import (
     check_writable,
     write_jsonl,
 )
-from hrm_gym.report import Score, score, to_table, write_json
+from hrm_gym.report import Score, puzzles_said, score, to_table, write_json
 from hrm_gym.rollout import Env, rollout_batched
 from hrm_gym.scripts import showing
 from hrm_gym.scripts.arguments import parse
@@ -280,7 +280,7 @@ def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) ->
     if config.save is None and showing.has_display() and _watch(worlds, agents, shown):
         return
     showing.film_together(_players(worlds, agents), shown, worlds.seed, path)
-    print(f"{names}: {shown} puzzle{'s' if shown > 1 else ''} on film in {path}")
+    print(f"{names}: {puzzles_said(shown)} on film in {path}")
 
 
 def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command: str) -> None:
@@ -288,7 +288,7 @@ def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], comman
     assert config.save is not None
     shown = min(worlds.episodes, showing.MAX_EPISODES)
     showing.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
-    print(f"{', '.join(agent.name for agent in agents)}: replay of {shown} puzzles in {config.save}")
+    print(f"{', '.join(agent.name for agent in agents)}: replay of {puzzles_said(shown)} in {config.save}")
 
 
 def _watch(worlds: Worlds, agents: Sequence[Agent], shown: int) -> bool:

@@ -15,6 +15,9 @@ import numpy as np
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.rollout import Env
 
+AUTO = "auto"
+"""The source of new puzzles, or the bundled bank where an environment cannot make any."""
+
 DATA = "data"
 """The argument that plays the rows of a data file in order; all others go to the environment's constructor."""
 
@@ -34,7 +37,7 @@ class Plan:
         batch: boards in play at a time.
         chunk: puzzles that are played, and kept, at a time.
         films: puzzles on film.
-        source: where puzzles come from unless an environment's own arguments say.
+        source: where puzzles come from unless an environment's own arguments say; `AUTO`, or what environments take.
         split: which part of the puzzles, likewise.
     """
 
@@ -45,7 +48,7 @@ class Plan:
     batch: int = 50
     chunk: int = 100
     films: int = 2
-    source: str = "generate"
+    source: str = AUTO
     split: str = "test"
 
     def __post_init__(self) -> None:
@@ -184,7 +187,18 @@ def parse_world(label: str, plan: Plan) -> World:
     numbered = DATA in options
     if numbered:
         options["source"] = Path(str(options.pop(DATA)))
+    if options["source"] == AUTO:
+        options["source"] = "generate" if _can_generate(env_id, options) else "bank"
     return World(label, env_id, options, numbered)
+
+
+def _can_generate(env_id: str, options: Mapping[str, Any]) -> bool:
+    """Whether an environment makes new puzzles: ARC's are made by people."""
+    try:
+        gym.make(env_id, disable_env_checker=True, **{**options, "source": "generate"}).close()
+    except (ValueError, TypeError):
+        return False  # what else may be wrong is said where the environment is made
+    return True
 
 
 def _split(arguments: str) -> Sequence[str]:

@@ -169,6 +169,13 @@ def test_a_file_is_played_row_by_row() -> None:
     assert (data["rows"][0]["puzzles"], data["rows"][0]["exact"]["value"]) == (7, 1.0)
 
 
+def test_where_no_puzzles_can_be_made_the_bank_serves() -> None:
+    data = compare("--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0")
+    assert [row["solved"]["value"] for row in data["rows"]] == [1.0, 1.0]
+    assert "HRMARCMini-v0: from the bundled bank" in data["facts"]["puzzles"]
+    assert "HRMSudokuMini-v0: made anew" in data["facts"]["puzzles"]
+
+
 def test_several_training_seeds_are_one_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, rate in enumerate((0.2, 0.6, 1.0)):
         folder = Path(f"runs/ppo-{seed}/model")
