@@ -56,19 +56,19 @@ class HaltingRecipe:
     agent: Literal["dqn", "ppo"]
     cost: float = 0.01
     max_segments: int = 0
-    steps: int = 400_000
+    steps: int = 200_000
     envs: int = 256
-    hidden: int = 64
+    hidden: int = 32
     lr: float = 1e-3
     batch_size: int = 1024
     n_steps: int = 32
     n_epochs: int = 4
     ent_coef: float = 0.003
     gae_lambda: float = 0.95
-    updates_a_step: int = 4
+    updates_a_step: int = 2
     target_every: int = 50
     exploration: float = 0.3
-    weight_decay: float = 1e-3
+    weight_decay: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -101,10 +101,10 @@ def recipe_for(agent: str, **changes: Any) -> HaltingRecipe:
 
 
 RECIPES = {
-    "dqn": HaltingRecipe("dqn"),
+    "dqn": HaltingRecipe("dqn", lr=2e-3),
     "ppo": HaltingRecipe("ppo", envs=512, n_steps=16, batch_size=2048, lr=3e-3),
 }
-"""The tuned recipes."""
+"""The tuned recipes: chosen on a third of the training puzzles of the bundled bank, held out for that from the others."""
 
 
 class DecisionNet(nn.Module):
