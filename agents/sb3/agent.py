@@ -15,6 +15,7 @@ from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.export import ALGORITHMS, read_policy
 from hrm_gym.agents.sb3.masks import legal_actions
+from hrm_gym.agents.sb3.models import plays_any_size
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 
 
@@ -53,7 +54,8 @@ class SB3Agent:
 
         Args:
             env: a puzzle environment; wrappers do not matter.
-            weights: a folder of weights; by default bundled ones of the same family, grid and action mode.
+            weights: a folder of weights; by default bundled ones of the same family and action mode, trained on
+                boards of this size or, where the network plays any size, on others.
             algorithm: ppo, maskableppo, a2c, dqn or supervised; any of them by default.
             **kwargs: as the constructor.
 
@@ -92,10 +94,10 @@ class SB3Agent:
             ValueError: the weights are damaged, of another algorithm, or do not fit `env`.
             FileNotFoundError: there are no weights in `folder`.
         """
-        policy, about = read_policy(folder)
         world: Any = env.unwrapped
+        policy, about = read_policy(folder, world.shape)
         trained, wanted = _fit(about), _wish(world)
-        if trained != wanted:
+        if not _plays(about, wanted):
             raise ValueError(f"weights {folder} are for {_words(trained)}, the environment is {_words(wanted)}")
         if algorithm and about["kind"] != algorithm:
             raise ValueError(f"weights {folder} were trained by {about['kind']}, expected {algorithm}")
@@ -166,6 +168,13 @@ def _fit(about: dict[str, Any]) -> _Fit:
     return str(about.get("family")), tuple(about["model"].get("grid", ())), str(about.get("action_mode"))
 
 
+def _plays(about: dict[str, Any], wanted: _Fit) -> bool:
+    """Whether weights play an environment, on boards of the size they were trained on or of any."""
+    family, grid, action_mode = _fit(about)
+    sized = grid == wanted[1] or plays_any_size(about["model"])
+    return sized and (family, action_mode) == (wanted[0], wanted[2])
+
+
 def _wish(world: Any) -> _Fit:
     return world.family.name, tuple(world.shape), world.action_mode
 
@@ -178,9 +187,8 @@ def _words(fit: _Fit) -> str:
 def _bundled_for(world: Any, algorithm: str) -> Path:
     wanted = _wish(world)
     kinds = (algorithm,) if algorithm else ALGORITHMS
-    for kind in kinds:
-        for folder, about in pretrained.bundled(kind):
-            if _fit(about) == wanted:
-                return folder
+    fitting = [(folder, about) for kind in kinds for folder, about in pretrained.bundled(kind) if _plays(about, wanted)]
+    for folder, _ in sorted(fitting, key=lambda found: _fit(found[1]) != wanted):
+        return folder
     names = "; ".join(f"{kind}: {pretrained.describe(kind)}" for kind in kinds)
     raise ValueError(f"no bundled weights of {' or '.join(kinds)} fit {_words(wanted)}; bundled: {names}")

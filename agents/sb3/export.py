@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, write_config
-from hrm_gym.agents.sb3.models import blank_policy
+from hrm_gym.agents.sb3.models import blank_policy, resized
 from hrm_gym.agents.sb3.recipe import Algorithm
 
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
@@ -32,8 +33,13 @@ def write_policy(folder: Path, policy: BasePolicy, about: dict[str, Any]) -> Non
     write_config(folder, about)
 
 
-def read_policy(folder: Path | str) -> tuple[BasePolicy, dict[str, Any]]:
+def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[BasePolicy, dict[str, Any]]:
     """The policy of a folder and the JSON beside it.
+
+    Args:
+        folder: what `write_policy` wrote.
+        grid: (H, W) of the boards that it is to play, if it plays boards of any size; those it was trained on by
+            default.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -45,7 +51,7 @@ def read_policy(folder: Path | str) -> tuple[BasePolicy, dict[str, Any]]:
         raise ValueError(f"{folder}: expected weights of {', '.join(ALGORITHMS)}, got {about.get('kind')!r}")
     state = read_tensors(folder / WEIGHTS)
     try:
-        policy = blank_policy(about["kind"], about["model"])
+        policy = blank_policy(about["kind"], resized(about["model"], grid))
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model lacks {error}") from None
     policy.load_state_dict(fitting(state, own_state(policy), folder), strict=False)

@@ -93,6 +93,18 @@ def from_json(content: Mapping[str, Any]) -> Model:
     raise ValueError(f"expected a network of kind {', '.join(KINDS.values())}, got {kind!r}")
 
 
+def plays_any_size(content: Mapping[str, Any]) -> bool:
+    """Whether a network plays boards of other sizes than it was trained on: a walker does, with the same actions."""
+    return bool(content.get("kind", "walker") == "walker")
+
+
+def resized(content: Mapping[str, Any], grid: Sequence[int] | None) -> dict[str, Any]:
+    """The `model` part of a config.json for boards of another size, if the network plays any."""
+    if grid is None or not plays_any_size(content) or tuple(grid) == tuple(content.get("grid", ())):
+        return dict(content)
+    return {name: value for name, value in content.items() if name != "observation"} | {"grid": list(grid)}
+
+
 def blank_policy(algorithm: str, content: Mapping[str, Any]) -> BasePolicy:
     """A policy with fresh weights, for the `model` part of a config.json.
 

@@ -229,15 +229,24 @@ def test_a_plain_sb3_model_plays_as_it_is() -> None:
     assert actions.shape == (3,)
 
 
-@pytest.mark.parametrize(("size", "action_mode"), [(6, "move"), (5, "answer")])
+@pytest.mark.parametrize(("size", "action_mode"), [(6, "cell"), (5, "answer")])
 def test_weights_for_another_world_are_refused(folder: Path, size: int, action_mode: str) -> None:
     with pytest.raises(ValueError, match=r"are for maze 5x5 in move mode, the environment is maze"):
         SB3Agent.load(folder, make(size, action_mode))
 
 
+def test_a_walker_walks_on_boards_of_any_size(folder: Path) -> None:
+    agent, env = SB3Agent.load(folder, make(7)), make(7)
+    trained, _ = read_policy(folder)
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(agent.policy.state_dict()[name], tensor), name
+    observation, _ = env.reset(seed=0)
+    assert env.action_space.contains(int(agent.act(observation)))
+
+
 def test_an_environment_without_bundled_weights_says_so() -> None:
-    with pytest.raises(ValueError, match=r"no bundled weights of ppo fit maze 5x5 in move mode; bundled: ppo: "):
-        hrm_gym.make_agent("ppo", make())
+    with pytest.raises(ValueError, match=r"no bundled weights of ppo fit maze 5x5 in answer mode; bundled: ppo: "):
+        hrm_gym.make_agent("ppo", make(action_mode="answer"))
 
 
 def test_bundled_weights_walk_most_mazes() -> None:

@@ -42,7 +42,9 @@ def tiny(name: str, **changes: Any) -> RLRecipe:
     known = {field.name for field in dataclasses.fields(learner)}
     learner = dataclasses.replace(learner, **{key: value for key, value in small.items() if key in known})
     rest = {"envs": 4, "timesteps": 64, "eval_puzzles": 2, "eval_every": 32, "checkpoint_every": 32, "max_steps": 6}
-    return dataclasses.replace(recipe, model=model, learner=learner, **{**rest, **changes})
+    budget = "max_segments" if recipe.action_mode == "answer" else "max_steps"
+    env = {**recipe.env, budget: 6}  # An untrained policy uses up whatever an evaluation gives it.
+    return dataclasses.replace(recipe, model=model, learner=learner, env=env, **{**rest, **changes})
 
 
 def ignore(row: dict[str, float]) -> None:
