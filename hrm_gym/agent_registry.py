@@ -19,6 +19,7 @@ FACTORIES = {
     "hrm-vote": "hrm_gym.agents.hrm.voting:VotingAgent.for_env",
     "hrm-first": "hrm_gym.agents.hrm.ensemble:EnsembleAgent.for_env",
     "hrm-adapt": "hrm_gym.agents.hrm.adapting_agent:AdaptingAgent.for_env",
+    "hrm-search": "hrm_gym.agents.hrm.search:SearchAgent.for_env",
     "ppo": "hrm_gym.agents.sb3.agent:SB3Agent.ppo",
     "maskableppo": "hrm_gym.agents.sb3.agent:SB3Agent.maskableppo",
     "a2c": "hrm_gym.agents.sb3.agent:SB3Agent.a2c",
@@ -35,7 +36,7 @@ def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
     """An agent that plays `env` in its action mode.
 
     Args:
-        name: a bundled agent ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "ppo", "random", "oracle", "stored"), one
+        name: a bundled agent ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "hrm-search", "ppo", "random", "oracle", "stored"), one
             from the entry-point group `hrm_gym.agents`, or `module:factory` for any callable that takes the
             environment.
         env: a puzzle environment; wrappers do not matter.

@@ -71,18 +71,18 @@ EQUIVARIANT_NETWORK = HRMConfig(
 )
 """0.11M parameters that treat all digits alike, all lines and all boxes, and need not learn that they are alike."""
 
-EQUIVARIANT = Recipe(
+EQUIVARIANT_START = Recipe(
     env_id="HRMSudoku-v0",
     env={"difficulty": "extreme"},
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "extreme")),
     model=EQUIVARIANT_NETWORK,
     loss="softmax",
     batch_size=16,
-    updates=32_000,
+    updates=16_000,
     optimizer="muon",
     clip_norm=1.0,
     lr=5e-3,
-    lr_min_ratio=0.0,
+    lr_min_ratio=1 - 15_800 / 31_800,
     lr_decay="linear",
     warmup=200,
     weight_decay=0.1,
@@ -94,6 +94,18 @@ EQUIVARIANT = Recipe(
     checkpoint_every=500,
 )
 
+EQUIVARIANT = replace(
+    EQUIVARIANT_START,
+    init="runs/sudoku-start/model",
+    batch_size=32,
+    updates=8000,
+    lr=1.5e-3,
+    lr_min_ratio=0.0,
+    warmup=100,
+    eval_every=2000,
+)
+"""From where the first half leaves off; only small learning rates let a network of many iterations settle."""
+
 PAPER = Recipe(
     env_id="HRMSudokuExtreme-v0",
     model=HRMConfig(vocab_size=11, grid=(9, 9)),
@@ -104,12 +116,18 @@ PAPER = Recipe(
 )
 """The paper's 27M network, 1,000 puzzles and 1,000 symmetries of each: 20M boards x segments."""
 
+FULL = replace(PAPER, puzzles=0, variants=0, updates=500_000, weight_decay=0.1)
+"""Puzzles without end."""
+
 RECIPES = {
     "sudoku-4x4": MINI,
+    "sudoku-start": EQUIVARIANT_START,
     "sudoku": EQUIVARIANT,
     "sudoku-9x9": NINE,
     "sudoku-extreme-1k": PAPER,
-    "sudoku-extreme-full": replace(PAPER, puzzles=0, variants=0, updates=500_000, weight_decay=0.1),
+    "sudoku-extreme-full": FULL,
+    "sudoku-extreme-full-direct": direct(FULL),
+    "sudoku-extreme-full-recurrent": recurrent(FULL),
     "sudoku-extreme-1k-direct": direct(PAPER),
     "sudoku-extreme-1k-recurrent": recurrent(PAPER),
     "sudoku-extreme-1k-trm-att": tiny_recursive(PAPER, "attention"),

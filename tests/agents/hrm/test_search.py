@@ -1,0 +1,107 @@
+"""Search over guesses: it branches when it should, keeps boards apart, and gives only answers that keep the rules."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from test_grid_blocks import FOUR, MAZE, agent_for, network
+
+import hrm_gym  # noqa: F401
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.search import SearchAgent
+from hrm_gym.rollout import rollout_batched
+
+
+def make(mode: str = "answer", **arguments: Any) -> Any:
+    arguments = {"split": "test", "max_segments": 24, "disable_env_checker": True, **arguments}
+    return gym.make("HRMSudokuMini-v0", action_mode=mode, **arguments)
+
+
+def batch(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    seen = [make().reset(seed=seed + row)[0] for row in range(count)]
+    return {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+
+
+def steps(agent: SearchAgent, seen: dict[str, np.ndarray], count: int) -> Any:
+    state = None
+    for _ in range(count):
+        _, state = agent.predict(seen, state, np.full(len(seen["puzzle"]), state is None))
+    return state
+
+
+def test_it_branches_in_time_and_no_wider_than_the_beam() -> None:
+    agent = SearchAgent(agent_for(FOUR), beam=3, patience=4, look=2)
+    seen, lanes_seen = batch(2), []
+    for count in (1, 4, 5, 6, 7, 9, 11):
+        state = steps(agent, seen, count)
+        lanes_seen.append(np.bincount(state.owner).tolist())
+        assert state.depth.tolist() == [max(0, (count - 3) // 2)] * 2, count
+    assert lanes_seen == [[1, 1], [1, 1], [2, 2], [2, 2], [3, 3], [3, 3], [3, 3]]
+    assert agent.spent().tolist() == [4 + 2 * 2 + 3 * 2 + 3 * 2 + 3] * 2
+
+
+def test_every_lane_keeps_the_clues_and_guesses_one_free_cell_more_each_time() -> None:
+    agent, seen = SearchAgent(agent_for(FOUR), beam=4, patience=2, look=2), batch(3)
+    state = steps(agent, seen, 7)  # guesses before segments 3, 5 and 7
+    blanks = (seen["puzzle"] == 1).sum(axis=(1, 2))
+    for owner, clues in zip(state.owner, state.clues, strict=True):
+        puzzle = seen["puzzle"][owner]
+        assert (clues[puzzle != 1] == puzzle[puzzle != 1]).all()
+        assert (clues == 1).sum() == blanks[owner] - 3
+    for owner in range(3):
+        own = state.clues[state.owner == owner]
+        assert len({clues.tobytes() for clues in own}) == len(own), "lanes of one board should differ"
+
+
+def test_a_board_is_thought_about_alike_in_any_company() -> None:
+    agent, seen = SearchAgent(agent_for(FOUR), beam=3, patience=2, look=2), batch(4)
+    together = steps(agent, seen, 6)
+    alone = steps(agent, {key: value[2:3] for key, value in seen.items()}, 6)
+    kept = together[np.array([2])]
+    assert np.array_equal(kept.clues, alone.clues)
+    assert np.array_equal(kept.answers, alone.answers)
+    assert torch.allclose(kept.mind.carry.z_h, alone.mind.carry.z_h, atol=1e-5)
+
+
+def test_a_board_that_begins_anew_forgets() -> None:
+    agent, seen, other = SearchAgent(agent_for(FOUR), beam=3, patience=2, look=2), batch(3), batch(3, seed=50)
+    state = steps(agent, seen, 5)
+    mixed = {key: np.concatenate((seen[key][:1], other[key][1:2], seen[key][2:])) for key in seen}
+    _, after = agent.predict(mixed, state, np.array([False, True, False]))
+    first = steps(agent, {key: value[1:2] for key, value in other.items()}, 1)
+    assert np.bincount(after.owner).tolist() == [3, 1, 3]
+    assert torch.allclose(after.mind.carry.z_h[3], first.mind.carry.z_h[0], atol=1e-5)
+    assert after.spent[1] == 1
+
+
+def always_sure(mode: str) -> SearchAgent:
+    """A search whose untrained network wants to halt after every segment."""
+    member = agent_for(FOUR)
+    torch.nn.init.constant_(member.model.q_head.bias, 5.0)
+    torch.nn.init.zeros_(member.model.q_head.weight)
+    own = HRMAgent(member.model, member.family, mode, halting="q", device="cpu")
+    return SearchAgent(own, beam=8, patience=1, look=1, max_segments=12)
+
+
+def test_it_does_not_halt_with_answers_that_break_the_rules() -> None:
+    episodes = list(rollout_batched(lambda: make(max_segments=12), always_sure("answer"), 20, 10, seed=1))
+    assert all(episode.solved or episode.steps == 12 for episode in episodes)
+
+
+def test_it_plays_cell_by_cell() -> None:
+    in_answers = list(rollout_batched(lambda: make(max_segments=12), always_sure("answer"), 8, 8, seed=1))
+    in_cells = list(rollout_batched(lambda: make("cell"), always_sure("cell"), 8, 8, seed=1))
+    assert [episode.solved for episode in in_cells] == [episode.solved for episode in in_answers]
+
+
+def test_what_cannot_be_searched_is_refused() -> None:
+    maze = HRMAgent(network(MAZE), gym.make("HRMMaze-v0", size=7).unwrapped.family, device="cpu")
+    with pytest.raises(ValueError, match="mixer 'symbols'"):
+        SearchAgent(maze)
+    with pytest.raises(ValueError, match="beam of at least 2"):
+        SearchAgent(agent_for(dataclasses.replace(FOUR, h_cycles=1)), beam=1)
