@@ -36,9 +36,8 @@ def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
     """An agent that plays `env` in its action mode.
 
     Args:
-        name: a bundled agent ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "hrm-search", "ppo", "random", "oracle", "stored"), one
-            from the entry-point group `hrm_gym.agents`, or `module:factory` for any callable that takes the
-            environment.
+        name: a bundled agent (`agent_names()` lists them), one from the entry-point group `hrm_gym.agents`, or
+            `module:factory` for any callable that takes the environment.
         env: a puzzle environment; wrappers do not matter.
         **kwargs: passed on to the agent's factory.
 
