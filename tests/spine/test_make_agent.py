@@ -20,7 +20,7 @@ def env() -> gym.Env:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(env: gym.Env) -> None:
-    with pytest.raises(ValueError, match=r"unknown agent 'hmr'.*hrm, hrm-vote, hrm-first, ppo, random, oracle, stored"):
+    with pytest.raises(ValueError, match=r"unknown agent 'hmr'.*hrm, hrm-vote, .*ppo, .*random, oracle, stored"):
         hrm_gym.make_agent("hmr", env)
 
 
