@@ -15,6 +15,7 @@ from hrm_gym.agents.hrm.analysis.trajectories import joined, think_through
 from hrm_gym.agents.hrm.halting import learned, parse_halting
 from hrm_gym.rollout import rollout_batched
 from hrm_gym.scripts.analyze_answers import analyze_answers
+from hrm_gym.scripts.analyze_curve import analyze_curve
 from hrm_gym.scripts.analyze_setup import PuzzlesConfig, one_network, prepared, puzzles_of, show, write
 from hrm_gym.scripts.analyze_states import analyze_convergence, analyze_dimensionality
 from hrm_gym.scripts.arguments import parse
@@ -31,6 +32,7 @@ convergence     how far each call of a level still moves its state (the forward 
           beside a recurrent and a direct-prediction network if you name their weights.
 dimensionality  the participation ratio of both levels' states (HRM paper, section 4), against that of an untrained
           network, for rising numbers of puzzles.
+curve     how a training run went: its evaluations on held-out puzzles.
 
 All print a table and write a picture (.png) and the figures (.json).
 
@@ -43,6 +45,7 @@ examples:
   hrm-gym analyze answers HRMMaze-v0 --episodes 4
   hrm-gym analyze convergence HRMMaze-v0 --beside runs/maze-recurrent/model runs/maze-direct/model
   hrm-gym analyze dimensionality HRMMaze-v0 --episodes 512
+  hrm-gym analyze curve runs/sudoku-4x4
   hrm-gym analyze segments --help                      every option with its default
 """
 
@@ -140,6 +143,7 @@ STUDIES: dict[str, Callable[[Sequence[str]], None]] = {
     "segments": analyze_segments,
     "scaling": analyze_scaling,
     "answers": analyze_answers,
+    "curve": analyze_curve,
     "convergence": analyze_convergence,
     "dimensionality": analyze_dimensionality,
 }

@@ -163,6 +163,22 @@ def test_residuals_are_those_of_the_states(weights: Path) -> None:
     assert study.networks[0].traces[1].residuals[0] == pytest.approx(float(moved), rel=1e-4)
 
 
+def test_a_curve_as_table_picture_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"update": 10, "fed": 30, "seconds": 90.0, "loss": 1.0, "exact": 0.1, "cells": 0.5, "segments": 2.0}
+    told = [{**row, "eval_solved": 0.6, "eval_exact": 0.5, "eval_segments": 1.5}] * 2
+    Path("run").mkdir()
+    Path("run/curve.jsonl").write_text("".join(json.dumps(one) + "\n" for one in told))
+    assert main(["analyze", "curve", "run", "--out", "c"]) == 0
+    assert "50.0%" in capsys.readouterr().out
+    assert json.loads(Path("c.json").read_text())["rows"] == told
+    assert Path("c.png").read_bytes().startswith(b"\x89PNG")
+    for path, content in (("empty", ""), ("text", "x"), ("other", '{"a": 1}\n')):
+        Path(path).write_text(content)
+        assert main(["analyze", "curve", path]) == 2
+        assert "expected the evaluations of a training run" in capsys.readouterr().err
+    assert main(["analyze", "curve", "nowhere"]) == 2
+
+
 def test_participation_ratio() -> None:
     rng = np.random.default_rng(0)
     states = rng.normal(size=(5000, 6)) * [1, 1, 1, 0, 0, 0] + 5
@@ -198,7 +214,7 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no study given: expected one of segments, scaling, answers, convergence, dimensionality"),
+        ([], "no study given: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
         (["speed"], "unknown study 'speed'"),
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
         (
