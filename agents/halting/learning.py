@@ -104,7 +104,7 @@ RECIPES = {
     "dqn": HaltingRecipe("dqn", lr=2e-3),
     "ppo": HaltingRecipe("ppo", envs=512, n_steps=16, batch_size=2048, lr=3e-3),
 }
-"""The tuned recipes: chosen on a third of the training puzzles of the bundled bank, held out for that from the others."""
+"""The tuned recipes: chosen on a third of the training puzzles of the bundled bank, held out for that."""
 
 
 class DecisionNet(nn.Module):
