@@ -61,7 +61,7 @@ ANY_SIZE_NETWORK = HRMConfig(
     gradient="last_cycle",
     halting="bce",
 )
-"""0.1M parameters that treat all places alike, so that weights learnt on boards of one size play boards of all sizes."""
+"""0.1M parameters that treat all places alike: weights learnt on boards of one size play boards of all sizes."""
 
 ANY_SIZE = Recipe(
     env_id="HRMMaze-v0",
@@ -98,6 +98,7 @@ RECIPES = {
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on one
-CPU core. "maze-any-size" learns on 16x16 mazes what mazes of other sizes are solved with as well. The others have the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
+"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
+one CPU core. "maze-any-size" learns on 16x16 mazes what mazes of other sizes are solved with as well. The others have
+the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
 """
