@@ -71,7 +71,8 @@ def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
         model, about = load_model(folder)
     else:
         model = load_official(checkpoint, config).requires_grad_(False)
-        about = {"kind": "hrm", "family": official_family(read_settings(config), model.config), "source": str(weights)}
+        family = official_family(read_settings(config), model.config)
+        about = {"kind": "hrm", "family": family, "source": str(weights), "official": True}
     return Pretrained(model, about, _read_card(folder))
 
 

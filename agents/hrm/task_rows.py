@@ -17,14 +17,18 @@ class TaskRows(NamedTuple):
     Attributes:
         variants: symmetric images of a task with a row to themselves, behind the row of the task itself.
         seed: of the run, which drew their symmetries.
+        known: whether the rows are numbered as our environments number tasks; those of official weights are not.
     """
 
     variants: int = 0
     seed: int = 0
+    known: bool = True
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> TaskRows:
         """The layout that the recipe in a checkpoint's JSON tells; without one a task has a single row."""
+        if about.get("official"):
+            return cls(known=False)
         recipe = about.get("recipe") or {}
         return cls(recipe["variants"], recipe["seed"]) if recipe.get("embed_variants") else cls()
 
@@ -51,4 +55,4 @@ class TaskRows(NamedTuple):
             count: rows of the embedding.
         """
         rows = tasks * (self.variants + 1) + np.minimum(images, self.variants)
-        return np.where((tasks > 0) & (rows < count), rows, 0).astype(np.int32)
+        return np.where(self.known & (tasks > 0) & (rows < count), rows, 0).astype(np.int32)

@@ -21,6 +21,7 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.hrm import HRMAgent, hub
 from hrm_gym.agents.hrm.official import load_official
 from hrm_gym.agents.hrm.official_folder import find_run
+from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.scripts.main import main
 
 SUDOKU = {**HRM, "vocab_size": 11, "seq_len": 81, "num_puzzle_identifiers": 1, "forward_dtype": "bfloat16"}
@@ -144,10 +145,13 @@ def test_a_vocabulary_that_is_not_the_familys(tmp_path: Path) -> None:
 
 
 def test_a_task_without_a_row_gets_row_0(tmp_path: Path) -> None:
+    """So does every task with official weights, which number tasks in another way; `hrm-adapt` is for them."""
     boards, tasks = np.ones((4, 12, 12), np.uint8), np.array([[2], [3], [-1], [0]], np.int32)
     for rows, expected in ((3, [2, 0, 0, 0]), (1, [0, 0, 0, 0])):
         folder = write_run(tmp_path / str(rows), {**ARC, "num_puzzle_identifiers": rows}, DATA["arc"])
         agent = HRMAgent.from_pretrained(folder, device="cpu")
+        assert agent.boards(boards, tasks).puzzle_ids.tolist() == [0, 0, 0, 0]
+        agent.task_rows = TaskRows()
         assert agent.boards(boards, tasks).puzzle_ids.tolist() == expected
         assert agent.boards(boards).puzzle_ids.tolist() == [0, 0, 0, 0]
 
