@@ -43,6 +43,7 @@ class Trainer:
         update: optimiser updates made.
         fed: puzzles taken from the stream, by all processes.
         seconds: time spent in `fit`, over all sessions of the run.
+        before: what is recorded of the runs whose weights this one started from, the first one first.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Trainer:
         self.feed = Feed(recipe, self.device)
         torch.manual_seed(recipe.seed)
         self.model = HRM(recipe.model).to(self.device)
+        self.before: list[dict[str, Any]] = []
         if recipe.init and not checkpoint.checkpoints(self.run):
             self._start_from(Path(recipe.init))
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
@@ -82,6 +84,9 @@ class Trainer:
                 f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
             )
         load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
+        about = checkpoint.read_config(folder)
+        own = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
+        self.before = [*about.get("before", []), own]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         r = self.recipe
@@ -235,6 +240,7 @@ class Trainer:
             "fed": self.fed,
             "seconds": self.seconds,
             "torch": torch.__version__,
+            **({"before": self.before} if self.before else {}),
         }
 
     def _append_curve(self, row: dict[str, float]) -> None:
@@ -276,6 +282,7 @@ class Trainer:
         slots = run_folder.part(tensors, "slots.")
         self.slots = act.Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
         self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
+        self.before = about.get("before", [])
         self.processes.wait()
         if self.processes.rank == 0:
             run_folder.trim_curve(self.run, self.update)

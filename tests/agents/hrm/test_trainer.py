@@ -123,6 +123,10 @@ def test_weights_of_another_board_size_start_a_run(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, env={"size": 6}, model=model, init=str(tmp_path / "small" / "model"))
     second = Trainer(recipe, tmp_path / "large")
     assert torch.equal(second.model.answer_head.weight, first.weights()["answer_head.weight"])
+    second.save()
+    again = Trainer(recipe, second.run)
+    assert [stage["update"] for stage in again.before] == [first.update]
+    assert again.before[0]["recipe"]["env"] == dict(TINY.env)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_says_where_to_go_on(tmp_path: Path) -> None:
