@@ -101,10 +101,13 @@ def show(table: Table) -> None:
 
 
 def write(study: Any, out: Path, draw: Callable[[Path], None]) -> None:
-    """Write picture and figures, each whole or not at all."""
+    """Write the picture that `draw` makes, and the figures of a study (a dataclass, or plain values), each whole or not
+    at all.
+    """
     picture, figures = Path(f"{out}.png"), Path(f"{out}.json")
+    plain: Any = asdict(study) if is_dataclass(study) and not isinstance(study, type) else study
     with written_whole(picture) as draft:
         draw(draft)
     with written_whole(figures) as draft:
-        draft.write_text(json.dumps(asdict(study) if is_dataclass(study) else study, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     print(f"picture: {picture}\nfigures: {figures}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class FixedPuzzles:
 
     def __init__(self, source: PuzzleSource, count: int, seed: int) -> None:
         """Describe the set; the puzzles are made when they are first asked for."""
-        if hasattr(source, "__len__") and len(source) < count:
+        if isinstance(source, Sized) and len(source) < count:
             raise ValueError(f"expected a source of at least {count} puzzles, got one of {len(source)}")
         self.shape, self._source, self._count, self._seed = source.shape, source, count, seed
 
@@ -151,7 +151,7 @@ class SolvedPairs:
 
 def _demonstrations(source: PuzzleSource) -> list[tuple[NDArray[np.uint8], int]]:
     """(pairs, 2, H, W) demonstrations and id of every task of a source, each task once."""
-    if not hasattr(source, "__len__"):
+    if not isinstance(source, Sized):
         raise ValueError(f"expected a source with a length, got {type(source).__name__}")
     batch = source.batch(np.arange(len(source), dtype=np.uint64))
     if batch.demonstrations is None or batch.pairs is None:
@@ -199,8 +199,8 @@ class Feed:
         elif self._recipe.embed_variants:
             ids = self._embedding_rows(ids, torch.zeros_like(ids))
         if self._recipe.shown:
-            keys = [mix64(self._recipe.seed ^ _SHOWN ^ mix64(number)) for number in numbers]
-            inputs = augment.show_cells(inputs, labels, keys, self._recipe.shown)
+            draws = [mix64(self._recipe.seed ^ _SHOWN ^ mix64(number)) for number in numbers]
+            inputs = augment.show_cells(inputs, labels, draws, self._recipe.shown)
         return Boards(inputs, torch.where(labels == 0, IGNORE, labels), ids)
 
     def held_out_boards(self, batch: PuzzleBatch) -> tuple[Tensor, Tensor]:
@@ -247,8 +247,8 @@ class Feed:
         symmetries = augment.draw_symmetries(self.family, grid, keys, self._device)
         inputs, labels = (augment.apply_symmetries(symmetries, boards) for boards in (inputs, labels))
         if self._recipe.place_grids:
-            squares = [boards.view(-1, *grid) for boards in (inputs, labels)]
+            inputs, labels = (boards.view(-1, *grid) for boards in (inputs, labels))
             shifts = [mix64(self._recipe.seed ^ _SHIFTED ^ mix64(number)) for number in numbers]
-            placements = augment.draw_placements(*squares, keys, shifts)
-            inputs, labels = (augment.place_grids(placements, boards).flatten(1) for boards in squares)
+            placements = augment.draw_placements(inputs, labels, keys, shifts)
+            inputs, labels = (augment.place_grids(placements, boards).flatten(1) for boards in (inputs, labels))
         return inputs, labels

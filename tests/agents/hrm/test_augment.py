@@ -197,7 +197,8 @@ def test_arc_is_learnt_from_all_pairs_that_are_not_held_out() -> None:
 
 def test_a_row_of_the_embedding_means_one_task_under_one_symmetry() -> None:
     """Turn and colours of a variant are those of the family's `image` with its key, for every pair of a task."""
-    recipe = dataclasses.replace(RECIPES["arc-mini"], variants=5, embed_variants=True)
+    model = dataclasses.replace(RECIPES["arc-mini"].model, puzzle_count=6 * 801)
+    recipe = dataclasses.replace(RECIPES["arc-mini"], model=model, variants=5, embed_variants=True)
     feed, side = Feed(recipe, CPU), recipe.model.grid[0]
     plain = feed.stream.take(0, 96)
     boards = feed.boards(0, 96)
