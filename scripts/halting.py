@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 HELP = """usage: hrm-gym halting train --agent dqn|ppo [options]
        hrm-gym halting report [options]
 
-train   DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one price of a segment: a minute or less
+train   DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
         of one CPU core. The policy is written as safetensors and JSON.
 report  the Q-head, fixed budgets, confidence thresholds, DQN, PPO and the oracle on the held-out puzzles of a bank, at
-        several prices: accuracy against mean segments as a picture, returns with 95 % intervals as Markdown and JSON.
+        several costs: accuracy against mean segments as a picture, returns with 95 % intervals as Markdown and JSON.
         What can be tuned is tuned on the training puzzles. Finished trainings are kept in the folder: started again, a
         report that was killed goes on.
 
@@ -43,7 +43,7 @@ class TrainConfig:
 
     Attributes:
         agent: dqn or ppo.
-        cost: Price of a segment.
+        cost: Cost of a segment.
         bank: What is learnt from; the bundled bank if none is named.
         out: Folder of the policy; runs/halting/AGENT-COST by default.
         steps: Environment steps (the tuned recipe's).
@@ -69,8 +69,8 @@ class ReportConfig:
     Attributes:
         bank: The bank; the bundled one if none is named.
         out: Folder for report.md, report.json, report.png and the trained policies.
-        costs: Prices of a segment.
-        seeds: Trainings of DQN and of PPO at every price; their figures are means over these.
+        costs: Costs of a segment.
+        seeds: Trainings of DQN and of PPO at every cost; their figures are means over these.
         steps: Environment steps of every training (the tuned recipe's).
         seed: Of the first training, and of the bootstrap.
         threads: CPU threads; 0 leaves torch's own choice.
@@ -164,11 +164,11 @@ class _Trained:
         self.bar = tqdm(total=costs * config.seeds * one, unit="step", dynamic_ncols=True, mininterval=interval)
 
     def recipes(self) -> dict[str, dict[str, Any]]:
-        """The recipe of each agent, but for price and seed."""
+        """The recipe of each agent, but for cost and seed."""
         return {agent: self._recipe(agent, 0.0, 0).to_json() for agent in ("dqn", "ppo")}
 
     def at(self, cost: float) -> dict[str, list[Learned]]:
-        """The policies of one price."""
+        """The policies of one cost."""
         seeds = range(self._config.seed, self._config.seed + self._config.seeds)
         return {agent: [self._policy(self._recipe(agent, cost, seed)) for seed in seeds] for agent in ("dqn", "ppo")}
 

@@ -17,14 +17,17 @@ from hrm_gym.envs.halting.bank import HaltingBank
 from hrm_gym.recorder import written_whole
 from hrm_gym.scripts.bench import machine
 
+SAME = Interval(0.0, 0.0, 0.0)
+"""The difference of a rule to itself."""
+
 _HEADINGS = ("rule", "mean segments", "solved", "mean return", "against the Q-head", "chosen on the train split")
 
 
 def print_table(study: HaltingStudy) -> None:
-    """The returns of all rules at every price."""
+    """The returns of all rules at every cost."""
     title = f"{study.bank}: {study.puzzles:,} held-out puzzles, at most {study.segments} segments"
     table = Table(title=title, title_justify="left", caption="in brackets: 95 % intervals", caption_justify="left")
-    table.add_column("price")
+    table.add_column("cost")
     for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading == "rule" else "right")
     for at in study.costs:
@@ -70,17 +73,17 @@ def markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
         f"`{told['command'].strip()}`, {told['date']}, on {where['processor']} ({where['cores']} cores), "
         f"PyTorch {where['torch']}.",
         f"Bank: `{bank['command']}`, {bank['created']}; weights {bank['weights'][:12]}. Thresholds were chosen and "
-        f"policies trained on its {study.train_puzzles:,} train puzzles, at each price anew.",
+        f"policies trained on its {study.train_puzzles:,} train puzzles, at each cost anew.",
         "",
-        f"Return = 1[solved] - price x segments. Of the {study.puzzles:,} held-out puzzles {study.ever:.1%} were right "
+        f"Return = 1[solved] - cost x segments. Of the {study.puzzles:,} held-out puzzles {study.ever:.1%} were right "
         "after some segment. The oracle decides in hindsight: it is a bound, not a rival.",
         "In brackets: 95 % intervals: Wilson for shares, bootstrap over puzzles for returns, paired for differences. "
-        f"DQN and PPO: means over {max(len(e.seeds) for at in study.costs for e in at.entries)} trainings of other seeds "
-        "(range of their returns in the last column).",
+        f"DQN and PPO: means over {_trainings(study)} trainings of other seeds (range of their returns in the last "
+        "column).",
         "",
     ]
     for at in study.costs:
-        lines += [f"## Price {at.cost:g} a segment", "", _verdict(at), "", _line(_HEADINGS), _line(["---"] * 6)]
+        lines += [f"## Cost {at.cost:g} a segment", "", _verdict(at), "", _line(_HEADINGS), _line(["---"] * 6)]
         lines += [_line(_row(entry)) for entry in at.entries]
         lines.append("")
     return "\n".join(lines)
@@ -90,14 +93,19 @@ def _verdict(at: AtCost) -> str:
     """Which rule wins, in a sentence."""
     lead: Lead = at.lead
     best = next(entry for entry in at.entries if entry.kind == lead.kind)
-    text = (
-        f"Price {at.cost:g}: {LABELS[lead.kind]} returns most, {_signed(lead.gain)} more than {LABELS[lead.next_kind]}"
-    )
-    if lead.gain.low <= 0:
-        text += " (no clear difference)"
-    if lead.kind != "q":
-        text += f"; {_signed(best.gain)} more than the Q-head as trained"
-    return f"{text}."
+    against = {lead.next_kind: lead.gain, lead.plain_kind: lead.plain_gain, "q": best.gain}
+    parts = [
+        f"{_signed(gain)} against {LABELS[kind]}{_unclear(gain)}" for kind, gain in against.items() if gain != SAME
+    ]
+    return f"Cost {at.cost:g}: {LABELS[lead.kind]} returns most; " + "; ".join(parts) + "."
+
+
+def _trainings(study: HaltingStudy) -> int:
+    return max(len(entry.seeds) for at in study.costs for entry in at.entries)
+
+
+def _unclear(gain: Interval) -> str:
+    return "" if gain.low > 0 else ", no clear difference"
 
 
 def _row(entry: Entry) -> list[str]:

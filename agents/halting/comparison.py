@@ -1,4 +1,4 @@
-"""Halting rules against each other on held-out puzzles of a bank, at several prices of a segment."""
+"""Halting rules against each other on held-out puzzles of a bank, at several costs of a segment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Entry:
-    """How a rule did at one price.
+    """How a rule did at one cost.
 
     Attributes:
         kind: which sort of rule.
@@ -66,22 +66,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Lead:
-    """The best rule at one price, the oracle left out, and by how much it is better than the next one.
+    """The best rule at one cost, the oracle left out, and by how much it is better than others.
 
     Attributes:
         kind: of the best.
         next_kind: of the next best.
         gain: difference of their mean returns, paired bootstrap interval.
+        plain_kind: the best of the rules that no policy was trained for.
+        plain_gain: difference to its mean return, likewise.
     """
 
     kind: Kind
     next_kind: Kind
     gain: Interval
+    plain_kind: Kind
+    plain_gain: Interval
 
 
 @dataclass(frozen=True)
 class AtCost:
-    """All rules at one price of a segment."""
+    """All rules at one cost of a segment."""
 
     cost: float
     entries: tuple[Entry, ...]
@@ -90,7 +94,7 @@ class AtCost:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A rule without regard to a price: mean segments and share solved."""
+    """A rule without regard to a cost: mean segments and share solved."""
 
     rule: str
     segments: float
@@ -107,7 +111,7 @@ class HaltingStudy:
         train_puzzles: puzzles that rules were tuned and policies trained on.
         segments: the limit.
         ever: share of the held-out puzzles that were right after some segment.
-        costs: one a price.
+        costs: one a cost.
         curves: by kind of rule (fixed, confidence, q_tuned), from few segments to many.
     """
 
@@ -130,12 +134,12 @@ def study(
     learned: Callable[[float], Mapping[Kind, Sequence[Rule]]],
     seed: int = 0,
 ) -> HaltingStudy:
-    """Compare the rules on the test split of a bank; what can be tuned is tuned on its train split, for each price.
+    """Compare the rules on the test split of a bank; what can be tuned is tuned on its train split, for each cost.
 
     Args:
         bank: the whole bank.
-        costs: prices of a segment.
-        learned: gives the trained policies of a price, by kind, one a seed.
+        costs: costs of a segment.
+        learned: gives the trained policies of a cost, by kind, one a seed.
         seed: of the bootstrap.
     """
     train, test = bank.only("train"), bank.only("test")
@@ -200,8 +204,16 @@ def _at_cost(
             )
         )
     ranked = sorted((kind for kind in played if kind != "oracle"), key=lambda kind: -returns[kind].mean())
-    lead = Lead(ranked[0], ranked[1], _mean(returns[ranked[0]] - returns[ranked[1]], picks))
-    return AtCost(cost, tuple(entries), lead)
+    return AtCost(cost, tuple(entries), _lead(ranked, [kind for kind in ranked if kind not in learned], returns, picks))
+
+
+def _lead(
+    ranked: Sequence[Kind], plain: Sequence[Kind], returns: Mapping[Kind, NDArray[np.float64]], picks: NDArray[np.int32]
+) -> Lead:
+    """The first of the ranked kinds against the second, and against the first of those without training."""
+    best = returns[ranked[0]]
+    gains = [_mean(best - returns[kind], picks) for kind in (ranked[1], plain[0])]
+    return Lead(ranked[0], ranked[1], gains[0], plain[0], gains[1])
 
 
 def _best_returns(bank: HaltingBank, cost: float) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ _MARKS: dict[Kind, str] = {"q": "*", "dqn": "o", "ppo": "s", "oracle": "^"}
 
 
 def draw(study: HaltingStudy, title: str, path: Path) -> None:
-    """Write a picture: accuracy against mean segments, and for each price the gain over the Q-head.
+    """Write a picture: accuracy against mean segments, and for each cost the gain over the Q-head.
 
     Raises:
         OSError: if it cannot be written.
@@ -54,7 +54,7 @@ def draw(study: HaltingStudy, title: str, path: Path) -> None:
 
 
 def _plane(axes: Any, study: HaltingStudy) -> None:
-    """Accuracy against mean segments: curves of thresholds, points of the rules that know a price."""
+    """Accuracy against mean segments: curves of thresholds, points of the rules that know a cost."""
     for kind, points in study.curves.items():
         _curve(axes, kind, points if kind == "fixed" else envelope(points))
     q = _entry(study, "q", 0)
@@ -63,13 +63,12 @@ def _plane(axes: Any, study: HaltingStudy) -> None:
         entries = [one for k in range(len(study.costs)) if (one := _found(study, kind, k)) is not None]
         if entries:
             _points(axes, kind, entries)
-    for k, at in enumerate(study.costs):
-        one = _entry(study, "oracle", k)
-        place = (one.segments, one.solved.value)
-        axes.annotate(f"{at.cost:g}", place, xytext=(5, 4), textcoords="offset points", fontsize=7, color="#dc2626")
     axes.axhline(study.ever, color="#9ca3af", linewidth=0.8, linestyle=":", label="right after some segment")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    shown = [one for at in study.costs for one in at.entries if one.kind != "fixed"]
+    axes.set_xlim(left=0.85 * min(one.segments for one in shown), right=1.1 * study.segments)
+    axes.set_ylim(min(one.solved.low for one in shown) - 0.06, study.ever + 0.03)
     axes.set(xlabel="mean segments", ylabel="solved")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
@@ -96,11 +95,11 @@ def _points(axes: Any, kind: Kind, entries: Sequence[Entry]) -> None:
     bars = _bars([entry.solved for entry in entries])
     x, y = [entry.segments for entry in entries], [entry.solved.value for entry in entries]
     options = {"color": _COLOURS[kind], "capsize": 2, "markersize": 5, "linewidth": 0.8, "zorder": 4}
-    axes.errorbar(x, y, yerr=bars, fmt=_MARKS[kind], label=f"{LABELS[kind]}, one a price", **options)
+    axes.errorbar(x, y, yerr=bars, fmt=_MARKS[kind], label=f"{LABELS[kind]}, one a cost", **options)
 
 
 def _gains(axes: Any, study: HaltingStudy) -> None:
-    """Return less that of the Q-head, a group of points a price."""
+    """Return less that of the Q-head, a group of points a cost."""
     kinds = [entry.kind for entry in study.costs[0].entries if entry.kind not in ("q", "oracle")]
     for place, kind in enumerate(kinds):
         shift = 0.12 * (place - (len(kinds) - 1) / 2)
@@ -112,7 +111,7 @@ def _gains(axes: Any, study: HaltingStudy) -> None:
         )  # fmt: skip
     axes.axhline(0, color=_COLOURS["q"], linewidth=1)
     axes.set_xticks(range(len(study.costs)), [f"{at.cost:g}" for at in study.costs])
-    axes.set(xlabel="price of a segment", ylabel="mean return less that of the Q-head")
+    axes.set(xlabel="cost of a segment", ylabel="mean return less that of the Q-head")
     axes.legend(fontsize=8, frameon=False, loc="best")
 
 

@@ -35,7 +35,7 @@ class HaltingRecipe:
 
     Attributes:
         agent: dqn or ppo.
-        cost: price of a segment.
+        cost: cost of a segment.
         max_segments: limit of segments; 0 takes all that the bank has.
         steps: environment steps in all.
         envs: boards side by side.

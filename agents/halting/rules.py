@@ -97,8 +97,7 @@ class Confidence:
 class Oracle:
     """The best decision in hindsight: it looks up in the bank what will become of each puzzle. No rule can do better.
 
-    It knows a puzzle by the observation after its first segment, and keeps in mind (as `state` of `RuleAgent`) nothing:
-    every observation of a bank is looked up by itself.
+    It knows a puzzle by the observation itself, which hardly ever occurs twice in a bank.
     """
 
     name = "oracle"

@@ -28,7 +28,7 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
     A *bank* keeps what it held after every segment, and whether the answer was right. An episode replays one puzzle:
     the first segment has been run, the agent sees what the network held after it, and decides. Nothing is computed but
     the decision, so that a policy is learnt in seconds. This is the decision process on which the HRM paper (arXiv
-    2506.21734, section 2, "Adaptive computation time") trains its Q-head, with a price on segments.
+    2506.21734, section 2, "Adaptive computation time") trains its Q-head, with a cost on segments.
 
     Episode k is a pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every `reset()` after it the
     next one.
@@ -74,7 +74,7 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
     ## Arguments
 
     - `bank` = None: the bundled bank; or a file that `hrm-gym bank build` wrote, or a `HaltingBank`.
-    - `cost` = 0.01: price of a segment, 0..1.
+    - `cost` = 0.01: what a segment costs, 0..1.
     - `split` = `"train"`: or `"test"`, `"all"`. A puzzle and its symmetric images are in one split.
     - `order` = `"random"`: each episode draws a puzzle; or `"sequential"`: puzzle s + k in episode k of seed s, all
       around, beginning at the first if there is no seed.

@@ -54,7 +54,7 @@ def test_report_and_going_on_with_it(
     said = capsys.readouterr().out
     assert "returns most" in said
     text = Path("found/report.md").read_text()
-    assert text.count("\n## Price ") == 2
+    assert text.count("\n## Cost ") == 2
     assert "Q-head, as trained" in text
     told = json.loads(Path("found/report.json").read_text())
     assert told["study"]["puzzles"] + told["study"]["train_puzzles"] == 60
