@@ -174,7 +174,7 @@ class HRM(nn.Module):
         self.l_level = Level(config, config.l_layers)
         self.h_level = self.l_level if config.shared else Level(config, config.h_layers)
         self.answer_head = Linear(hidden, config.vocab_size if config.mixer != "symbols" else 1)
-        self.q_head = nn.Linear(2 * hidden if config.equivariant else hidden, 2)
+        self.q_head = nn.Linear(hidden, 2)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)
         self.register_buffer("h_init", truncated_normal((hidden,), 1.0).to(self.dtype))
@@ -305,12 +305,11 @@ class HRM(nn.Module):
     def q_values(self, z_h: Tensor) -> tuple[Tensor, Tensor]:
         """Q(halt) and Q(continue) logits, (B,) float32 each, from position 0 of the H-level state.
 
-        Equivariant networks have no such position: they take the mean and the maximum of all, since one wrong cell,
-        which is enough to be wrong, hardly shows in the mean.
+        Equivariant networks have no such position, and take the mean of all. In float32: one wrong cell is enough to be
+        wrong, and hardly moves a mean.
         """
         if self.config.equivariant:
-            wide = z_h.float()
-            q = self.q_head(torch.cat((wide.mean(1), wide.amax(1)), dim=-1))
+            q = self.q_head(z_h.float().mean(1))
         else:
             q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
         return q[:, 0], q[:, 1]
