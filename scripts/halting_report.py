@@ -35,7 +35,7 @@ def print_table(study: HaltingStudy) -> None:
         for entry in at.entries:
             table.add_row(f"{at.cost:g}", *_row(entry))
     console = Console()
-    (console if console.is_terminal else Console(width=150)).print(table)
+    (console if console.is_terminal else Console(width=190)).print(table)
     for at in study.costs:
         print(_verdict(at))
 

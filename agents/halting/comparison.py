@@ -162,7 +162,7 @@ def candidates(train: HaltingBank) -> dict[Kind, list[Rule]]:
     return {
         "fixed": [FixedBudget(k, train.segments) for k in range(1, train.segments + 1)],
         "confidence": confidence,
-        "q_tuned": [QHead(float(value)) for value in _quantiles(margin)],
+        "q_tuned": [QHead(), *(QHead(float(value)) for value in _quantiles(margin))],
     }
 
 

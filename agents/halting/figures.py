@@ -95,7 +95,7 @@ def _points(axes: Any, kind: Kind, entries: Sequence[Entry]) -> None:
     bars = _bars([entry.solved for entry in entries])
     x, y = [entry.segments for entry in entries], [entry.solved.value for entry in entries]
     options = {"color": _COLOURS[kind], "capsize": 2, "markersize": 5, "linewidth": 0.8, "zorder": 4}
-    axes.errorbar(x, y, yerr=bars, fmt=_MARKS[kind], label=f"{LABELS[kind]}, one a cost", **options)
+    axes.errorbar(x, y, yerr=bars, fmt=_MARKS[kind], label=f"{LABELS[kind]}, a point a cost", **options)
 
 
 def _gains(axes: Any, study: HaltingStudy) -> None:
@@ -111,7 +111,7 @@ def _gains(axes: Any, study: HaltingStudy) -> None:
         )  # fmt: skip
     axes.axhline(0, color=_COLOURS["q"], linewidth=1)
     axes.set_xticks(range(len(study.costs)), [f"{at.cost:g}" for at in study.costs])
-    axes.set(xlabel="cost of a segment", ylabel="mean return less that of the Q-head")
+    axes.set(xlabel="cost of a segment", ylabel="mean return minus that of the Q-head")
     axes.legend(fontsize=8, frameon=False, loc="best")
 
 

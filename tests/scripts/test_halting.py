@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ def test_bad_arguments_are_one_line(arguments: list[str], message: str, capsys: 
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert message in said[0]
+
+
+def test_the_examples_of_the_docs_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "halting.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(first, {})
+    assert "segments" in capsys.readouterr().out
+    assert "100_000" in second
+    exec(second.replace("100_000", "2_000"), {})
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split("  ")[0] for row in rows] == ["DQN", "Q-head", "fixed, 4 segments", "oracle"]
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
