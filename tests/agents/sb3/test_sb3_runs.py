@@ -44,7 +44,7 @@ def tiny(name: str, **changes: Any) -> RLRecipe:
     rest = {"envs": 4, "timesteps": 64, "eval_puzzles": 2, "eval_every": 32, "checkpoint_every": 32, "max_steps": 6}
     budget = "max_segments" if recipe.action_mode == "answer" else "max_steps"
     env = {**recipe.env, budget: 6}  # An untrained policy uses up whatever an evaluation gives it.
-    return dataclasses.replace(recipe, model=model, learner=learner, env=env, **{**rest, **changes})
+    return dataclasses.replace(recipe, **{"model": model, "learner": learner, "env": env, **rest, **changes})
 
 
 def ignore(row: dict[str, float]) -> None:
