@@ -86,11 +86,12 @@ class Muon(torch.optim.Optimizer):
                     parameter.sub_(update(parameter, group), alpha=group["lr"])
 
     def _orthogonal(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        state, momentum = self.state[parameter], group["momentum"]
+        state, momentum, gradient = self.state[parameter], group["momentum"], parameter.grad
+        assert gradient is not None
         if not state:
             state["exp_avg"] = torch.zeros_like(parameter)
-        state["exp_avg"].lerp_(parameter.grad, 1 - momentum)
-        ahead = parameter.grad.lerp(state["exp_avg"], momentum)
+        state["exp_avg"].lerp_(gradient, 1 - momentum)
+        ahead = gradient.lerp(state["exp_avg"], momentum)
         return orthogonalised(ahead).mul_(0.2 * max(parameter.shape) ** 0.5)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
