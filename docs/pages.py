@@ -29,6 +29,8 @@ from hrm_gym.scripts.main import COMMANDS, main
 ROOT = Path(__file__).parent.parent
 ROOMS = ("envs", "agents", "scripts")
 CARDS = sorted((ROOT / "agents" / "pretrained").glob("*/CARD.md"))
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+RESULTS = sorted(path for path in (ROOT / "docs" / "results").rglob("*") if path.is_file())
 TEXT_WIDTH = "110"
 Navigation = list[dict[str, Any]]
 
@@ -37,9 +39,6 @@ def generate() -> dict[str, str | bytes]:
     """Every generated page and picture: place in the manual -> content."""
     found: dict[str, str | bytes] = {
         "index.md": repository_page("README.md"),
-        "architecture.md": repository_page("docs/architecture.md"),
-        "compare.md": repository_page("docs/compare.md"),
-        "plugins.md": repository_page("docs/plugins.md"),
         "changelog.md": repository_page("CHANGELOG.md"),
         "environments/index.md": environments_page(),
         "agents.md": agents_page(),
@@ -48,8 +47,10 @@ def generate() -> dict[str, str | bytes]:
     for kind, ids in families().items():
         found[f"environments/{kind.__name__}.md"] = environment_page(kind, ids)
         found[f"environments/{kind.__name__}.png"] = picture(ids[0])
-    found.update({f"cards/{card.parent.name}.md": card.read_text(encoding="utf-8") for card in CARDS})
-    found.update({f"pictures/{path.name}": path.read_bytes() for path in (ROOT / "docs").glob("*.gif")})
+    pages = [*CARDS, *GUIDES, *(path for path in RESULTS if path.suffix == ".md")]
+    found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
+    files = [*(ROOT / "docs").glob("*.gif"), *(path for path in RESULTS if path.suffix != ".md")]
+    found.update({manual_place(place_of(path)): path.read_bytes() for path in files})
     return found
 
 
@@ -57,14 +58,16 @@ def navigation() -> Navigation:
     """The table of contents."""
     environments = [{kind.__name__: f"environments/{kind.__name__}.md"} for kind in families()]
     cards = [{card.parent.name: f"cards/{card.parent.name}.md"} for card in CARDS]
+    guides = [{heading(page): manual_place(place_of(page))} for page in GUIDES if page.stem != "architecture"]
+    results = [{heading(page): manual_place(place_of(page))} for page in RESULTS if page.suffix == ".md"]
     return [
         {"Home": "index.md"},
         {"Environments": ["environments/index.md", *environments]},
         {"Agents": "agents.md"},
         {"Bundled weights": cards},
         {"Command line": "commands.md"},
-        {"Comparisons": "compare.md"},
-        {"Your own agent": "plugins.md"},
+        {"Guides": guides},
+        {"Results": results},
         {"Protocols": "protocols.md"},
         {"Architecture": "architecture.md"},
         {"Changelog": "changelog.md"},
@@ -171,6 +174,27 @@ def help_text(*command: str) -> str:
     return said.getvalue()
 
 
+def place_of(path: Path) -> str:
+    """Where a file lies in the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def heading(page: Path) -> str:
+    """The title of a Markdown file."""
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").replace("`", "")
+
+
+def manual_place(place: str) -> str:
+    """Where a file of the repository comes to lie in the manual, if it does."""
+    if place in ("README.md", "CHANGELOG.md"):
+        return {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}[place]
+    if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", place):
+        return f"cards/{place.split('/')[2]}.md"
+    if re.fullmatch(r"docs/[^/]+\.gif", place):
+        return f"pictures/{os.path.basename(place)}"
+    return place.removeprefix("docs/manual/").removeprefix("docs/")
+
+
 def repository_page(place: str) -> str:
     """A Markdown file of the repository with its links turned into links of the manual."""
     text = (ROOT / place).read_text(encoding="utf-8")
@@ -188,17 +212,10 @@ def lists_apart(text: str) -> str:
 
 
 def _turned(link: re.Match[str], place: str) -> str:
-    """One link: to a page or picture of the manual where there is one; others stay, and the build complains."""
-    target = os.path.normpath(os.path.join(os.path.dirname(place), link[1]))
-    name = os.path.basename(target)
-    pages = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
-    if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", target):
-        target = f"cards/{target.split('/')[2]}.md"
-    elif re.fullmatch(r"docs/[^/]+\.gif", target):
-        target = f"pictures/{name}"
-    else:
-        target = pages.get(target, target.removeprefix("docs/manual/").removeprefix("docs/"))
-    return f"]({target}{link[2] or ''})"
+    """One link of the file at `place`: to where its target lies in the manual, seen from the page."""
+    target = manual_place(os.path.normpath(os.path.join(os.path.dirname(place), link[1])).replace(os.sep, "/"))
+    seen = os.path.relpath(target, os.path.dirname(manual_place(place)) or ".").replace(os.sep, "/")
+    return f"]({seen}{link[2] or ''})"
 
 
 def _console(command: str, said: str) -> str:
