@@ -80,10 +80,11 @@ def reset() -> Contest:
 
 def render() -> Contest:
     """Steps with a picture a second, at the size an id has by itself."""
-    turns = {}
+    turns: dict[str, Turn] = {}
     for env_id in ids():
         for mode in modes(env_id)[-1:]:
             turns[f"{env_id}, {mode}"] = painting(gym.make(env_id, action_mode=mode, render_mode="rgb_array"))
+    turns[HALTING] = painting(gym.make(HALTING, render_mode="rgb_array"))
     return Contest("pictures (rgb_array) a second, with a step before each", turns)
 
 

@@ -187,7 +187,7 @@ class BatchedHalting(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[Any
             seeds: Sequence[int | None] = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
             seeds = [int(seed) + i for i in range(self.num_envs)]
-        elif isinstance(seed, list | tuple | np.ndarray):
+        elif isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim):
             seeds = list(seed)
         else:
             raise ValueError(f"expected a seed, or one a board, got {reprlib.repr(seed)}")

@@ -387,7 +387,7 @@ def test_bad_use_of_a_batch_is_named(halting_bank: HaltingBank) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             env.reset(options=options)  # type: ignore[arg-type]
-    for seed in ([1], "x", [1, -1]):
+    for seed in ([1], "x", [1, -1], np.array(3)):
         with pytest.raises(ValueError, match="seed"):
             env.reset(seed=seed)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_envs"):

@@ -71,8 +71,7 @@ def test_any_puzzle_and_any_argument(capsys: pytest.CaptureFixture[str]) -> None
     arguments = ["--env", "HRMSudokuMini-v0", "--agent", agent, "--env-args", "source=generate", "--puzzles", "10"]
     assert main(["bank", "build", *arguments, "--max-segments", "2", "--out", "sudoku.npz"]) == 0
     assert find_bank(Path("sudoku.npz")).about["env"] == "HRMSudokuMini-v0"
-    row = "s,1.34............,1234341221434321,3\n"
-    other = "s,.2.43...........,1234341221434321,1\n"
+    row, other = "s,.234341221434321,1234341221434321,3\n", "s,..34341221434321,1234341221434321,1\n"
     Path("own.csv").write_text("source,question,answer,rating\n" + row + other, encoding="utf-8")
     arguments[arguments.index("source=generate")] = "source=own.csv"
     code = main(["bank", "build", *arguments, "--max-segments", "2", "--out", "own.npz", "--test-share", "0.5"])
