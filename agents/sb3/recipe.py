@@ -107,6 +107,8 @@ class A2CSettings:
         gae_lambda: of the advantage estimates.
         ent_coef: weight of the entropy bonus at the start; it falls linearly to 0.
         vf_coef: weight of the value loss.
+        use_rms_prop: RMSprop as published; else Adam.
+        normalize_advantage: bring the advantages of an update to mean 0 and deviation 1.
     """
 
     n_steps: int = 8
@@ -116,6 +118,8 @@ class A2CSettings:
     gae_lambda: float = 0.9
     ent_coef: float = 0.003
     vf_coef: float = 0.5
+    use_rms_prop: bool = False
+    normalize_advantage: bool = True
 
     def __post_init__(self) -> None:
         _at_least_one(self, "n_steps")

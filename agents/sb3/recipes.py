@@ -77,7 +77,9 @@ NINE = replace(
 FILLERS = {
     "sudoku-4x4-maskableppo": FOUR,
     "sudoku-4x4-ppo": replace(FOUR, algorithm="ppo"),
-    "sudoku-4x4-a2c": replace(FOUR, algorithm="a2c", learner=A2CSettings(n_steps=8, lr=2e-3, gamma=0.6), envs=64),
+    "sudoku-4x4-a2c": replace(
+        FOUR, algorithm="a2c", learner=A2CSettings(n_steps=4, lr=2e-3, gamma=0.6), envs=32, timesteps=400_000
+    ),
     "sudoku-4x4-dqn": replace(
         FOUR,
         algorithm="dqn",

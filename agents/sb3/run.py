@@ -107,7 +107,7 @@ class Run(ABC):
         Args:
             row: figures of the update.
             watcher: told of all figures.
-            final: whether this was the last one: then both are due.
+            final: whether the run ends here, after an update that was counted already: then both are due.
 
         Returns:
             The row with what was found.

@@ -146,8 +146,9 @@ class VectorEnvAdapter(VecEnv):
         return [is_wrapped(single, wrapper_class) for single in singles]
 
     def _attribute(self, name: str) -> Any:
-        """An attribute of the vector environment or of what it wraps."""
-        return getattr(self.venv if hasattr(self.venv, name) else self.venv.unwrapped, name)
+        """An attribute of the vector environment, of what it wraps, or of the single environment whose rules it has."""
+        places = [self.venv, self.venv.unwrapped, getattr(self.venv.unwrapped, "world", None)]
+        return getattr(next((place for place in places if hasattr(place, name)), self.venv), name)
 
     def _singles(self, indices: VecEnvIndices) -> list[Any] | None:
         """The single environments inside, None where there are none in this process."""

@@ -24,15 +24,21 @@ class Watch(BaseCallback):
         return not self._run.expired()
 
     def _on_rollout_start(self) -> None:
-        if self._learning:
-            self._learning = False
-            self._record(self._run.after_update(self._figures(), self._watcher))
+        self._after_update()
         if hasattr(self.model, "ent_coef"):
             settings: Any = self._run.recipe.learner
             self.model.ent_coef = settings.ent_coef * self.model._current_progress_remaining
 
     def _on_rollout_end(self) -> None:
         self._learning = True
+
+    def _on_training_end(self) -> None:
+        self._after_update()
+
+    def _after_update(self) -> None:
+        if self._learning:
+            self._learning = False
+            self._record(self._run.after_update(self._figures(), self._watcher))
 
     def _record(self, row: dict[str, float]) -> None:
         for name, value in row.items():
