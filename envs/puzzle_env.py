@@ -61,8 +61,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         _one_of("action_mode", action_mode, tuple(self.modes))
         _one_of("reward", reward, REWARDS)
         _one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
-        if not isinstance(mask_in_info, int | np.bool_):
-            raise ValueError(f"expected mask_in_info to be True or False, got {mask_in_info!r}")
+        yes_or_no("mask_in_info", mask_in_info)
         _at_least_one("max_segments", max_segments)
         _within("step_cost", step_cost, 0.0, sys.float_info.max)
         _within("shaping_gamma", shaping_gamma, 0.0, 1.0)
@@ -136,7 +135,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
             self._attempt, self._steps, terminated, spent = self._attempt + 1, 0, False, False
         truncated = spent and not terminated
         info = self._info()
-        reward = -self.step_cost
+        reward = 0.0 - self.step_cost
         if terminated or truncated:
             self._running = False
             verdict = self._mode.verdict()
@@ -334,6 +333,12 @@ def observation_space(family: PuzzleFamily, shape: tuple[int, int]) -> gym.space
     if family.attempts > 1:
         spaces["attempt"] = gym.spaces.Box(0, family.attempts - 1, (1,), np.uint8)
     return gym.spaces.Dict(spaces)
+
+
+def yes_or_no(name: str, value: Any) -> None:
+    """Raise ValueError unless an argument is True or False (1 and 0 will do)."""
+    if not isinstance(value, int | np.bool_) or value not in (0, 1):
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
 
 
 def _times(shape: tuple[int, ...]) -> str:

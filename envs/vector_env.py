@@ -59,6 +59,9 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
         self.render_mode = world.render_mode
         if self.render_mode == "human":
             raise ValueError("expected render_mode None, 'rgb_array' or 'ansi' for many boards at once, got 'human'")
+        modes = {mode.value: mode for mode in AutoresetMode}
+        if autoreset_mode not in modes.values() and autoreset_mode not in modes:
+            raise ValueError(f"expected autoreset_mode to be one of {', '.join(modes)}, got {autoreset_mode!r}")
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**world.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = world.observation_space
@@ -153,6 +156,8 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N, A) bool, True for every legal action (for MultiDiscrete, factor after factor)."""
+        if not self._begun.all():
+            raise ResetNeeded("expected reset() before action_masks(): there is no puzzle yet")
         return self._mode.masks()
 
     def render(self) -> tuple[Any, ...] | None:
@@ -178,7 +183,7 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
             terminated |= spent
         if self.world.family.attempts > 1 and terminated.any():
             self._try_again(terminated, spent)
-        return np.where(active, -self.world.step_cost, 0.0), terminated, spent & ~terminated
+        return np.where(active, 0.0 - self.world.step_cost, 0.0), terminated, spent & ~terminated
 
     def _try_again(self, terminated: NDArray[np.bool_], spent: NDArray[np.bool_]) -> None:
         """Start the next attempt where one is left and this one's answer is wrong; clears both marks there."""

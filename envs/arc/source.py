@@ -16,6 +16,7 @@ from hrm_gym.envs.arc.kernels import turn_many_kernel, turn_pairs_kernel
 from hrm_gym.envs.arc.rules import draw_symmetries
 from hrm_gym.envs.arc.tasks import MAX_PAIRS, Task
 from hrm_gym.envs.arc.tokens import MAX_SIDE, place
+from hrm_gym.envs.files import can_be_opened
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource
 
 SPLITS = ("train", "evaluation", "test", "all")
@@ -174,7 +175,7 @@ def make_source(
         raise ValueError(f"{expected}, got 'generate': ARC tasks are made by people and cannot be generated")
     if source == "bank":
         return ArcTasks(dataset, split, canvas, augment)
-    if isinstance(source, str) and not Path(source).suffix and not Path(source).exists():
+    if isinstance(source, str) and not can_be_opened(source):
         raise ValueError(f"{expected}, got {source!r}")
     return ArcTasks(source, split, canvas, augment)
 

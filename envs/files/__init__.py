@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hrm_gym.envs.files.csv_file import PuzzleFile
@@ -9,7 +10,13 @@ from hrm_gym.envs.files.hub import fetch_csv, is_hub_name
 from hrm_gym.envs.files.npy_folder import NpyPuzzles, is_npy_folder
 from hrm_gym.envs.puzzle import PuzzleFamily
 
-__all__ = ["NpyPuzzles", "PuzzleFile", "fetch_csv", "is_hub_name", "is_npy_folder", "open_puzzles"]
+__all__ = ["NpyPuzzles", "PuzzleFile", "can_be_opened", "fetch_csv", "is_hub_name", "is_npy_folder", "open_puzzles"]
+
+
+def can_be_opened(source: str) -> bool:
+    """Whether a text names something that is there, or looks like the path of a file or the name of a data set."""
+    named = bool(Path(source).suffix) or "/" in source or os.sep in source or Path(source).exists()
+    return bool(source.strip()) and named
 
 
 def open_puzzles(path: str | Path, family: PuzzleFamily, split: str = "train") -> PuzzleFile | NpyPuzzles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrm_gym.envs.files import is_hub_name, open_puzzles
+from hrm_gym.envs.files import can_be_opened, open_puzzles
 from hrm_gym.envs.maze.bank import BankedMazes, build_bank, find_bank
 from hrm_gym.envs.maze.family import MAZE
 from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
@@ -41,14 +41,9 @@ def make_source(
             raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
         return source
     if source not in ("bank", "generate"):
-        if isinstance(source, str) and not _can_be_opened(source):
+        if isinstance(source, str) and not can_be_opened(source):
             raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
         return open_puzzles(source, MAZE, split)
     generated = GeneratedMazes(size, split, min_path, wall_share)
     bank = find_bank(size, generated.min_path, wall_share) if source == "bank" else None
     return BankedMazes(bank, split) if bank else generated
-
-
-def _can_be_opened(source: str) -> bool:
-    """Whether `source` names something that is there, looks like a file, or like a data set."""
-    return bool(Path(source).suffix) or is_hub_name(source) or Path(source).exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_gym.envs.puzzle import PuzzleSource
-from hrm_gym.envs.puzzle_env import PuzzleEnv
+from hrm_gym.envs.puzzle_env import PuzzleEnv, yes_or_no
 from hrm_gym.envs.sudoku.boxes import board
 from hrm_gym.envs.sudoku.family import sudoku
 from hrm_gym.envs.sudoku.source import make_source
@@ -22,8 +22,11 @@ class SudokuEnv(PuzzleEnv):
     6x6 for learning and for quick experiments. Every puzzle has exactly one solution. Puzzle k of an environment is a
     pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every `reset()` after it the next one.
 
-    Difficulty is counted in guesses: a solver that knows naked and hidden singles and locked candidates goes as far as
-    these carry it, and guesses where they do not. easy: no guess, medium: 1 to 4, hard: 5 to 14, extreme: 15 or more.
+    Difficulty is counted in guesses: a solver that knows naked and hidden singles, locked candidates and locked sets
+    goes as far as these carry it, and guesses where they do not. easy: no guess, medium: 1 to 4, hard: 5 to 14,
+    extreme: 15 or more. A random puzzle is hardly ever extreme: these come from a search among the neighbours of hard
+    generated ones (a clue out, another in), which starts from bundled founders of its own making. No published puzzle
+    has a part in it.
 
     Tokens are those of the official Sudoku data sets: 0 pad, 1 blank, 2 to n + 1 the digits 1 to n; in text `.` and
     the digits.
@@ -112,6 +115,7 @@ class SudokuEnv(PuzzleEnv):
             FileNotFoundError: if `source` names a file that does not exist.
             ValueError: if an argument, or the file, is bad.
         """
+        yes_or_no("legal_only", legal_only)
         family = sudoku(board(box).box, bool(legal_only))
         puzzles = make_source(source, family.box, difficulty, split, family=family)
         if puzzles.shape != (family.size, family.size):

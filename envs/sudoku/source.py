@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrm_gym.envs.files import is_hub_name, open_puzzles
+from hrm_gym.envs.files import can_be_opened, open_puzzles
 from hrm_gym.envs.puzzle import PuzzleFamily, PuzzleSource
 from hrm_gym.envs.sudoku.bank import BankedSudoku, build_bank, find_bank
 from hrm_gym.envs.sudoku.boxes import Box, board
@@ -57,14 +57,9 @@ def make_source(
         if bank:
             return BankedSudoku(bank, split)
         return ExtremeSudoku(split) if difficulty == "extreme" else GeneratedSudoku(box, difficulty, split)
-    if isinstance(source, str) and not _can_be_opened(source):
+    if isinstance(source, str) and not can_be_opened(source):
         raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
     return open_puzzles(source, family or _family(box), split)
-
-
-def _can_be_opened(source: str) -> bool:
-    """Whether `source` names something that is there, looks like a file, or like a data set."""
-    return bool(Path(source).suffix) or is_hub_name(source) or Path(source).exists()
 
 
 def _family(box: Box) -> PuzzleFamily:

@@ -61,8 +61,16 @@ def test_generator_is_pinned():
     key = puzzle_key(0, 0)
     pinned = {
         ("generate", (2, 2), "easy"): "1..33..42...413.",
-        ("generate", (3, 3), "easy"): "2.7............6..4.8.7.3....1.....5....238.6.9...8.2....9...61.12.4...3..3..1.7.",
-        ("generate", (3, 3), "medium"): ".............41.8.4..8.239.....57....79..4..68..1.......8...1...2.5......67..34..",
+        (
+            "generate",
+            (3, 3),
+            "easy",
+        ): "2.7............6..4.8.7.3....1.....5....238.6.9...8.2....9...61.12.4...3..3..1.7.",
+        (
+            "generate",
+            (3, 3),
+            "medium",
+        ): ".............41.8.4..8.239.....57....79..4..68..1.......8...1...2.5......67..34..",
         ("generate", (3, 3), "extreme"): "",
         ("bank", (2, 2), "easy"): ".4.2.24..12.....",
         ("bank", (3, 3), "extreme"): "",
@@ -108,8 +116,9 @@ def test_bad_sources():
         make_source(split="dev")
     with pytest.raises(ValueError, match="expected split"):
         ExtremeSudoku("dev")
-    with pytest.raises(FileNotFoundError):
-        make_source("absent.csv")
+    for absent in ("absent.csv", "/absent/folder", "absent/"):
+        with pytest.raises(FileNotFoundError):
+            make_source(absent)
     source = GeneratedSudoku()
     assert make_source(source) is source
     assert isinstance(make_source("bank", (3, 2)), GeneratedSudoku)
