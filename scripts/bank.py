@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 import hrm_gym
+from hrm_gym.env_text import read_arguments
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.recorder import check_writable
 from hrm_gym.scripts.arguments import parse
@@ -181,39 +181,6 @@ def build(argv: Sequence[str]) -> None:
 def info(argv: Sequence[str]) -> None:
     """Run `hrm-gym bank info`."""
     _print(find_bank(parse(InfoConfig, "hrm-gym bank info", argv).bank))
-
-
-def read_arguments(text: str) -> dict[str, Any]:
-    """Constructor arguments from text; values are Python literals, or else text.
-
-    >>> read_arguments("size=12,source=generate,box=(2,3)")
-    {'size': 12, 'source': 'generate', 'box': (2, 3)}
-
-    Raises:
-        ValueError: the text has another form.
-    """
-    found: dict[str, Any] = {}
-    for part in _apart(text):
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ValueError(f"expected --env-args as name=value,name=value, got {text!r}")
-        try:
-            found[name.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            found[name.strip()] = value.strip()
-    return found
-
-
-def _apart(text: str) -> list[str]:
-    """The parts between commas that stand in no bracket."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part for part in parts if part.strip()]
 
 
 def _check(config: BuildConfig) -> None:

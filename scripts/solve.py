@@ -15,6 +15,7 @@ import tyro
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.compare.entrants import seated
+from hrm_gym.env_text import read_env
 from hrm_gym.recorder import (
     RECORD_SUFFIX,
     REPLAY_SUFFIX,
@@ -32,7 +33,7 @@ Item = TypeVar("Item")
 
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
-HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first", "hrm-adapt")
+HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "hrm-search")
 
 
 def _arg(metavar: str, default: str = "") -> Any:
@@ -45,10 +46,11 @@ class SolveConfig:
     """Let agents solve puzzles: watch them live (or as a GIF where there is no display), then read the table.
 
     Attributes:
-        env_id: A registered environment.
-        agent: hrm, hrm-vote, hrm-first, hrm-adapt (which learns from a task's demonstrations first), ppo, random,
-            oracle, stored, a plug-in's name or module:factory; several may be named. NAME=PATH gives an agent other
-            weights than the bundled ones, hrm-vote=PATH+PATH and hrm-first=PATH+PATH several networks at once.
+        env_id: A registered environment, with constructor arguments as ID:argument=value,… where wanted.
+        agent: hrm, hrm-vote, hrm-first, hrm-adapt (which learns from a task's demonstrations first), hrm-search (which
+            guesses where it is stuck), ppo, maskableppo, a2c, dqn, random, oracle, stored, a plug-in's name or
+            module:factory; several may be named. NAME=PATH gives an agent other weights than the bundled ones,
+            hrm-vote=PATH+PATH and hrm-first=PATH+PATH several networks at once.
         episodes: Puzzles an agent.
         source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
@@ -158,10 +160,10 @@ class Worlds:
         Raises:
             ValueError, OSError, gymnasium.error.Error: if the id, an option or the file is bad.
         """
-        self.env_id = config.env_id
+        self.env_id, given = read_env(config.env_id)
         options = {"source": config.data or config.source, "size": config.size, "max_segments": config.max_segments}
-        self._options: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-        self._options["split"] = config.split
+        asked = {key: value for key, value in options.items() if value is not None}
+        self._options: dict[str, Any] = {**asked, "split": config.split, **given}
         self.seed = config.seed if config.data is None else None
         world: Any = self.make("answer").unwrapped
         if not hasattr(world, "puzzle_source"):
@@ -237,6 +239,8 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     if name == "hrm-adapt":
         votes = {"votes": config.votes} if config.votes > 1 else {}
         return name, {**options, **votes, "updates": config.adapt, "whole": config.adapt_whole}
+    if name == "hrm-search":
+        return name, options
     if config.votes > 1:
         return "hrm-vote", {**options, "votes": config.votes}
     if config.first > 1:

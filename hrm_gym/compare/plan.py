@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from hrm_gym.env_text import read_env
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.rollout import Env
 
@@ -177,13 +176,8 @@ def parse_world(label: str, plan: Plan) -> World:
     >>> parse_world("HRMSudokuMini-v0:box=(2,3),max_segments=8", Plan(("x",), ("y",))).options["box"]
     (2, 3)
     """
-    env_id, _, rest = label.partition(":")
-    options: dict[str, Any] = {"source": plan.source, "split": plan.split}
-    for part in _split(rest):
-        name, equals, value = part.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"expected an environment as ID or ID:argument=value,…, got {part!r} in {label!r}")
-        options[name] = _value(value)
+    env_id, given = read_env(label)
+    options: dict[str, Any] = {"source": plan.source, "split": plan.split, **given}
     numbered = DATA in options
     if numbered:
         options["source"] = Path(str(options.pop(DATA)))
@@ -199,15 +193,3 @@ def _can_generate(env_id: str, options: Mapping[str, Any]) -> bool:
     except (ValueError, TypeError):
         return False  # what else may be wrong is said where the environment is made
     return True
-
-
-def _split(arguments: str) -> Sequence[str]:
-    """Arguments between the commas that stand outside brackets."""
-    return [part.strip() for part in re.split(r",(?![^()\[\]]*[)\]])", arguments) if part.strip()]
-
-
-def _value(written: str) -> Any:
-    try:
-        return ast.literal_eval(written)
-    except (ValueError, SyntaxError):
-        return written

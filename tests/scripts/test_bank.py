@@ -19,8 +19,8 @@ from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm.checkpoint import write_model
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.env_text import read_arguments
 from hrm_gym.envs.halting.bank import find_bank
-from hrm_gym.scripts.bank import read_arguments
 from hrm_gym.scripts.main import main
 
 MODEL = HRMConfig(
