@@ -100,7 +100,7 @@ class BankBuild:
                 world, chosen = self._worlds[number], self._chosen[number]
                 part = record(world.agent, chosen.puzzles[rows], self.segments)
                 with written_whole(self._part(k)) as draft:
-                    np.savez(draft, **part)
+                    np.savez(draft, **part)  # type: ignore[arg-type]
             yield k + 1
 
     def finish(self) -> None:
@@ -110,10 +110,9 @@ class BankBuild:
             ValueError: a split would be empty.
         """
         arrays = self._joined()
-        from_arrays(arrays).rows("train")
-        from_arrays(arrays).rows("test")
+        from_arrays(arrays)
         with written_whole(self.path) as draft:
-            np.savez_compressed(draft, **arrays)
+            np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
         shutil.rmtree(self.place)
 
     def _joined(self) -> Arrays:
@@ -125,6 +124,8 @@ class BankBuild:
         digests = [digest for chosen in self._chosen for digest in chosen.digests]
         counts = [len(chosen.puzzles) for chosen in self._chosen]
         arrays["test"] = np.array([is_test(digest, self.recipe["test_share"]) for digest in digests], np.bool_)
+        if len(set(arrays["test"].tolist())) < 2:
+            raise ValueError(f"expected puzzles for both splits, got {len(digests)} that all fell into one split")
         arrays["world"] = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
         arrays["index"] = np.array([k for chosen in self._chosen for k in chosen.index], np.int32)
         arrays["difficulty"] = np.array(

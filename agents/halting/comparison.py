@@ -153,7 +153,7 @@ def study(
 def candidates(train: HaltingBank) -> dict[Kind, list[Rule]]:
     """The rules of every kind that can be tuned; thresholds lie at quantiles of the training puzzles."""
     flat = train.observations.reshape(-1, train.observations.shape[2])
-    margin = flat[:, SCALARS.index("q_halt")] - flat[:, SCALARS.index("q_continue")]
+    margins = flat[:, SCALARS.index("q_halt")] - flat[:, SCALARS.index("q_continue")]
     confidence: list[Rule] = [
         Confidence(float(logit), over)
         for over in ("mean", "lowest")
@@ -162,7 +162,7 @@ def candidates(train: HaltingBank) -> dict[Kind, list[Rule]]:
     return {
         "fixed": [FixedBudget(k, train.segments) for k in range(1, train.segments + 1)],
         "confidence": confidence,
-        "q_tuned": [QHead(), *(QHead(float(value)) for value in _quantiles(margin))],
+        "q_tuned": [QHead(margin) for margin in (0.0, *_quantiles(margins).tolist())],
     }
 
 

@@ -58,7 +58,7 @@ def agent_on(found: Pretrained, family: PuzzleFamily, shape: tuple[int, int], de
         return HRMAgent.of(found, family, device=device)
     if config.positions not in ("rope", "rope2d", "none") or config.mixer != "attention":
         raise ValueError(f"expected puzzles of {config.grid}, to which the network is tied, got {tuple(shape)}")
-    model = HRM(dataclasses.replace(config, grid=tuple(shape)))
+    model = HRM(dataclasses.replace(config, grid=(shape[0], shape[1])))
     model.load_state_dict(found.model.state_dict())
     return HRMAgent.of(found._replace(model=model), family, device=device)
 

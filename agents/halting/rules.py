@@ -23,7 +23,10 @@ class Rule(Protocol):
         name: what tables call it.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
 
     def halts(self, observations: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(...) bool."""

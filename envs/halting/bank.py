@@ -111,9 +111,11 @@ class HaltingBank:
         observations = self.observations[rows, :limit]
         observations[:, :, 0] = (np.arange(1, limit + 1) / limit).astype(np.float32)
         parts = (self.solved, self.exact, self.cell_accuracy)
-        found = [_frozen(part[rows, :limit]) for part in parts] + [_frozen(observations)]
-        rest = [_frozen(part[rows]) for part in (self.difficulty, self.world, self.test)]
-        return HaltingBank(*found, *rest, self.about, self.name)
+        solved, exact, accuracy = (_frozen(part[rows, :limit]) for part in parts)
+        hard, world, test = (_frozen(part[rows]) for part in (self.difficulty, self.world, self.test))
+        return HaltingBank(
+            solved, exact, accuracy, _frozen(observations), hard, world, test, about=self.about, name=self.name
+        )
 
 
 def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
