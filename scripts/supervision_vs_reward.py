@@ -26,9 +26,9 @@ from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import read_curve
-from hrm_gym.agents.sb3.recipe import HRMModel, PPOSettings, RLRecipe
+from hrm_gym.agents.sb3.recipe import HRMModel, RLRecipe
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
-from hrm_gym.agents.sb3.recipes import SMALL_HRM
+from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER_PPO
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.intervals import wilson
 from hrm_gym.rollout import rollout_batched
@@ -124,14 +124,13 @@ def rewarded_recipe(size: str, arm: str, seed: int) -> RLRecipe:
     env_id, env, side = SIZES[size]
     model = HRMModel(dataclasses.replace(SMALL_HRM, grid=(side, side)), segments=2)
     recipe = RL_RECIPES["sudoku-4x4-hrm-maskableppo"]
-    learner: PPOSettings = dataclasses.replace(recipe.learner, lr_min_ratio=1.0)  # type: ignore[assignment, type-var]
+    learner = dataclasses.replace(THINKER_PPO, lr_min_ratio=1.0)
     changes: dict[str, Any] = {"reward": "dense", "action_mode": "cell", "max_steps": 2 * side * side}
     if arm == "sparse":
         learner = dataclasses.replace(learner, gamma=0.0, gae_lambda=0.0, ent_coef=0.0)
         changes = {"reward": "sparse", "action_mode": "answer", "max_steps": 1}
-    every = {"eval_every": 8192, "checkpoint_every": 8192, "eval_puzzles": 128}
-    known = {"env_id": env_id, "env": env, "model": model, "learner": learner, "seed": seed, "timesteps": UPDATES}
-    return dataclasses.replace(recipe, **known, **changes, **every)
+    changes |= {"env_id": env_id, "env": env, "model": model, "learner": learner, "seed": seed, "timesteps": UPDATES}
+    return dataclasses.replace(recipe, **changes, eval_every=8192, checkpoint_every=8192, eval_puzzles=128)
 
 
 class Clock:

@@ -19,9 +19,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 import torch.nn.functional as F
-from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
@@ -88,6 +86,8 @@ class HRMFeatures(BaseFeaturesExtractor):
 class HRMHeads:
     """What both actor-critic policies share: heads from the network itself, and a linear value."""
 
+    value_net: Any
+
     def __init__(
         self: Any,
         *arguments: Any,
@@ -123,7 +123,7 @@ class HRMHeads:
         self._form, self._writable = form, writable
         extractor = {"hrm": hrm, "segments": segments, "reads": "puzzle" if form.mode == "answer" else "answer"}
         named |= {"features_extractor_class": HRMFeatures, "features_extractor_kwargs": extractor, "net_arch": []}
-        super().__init__(*arguments, **named)  # type: ignore[call-arg]
+        super().__init__(*arguments, **named)
 
     def _build(self: Any, lr_schedule: Schedule) -> None:
         hrm = self.features_extractor.hrm
@@ -148,7 +148,7 @@ class HRMHeads:
             known.pop(name)
         return {**known, "hrm": extractor["hrm"], "segments": extractor["segments"], "writable": self._writable}
 
-    def _get_action_dist_from_latent(self: Any, latent_pi: Tensor) -> Distribution | MaskableDistribution:
+    def _get_action_dist_from_latent(self: Any, latent_pi: Tensor) -> Any:
         return self.action_dist.proba_distribution(action_logits=self._logits(latent_pi))
 
     def _logits(self: Any, features: Tensor) -> Tensor:

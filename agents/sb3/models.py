@@ -56,7 +56,8 @@ def policy_arguments(
         grid: (H, W) of the boards.
     """
     if isinstance(model, HRMModel):
-        hrm = dataclasses.replace(model.hrm, vocab_size=vocab_size, grid=tuple(grid))
+        height, width = grid
+        hrm = dataclasses.replace(model.hrm, vocab_size=vocab_size, grid=(height, width))
         return {"hrm": hrm, "segments": model.segments, "writable": tuple(writable)}
     if isinstance(model, GridModel):
         extractor: dict[str, Any] = {"vocab_size": vocab_size, "model": model}

@@ -20,8 +20,11 @@ def _form(policy: Any, features: GridFeatures) -> ActionForm:
 class GridHeads:
     """How both actor-critic policies build their heads: no hidden layers, the features are a state a cell."""
 
+    action_net: Any
+    value_net: Any
+
     def __init__(self: Any, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{**named, "net_arch": []})  # type: ignore[call-arg]
+        super().__init__(*arguments, **{**named, "net_arch": []})
 
     def _build(self: Any, lr_schedule: Schedule) -> None:
         features = self.features_extractor

@@ -50,12 +50,13 @@ WALKERS = {
 
 # ---- Sudoku, cell mode ----
 
+FOUR_PPO = PPOSettings(n_steps=16, batch_size=512, n_epochs=3, lr=2e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003)
 FOUR = RLRecipe(
     "maskableppo",
     "HRMSudokuMini-v0",
     "cell",
     GridModel(channels=32, iterations=4, kernel=1, lines=True, box=(2, 2)),
-    PPOSettings(n_steps=16, batch_size=512, n_epochs=3, lr=2e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    FOUR_PPO,
     max_steps=24,
     timesteps=200_000,
     eval_every=20_000,
@@ -86,7 +87,7 @@ FILLERS = {
         learner=DQNSettings(batch_size=256, n_steps=4, gradient_steps=2, target_every=2_000, lr=1e-3, gamma=0.6),
         envs=32,
     ),
-    "sudoku-4x4-maskableppo-sparse": replace(FOUR, reward="sparse", learner=replace(FOUR.learner, gamma=0.98)),
+    "sudoku-4x4-maskableppo-sparse": replace(FOUR, reward="sparse", learner=replace(FOUR_PPO, gamma=0.98)),
     "sudoku-9x9-maskableppo": NINE,
 }
 
@@ -170,10 +171,11 @@ SMALL_HRM = HRMConfig(
 )
 """The network of `hrm-gym train sudoku-4x4`, for any board."""
 
+THINKER_PPO = replace(FOUR_PPO, batch_size=256, n_epochs=2, lr=1e-3)
 THINKER = replace(
     FOUR,
     model=HRMModel(SMALL_HRM, segments=2),
-    learner=PPOSettings(n_steps=16, batch_size=256, n_epochs=2, lr=1e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
+    learner=THINKER_PPO,
     envs=64,
     timesteps=300_000,
 )
