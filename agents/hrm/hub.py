@@ -26,6 +26,7 @@ from hrm_gym.agents.hrm.official_folder import find_run, is_official, official_f
 from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.envs.files.hub import is_hub_name
 from hrm_gym.envs.puzzle import PuzzleFamily
+from hrm_gym.families import make_family
 
 CARDS = ("CARD.md", "README.md")
 NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")
@@ -101,39 +102,6 @@ def locate(weights: Path | str, **download: Any) -> Path:
         ) from None
     finally:
         hub_logging.set_verbosity(level)
-
-
-def make_family(name: str, grid: tuple[int, int]) -> PuzzleFamily:
-    """The rules of a bundled family for boards of `grid`.
-
-    Raises:
-        ValueError: the family is not one of the bundled ones, or knows no such board.
-    """
-    if name not in _FAMILIES:
-        raise ValueError(f"expected weights for one of {', '.join(_FAMILIES)}, got {name!r}; use HRMAgent.for_env")
-    return _FAMILIES[name](grid)
-
-
-def _maze(grid: tuple[int, int]) -> PuzzleFamily:
-    from hrm_gym.envs.maze.family import MazeFamily
-
-    return MazeFamily()
-
-
-def _sudoku(grid: tuple[int, int]) -> PuzzleFamily:
-    from hrm_gym.envs.sudoku.boxes import usual_box
-    from hrm_gym.envs.sudoku.family import SudokuFamily
-
-    return SudokuFamily(usual_box(grid[0]))
-
-
-def _arc(grid: tuple[int, int]) -> PuzzleFamily:
-    from hrm_gym.envs.arc.family import ArcFamily
-
-    return ArcFamily(canvas=grid[0])
-
-
-_FAMILIES = {"maze": _maze, "sudoku": _sudoku, "arc": _arc}
 
 
 class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"]):
