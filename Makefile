@@ -8,8 +8,9 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: solve compare test check docs clean
 
-solve: $(VENV)/.installed  ## watch the bundled agents solve mazes (a window, or GIFs in solves/), then read the table
+solve: $(VENV)/.installed  ## watch the bundled agents solve puzzles (a window, or GIFs in solves/), then read the tables
 	$(BIN)/hrm-gym solve
+	$(BIN)/hrm-gym solve HRMSudoku-v0:difficulty=hard --max-segments 64 --agent hrm hrm-search oracle --episodes 50
 
 compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one page: compare/index.html (minutes)
 	$(BIN)/hrm-gym compare

@@ -118,6 +118,7 @@ class HRMAgent(HubAgent):
         name: str = "hrm",
         compile: bool = False,
         restart: int = 0,
+        check: bool = False,
     ) -> None:
         """Make the agent of a network.
 
@@ -132,6 +133,8 @@ class HRMAgent(HubAgent):
             compile: compile the network; pays after a minute of thinking or so.
             restart: segments after which a thought that has not halted begins anew from another start (`HRM.start`);
                 0 never. Bundled weights say in their JSON what suits them.
+            check: do not halt by the rule with an answer that breaks the rules of the puzzle (the environment tells
+                everybody how many are broken, in `info["violations"]`). Bundled weights say in their JSON whether.
 
         Raises:
             ValueError: a bad rule, limit or device.
@@ -146,7 +149,7 @@ class HRMAgent(HubAgent):
             model = model.in_float32()
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
-        self.restart = restart
+        self.restart, self.check = restart, check
         if compile:
             for level in {self.model.l_level, self.model.h_level}:
                 level.compile(dynamic=True)
@@ -303,8 +306,20 @@ class HRMAgent(HubAgent):
         segments = torch.where(starts, 0, mind.segments) + 1
         before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
         reading, q = before.after(result.logits), (result.q_halt, result.q_continue)
-        halts = act.judge(self.halting, segments, q, reading, boards.free) | (segments >= self.max_segments)
+        halts = act.judge(self.halting, segments, q, reading, boards.free)
+        if self.check:
+            halts = self._keeping_rules(halts, boards.inputs, reading.answers)
+        halts = halts | (segments >= self.max_segments)
         return Mind(result.carry, reading, torch.sigmoid(q[0]), torch.sigmoid(q[1]), segments), halts
+
+    def _keeping_rules(self, halts: torch.Tensor, inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """(B,) bool, the boards of `halts` whose answers break no rule."""
+        rows, grid = halts.nonzero()[:, 0], self.model.config.grid
+        clues, given = (part[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid) for part in (inputs, answers))
+        broken = torch.from_numpy(np.asarray(self.family.count_violations_many(clues, given)) > 0)
+        halts = halts.clone()
+        halts[rows[broken.to(rows.device)]] = False
+        return halts
 
     def _started(self, mind: Mind, starts: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
         """The carry for the next segment: boards that begin, or begin anew, are put to their starts."""
@@ -326,11 +341,14 @@ class HRMAgent(HubAgent):
 
     def _to_the_end(self, mind: Mind, boards: Boards, rows: torch.Tensor) -> Mind:
         """Solve the boards `rows` by adaptive computation; their carry is not kept, since they are finished."""
-        inputs, ids, free = boards.rows(rows)
-        solved = act.solve(self.model, inputs, ids, self.max_segments, self.halting, free, self.restart)
-        start = self.begin(len(rows))
-        reading = start.reading._replace(answers=solved.answers, confidence=solved.confidence)
-        return mind.merged(rows, Mind(start.carry, reading, solved.q_halt, solved.q_continue, solved.segments))
+        chosen, found = boards.rows(rows), self.begin(len(rows))
+        live = torch.arange(len(rows), device=rows.device)
+        starts = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        while len(live):
+            after, halts = self.segment(found[live], chosen.rows(live), starts[live])
+            found, live = found.merged(live, after), live[~halts]
+            starts[:] = False
+        return mind.merged(rows, found)
 
 
 def _bundled_for(family: str, grid: tuple[int, ...]) -> Path:

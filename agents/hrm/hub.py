@@ -167,8 +167,8 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
                 f"weights with a vocabulary of {model.config.vocab_size} do not fit {family.name}, "
                 f"which has {family.vocab_size} tokens"
             )
-        learnt = {"max_segments": model.config.max_segments, "restart": found.about.get("restart", 0)}
-        settings = {**learnt, **kwargs}
+        suits = {name: found.about[name] for name in ("restart", "check") if name in found.about}
+        settings = {"max_segments": model.config.max_segments, **suits, **kwargs}
         agent = cls(model, family, **settings)
         agent.about, agent.card = {**found.about, "model": model.config.to_json()}, found.card
         agent.task_rows = TaskRows.of(found.about)

@@ -96,7 +96,10 @@ class Trainer:
         inside = [(name, p) for name, p in self.named if p.ndim == 2 and "level." in name]
         rest = [(name, p) for name, p in self.named if not (p.ndim == 2 and "level." in name)]
         self.named = inside + rest  # the order in which the optimiser keeps its state
-        groups: list[dict[str, Any]] = [{"params": [p for _, p in inside], "orthogonal": True}, {"params": [p for _, p in rest]}]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for _, p in inside], "orthogonal": True},
+            {"params": [p for _, p in rest]},
+        ]
         return Muon(groups, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
 
     # ---- learning ----

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
 import hrm_gym
 from hrm_gym.agents import pretrained
+from hrm_gym.agents.hrm import act
+from hrm_gym.dataset import PuzzleStream
 from hrm_gym.report import score
 from hrm_gym.rollout import rollout_batched
 
@@ -50,3 +53,33 @@ def test_a_processor_without_bfloat16_thinks_in_float32(monkeypatch: pytest.Monk
     assert agent.model.dtype == torch.float32  # type: ignore[attr-defined]
     found = score(list(rollout_batched(make, agent, 50, 50, seed=77)))
     assert found.solved > 0.9
+
+
+def sudoku(**arguments: Any) -> Any:
+    settings = {"split": "test", "source": "bank", "max_segments": 64, "disable_env_checker": True, **arguments}
+    return gym.make("HRMSudoku-v0", **settings)
+
+
+@pytest.mark.parametrize(("agent_name", "difficulty", "least"), [("hrm", "easy", 0.95), ("hrm-search", "hard", 0.7)])
+def test_the_bundled_hrm_solves_sudoku(agent_name: str, difficulty: str, least: float) -> None:
+    torch.set_num_threads(1)
+
+    def make_env() -> Any:
+        return sudoku(difficulty=difficulty)
+
+    agent = hrm_gym.make_agent(agent_name, make_env(), device="cpu")
+    found = score(list(rollout_batched(make_env, agent, 40, 40, seed=77)))
+    assert found.solved >= least
+
+
+@pytest.mark.parametrize("blanks", [0, 1, 3])
+def test_nearly_finished_sudokus_come_out_right(blanks: int) -> None:
+    env = sudoku(difficulty="extreme")
+    agent = hrm_gym.make_agent("hrm", env, device="cpu")
+    solutions = PuzzleStream(env.unwrapped.puzzle_source, 5).take(0, 100).solutions
+    puzzles, rng = solutions.copy(), np.random.default_rng(blanks)
+    for puzzle in puzzles:
+        puzzle.reshape(-1)[rng.choice(81, blanks, replace=False)] = 1
+    boards = agent.boards(puzzles)  # type: ignore[attr-defined]
+    solved = act.solve(agent.model, boards.inputs, boards.puzzle_ids, 16)  # type: ignore[attr-defined]
+    assert (solved.answers.numpy().reshape(solutions.shape) == solutions).all()

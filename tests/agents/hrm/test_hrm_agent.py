@@ -148,3 +148,15 @@ def test_trm_settings_halt_by_correctness_alone() -> None:
     config = dataclasses.replace(TINY_MODEL, shared=True, h_layers=0, l_layers=2, gradient="last_cycle", halting="bce")
     solved = act.solve(HRM(config), torch.ones(3, 25, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 5)
     assert solved.segments.eq(5).all(), "Q(halt) starts at -5, so an untrained network never halts by itself"
+
+
+@pytest.mark.parametrize("mode", ["answer", "cell"])
+def test_an_agent_that_checks_does_not_halt_with_a_broken_rule(mode: str) -> None:
+    env = gym.make("HRMSudokuMini-v0", action_mode=mode)
+    agent = hrm_gym.make_agent("hrm", env, device="cpu", halting="fixed:1", max_segments=5, check=True)
+    torch.nn.init.zeros_(agent.model.answer_head.weight)  # the same symbol everywhere
+    observation, _ = env.reset(seed=0)
+    state, segments = None, 1 if mode == "cell" else 5
+    for _ in range(segments):
+        _, state = agent.predict(observation, state)
+    assert agent.spent().tolist() == [5]
