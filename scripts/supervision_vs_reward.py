@@ -262,7 +262,9 @@ def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, An
             rates.append(f"{100 * row[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
         cells = f"{100 * row['cells']:.1f} %"
         lines.append(f"| {row['size']} | {row['arm']} | {' | '.join(rates)} | {cells} | {row['parameters']:,} |")
-    command = f"hrm-gym versus --seconds {config.seconds:g} --puzzles {config.puzzles} --seed {config.seed}"
+    chosen = "" if config.size == tuple(SIZES) else f" --size {' '.join(config.size)}"
+    chosen += "" if config.arm == tuple(ARMS) else f" --arm {' '.join(config.arm)}"
+    command = f"hrm-gym versus{chosen} --seconds {config.seconds:g} --puzzles {config.puzzles} --seed {config.seed}"
     return "\n".join([*lines, "", "![curves](versus.png)", "", f"`{command}`, {told['date']}, {told['machine']}.", ""])
 
 

@@ -44,7 +44,7 @@ def test_every_arm_leaves_its_curve_and_a_second_call_only_draws(small: None, tm
         assert 0 <= row["exact"] <= row["solved"] <= 1
     page = (tmp_path / "out" / "versus.md").read_text()
     assert "95 % Wilson" in page
-    assert "hrm-gym versus --seconds 0.05" in page
+    assert "hrm-gym versus --size sudoku-4x4 --seconds 0.05" in page
     assert (tmp_path / "out" / "versus.png").stat().st_size > 1000
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     assert command_line(arguments(tmp_path)) == 0
