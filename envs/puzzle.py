@@ -22,6 +22,13 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MASK64 = (1 << 64) - 1
 
 
+def plain(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same grids as compiled code knows them: uint8, contiguous, writable (else each kind compiles anew)."""
+    if grids.dtype == np.uint8 and grids.flags.c_contiguous and grids.flags.writeable:
+        return grids
+    return np.array(grids, dtype=np.uint8, order="C")
+
+
 def mix64(value: int) -> int:
     """Scramble an integer into 64 well-spread bits (the finaliser of SplitMix64)."""
     value = (value + _GOLDEN) & _MASK64

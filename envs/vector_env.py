@@ -68,6 +68,8 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
         self.single_action_space = world.action_space
         self.observation_space = batch_space(world.observation_space, self.num_envs)
         self.action_space = batch_space(world.action_space, self.num_envs)
+        space: Any = world.action_space
+        self._sizes = np.asarray(space.nvec if hasattr(space, "nvec") else space.n).astype(np.uint64)
         self._boards = Boards.empty(self.num_envs, world.shape)
         self._mode = self.modes[world.action_mode](world.family, self._boards)
         self._make_state()
@@ -224,7 +226,7 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
             seeds: Sequence[int | None] = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
             seeds = [int(seed) + i for i in range(self.num_envs)]
-        elif isinstance(seed, list | tuple | np.ndarray):
+        elif isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim):
             seeds = list(seed)
         else:
             raise ValueError(f"expected a seed, or one a board, got {reprlib.repr(seed)}")
@@ -315,11 +317,11 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
         except ValueError:
             raise ValueError("expected an array of actions, got rows of several lengths") from None
         expected = (self.num_envs, *(self.single_action_space.shape or ()))
-        if actions.shape != expected or not np.issubdtype(actions.dtype, np.integer):
+        if actions.shape != expected or actions.dtype.kind not in "iu":
             raise ValueError(f"expected actions of shape {expected}, integers, got {actions.shape} {actions.dtype}")
-        sizes = getattr(self.single_action_space, "nvec", getattr(self.single_action_space, "n", None))
-        if actions.min() < 0 or (actions >= sizes).any():
-            row = int(np.argmax(((actions < 0) | (actions >= sizes)).reshape(self.num_envs, -1).any(axis=1)))
+        outside = actions.astype(np.uint64) >= self._sizes  # as unsigned numbers, negative ones are too large as well
+        if outside.any():
+            row = int(np.argmax(outside.reshape(self.num_envs, -1).any(axis=1)))
             raise ValueError(f"expected actions in {self.single_action_space}, got {actions[row]} on board {row}")
         return actions
 

@@ -21,12 +21,12 @@ def tell(info: Info, told: Info, count: int, rows: Rows | None = None) -> None:
         count: number of boards.
         rows: the boards they speak of; None for all.
     """
+    some = rows is not None and len(rows) < count
+    said = np.zeros(count, dtype=np.bool_) if some else np.ones(count, dtype=np.bool_)
+    if some:
+        said[rows] = True
     for key, array in told.items():
-        said = np.ones(count, dtype=np.bool_)
-        if rows is not None and len(rows) < count:
-            said[:] = False
-            said[rows] = True
-        info[key], info[f"_{key}"] = array, said
+        info[key], info[f"_{key}"] = array, said.copy()
 
 
 def spread(told: Info, rows: Rows, count: int) -> Info:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from hrm_gym.dataset_folder import MANIFEST
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, is_npy_folder
@@ -26,8 +25,6 @@ from hrm_gym.scripts.data_kinds import maze_family, sudoku_family
 MAZE_CHARACTERS = set("# SGo")
 BOXES = {4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3)}
 """The usual box of a Sudoku of so many digits."""
-
-_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,6 @@ def _show_npy(path: Path, config: InfoConfig) -> None:
     for folder in folders:
         family, has_rules = _npy_family(folder, config.family or manifest.get("family"), config.box)
         puzzles = NpyPuzzles(folder, family)
-        if has_rules:
-            _check_rules(folder, puzzles, family)
         valid = "all valid" if has_rules else "all tokens valid"
         counts = f"{len(puzzles.puzzle_indices) - 1:,} puzzles in {len(puzzles.group_indices) - 1:,} groups"
         print(
@@ -136,7 +131,7 @@ def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> 
     if name == "maze":
         return maze_family(None), True
     if name == "arc":
-        family: Any = SimpleNamespace(name="arc", vocab_size=12, to_text=_arc_text)
+        family: Any = SimpleNamespace(name="arc", vocab_size=12, has_solver=False, to_text=_arc_text)
         return family, False
     return _sudoku(folder, about.seq_len, box), True
 
@@ -144,29 +139,6 @@ def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> 
 def _arc_text(grid: Any) -> str:
     """Colours as digits, the grid's end as a line, padding as dots."""
     return "\n".join("".join("·|0123456789"[token] for token in row) for row in grid)
-
-
-def _check_rules(folder: Path, puzzles: NpyPuzzles, family: PuzzleFamily) -> None:
-    """Read every example as if it stood in a CSV file; ValueError with the row of a bad one."""
-    symbols = np.frombuffer(family.symbols.encode("latin-1"), dtype=np.uint8)
-    blocks = range(0, len(puzzles), _ROWS)
-    for first in tqdm(blocks, desc=str(folder), unit="block", delay=3.0, disable=None, leave=False):
-        batch = puzzles.rows(np.arange(first, min(first + _ROWS, len(puzzles))))
-        texts = [
-            [symbols[grid].tobytes().decode("latin-1") for grid in part] for part in (batch.clues, batch.solutions)
-        ]
-        try:
-            family.read_rows(*texts)
-        except ValueError:
-            _name_bad_row(folder, family, texts, first)
-
-
-def _name_bad_row(folder: Path, family: PuzzleFamily, texts: list[list[str]], first: int) -> None:
-    for row, (question, answer) in enumerate(zip(*texts, strict=True), first):
-        try:
-            family.read_row(question, answer)
-        except ValueError as error:
-            raise ValueError(f"{folder}: row {row}: {error}") from None
 
 
 def _show_arc(path: Path) -> None:

@@ -14,7 +14,7 @@ from hrm_gym.envs.arc import rules, tasks, tokens
 from hrm_gym.envs.arc.kernels import count_right_kernel, judge_kernel, judge_many_kernel, turn_many_kernel, write_kernel
 from hrm_gym.envs.arc.layout import BOARD, answer_cell
 from hrm_gym.envs.family import GridFamily, shares
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought
+from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
 
 if TYPE_CHECKING:
     import pygame
@@ -128,7 +128,7 @@ class ArcFamily(GridFamily):
 
     def is_solved(self, puzzle: Puzzle, answer: Grid) -> bool:
         """Whether the grid read off `answer` is that of the stored solution, in shape and in content."""
-        return bool(judge_kernel(tokens.plain(puzzle.solution), tokens.plain(answer)))
+        return bool(judge_kernel(plain(puzzle.solution), plain(answer)))
 
     def is_exact(self, puzzle: Puzzle, answer: Grid) -> bool:
         """The same: what stands around a grid means nothing."""
@@ -154,7 +154,7 @@ class ArcFamily(GridFamily):
     ) -> NDArray[np.bool_]:
         """(N,) bool: `is_solved`, compiled."""
         solved = np.empty(len(answers), dtype=np.bool_)
-        judge_many_kernel(tokens.plain(solutions), tokens.plain(answers), solved)
+        judge_many_kernel(plain(solutions), plain(answers), solved)
         return solved
 
     def verdict_many(
@@ -170,7 +170,7 @@ class ArcFamily(GridFamily):
     ) -> NDArray[np.float64]:
         """(N,) float64: `cell_accuracy`, compiled."""
         right, counted = np.empty((2, len(answers)), dtype=np.int64)
-        count_right_kernel(tokens.plain(solutions), tokens.plain(answers), right, counted)
+        count_right_kernel(plain(solutions), plain(answers), right, counted)
         return shares(right, counted)
 
     def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -237,5 +237,5 @@ def _turned_boards(boards: NDArray[np.uint8], turn: int, colours: NDArray[np.uin
     """The grids of (N, C, C) boards under one turn and in other colours, on boards of their own."""
     count = len(boards)
     images = np.zeros(boards.shape, dtype=np.uint8)
-    turn_many_kernel(tokens.plain(boards), np.arange(count), np.full(count, turn), np.tile(colours, (count, 1)), images)
+    turn_many_kernel(plain(boards), np.arange(count), np.full(count, turn), np.tile(colours, (count, 1)), images)
     return images

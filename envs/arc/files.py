@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -65,7 +66,7 @@ def read_tasks(path: str | Path) -> TaskSet:
         ValueError: if a task is bad, or there is none; begins with the file.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: expected a folder or a JSON file of ARC tasks, found neither")
     if path.is_file():
         return TaskSet(path.stem, {"all": _file_tasks(path)})

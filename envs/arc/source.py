@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,7 +76,7 @@ class ArcTasks:
             FileNotFoundError: if there is no such file or folder.
             ValueError: if an argument or a file is bad, or no test grid with an output is left.
         """
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             raise ValueError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
         if not isinstance(canvas, int | np.integer) or not 1 <= canvas <= MAX_SIDE:
             raise ValueError(f"expected canvas in 1..{MAX_SIDE}, got {canvas!r}")
@@ -169,14 +170,14 @@ def make_source(
     expected = "expected source 'bank', a folder or JSON file of tasks, or a PuzzleSource"
     if not isinstance(source, str | Path):
         if not isinstance(source, PuzzleSource):
-            raise ValueError(f"{expected}, got {source!r}")
+            raise ValueError(f"{expected}, got {reprlib.repr(source)}")
         return source
     if source == "generate":
         raise ValueError(f"{expected}, got 'generate': ARC tasks are made by people and cannot be generated")
     if source == "bank":
         return ArcTasks(dataset, split, canvas, augment)
     if isinstance(source, str) and not can_be_opened(source):
-        raise ValueError(f"{expected}, got {source!r}")
+        raise ValueError(f"{expected}, got {reprlib.repr(source)}")
     return ArcTasks(source, split, canvas, augment)
 
 

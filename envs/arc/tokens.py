@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.arc.kernels import crop_size_kernel
-from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.puzzle import Grid, plain
 
 PAD, END, BLACK = range(3)
 """Colour k of ARC is token k + 2."""
@@ -66,13 +66,6 @@ def crop(board: Grid) -> Colours:
     """
     height, width = crop_size_kernel(plain(board))
     return board[:height, :width] - np.uint8(BLACK)
-
-
-def plain(boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same boards as the compiled kernels know them: uint8, contiguous, writable (else each kind compiles anew)."""
-    if boards.dtype == np.uint8 and boards.flags.c_contiguous and boards.flags.writeable:
-        return boards
-    return np.array(boards, dtype=np.uint8, order="C")
 
 
 def to_text(board: Grid) -> str:

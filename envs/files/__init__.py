@@ -15,7 +15,7 @@ __all__ = ["NpyPuzzles", "PuzzleFile", "can_be_opened", "fetch_csv", "is_hub_nam
 
 def can_be_opened(source: str) -> bool:
     """Whether a text names something that is there, or looks like the path of a file or the name of a data set."""
-    named = bool(Path(source).suffix) or "/" in source or os.sep in source or Path(source).exists()
+    named = bool(Path(source).suffix) or "/" in source or os.sep in source or os.path.exists(source)
     return bool(source.strip()) and named
 
 
@@ -40,9 +40,9 @@ def open_puzzles(path: str | Path, family: PuzzleFamily, split: str = "train") -
         ValueError: if it is read but is not what it should be; the message names the file and the line or row.
     """
     found = Path(path)
-    if found.is_dir():
+    if os.path.isdir(found):  # unlike Path's, says no to names that no file can have
         return _open_folder(found, family, split)
-    if not found.exists() and is_hub_name(str(path)):
+    if not os.path.exists(found) and is_hub_name(str(path)):
         return PuzzleFile(fetch_csv(str(path), split), family)
     return PuzzleFile(found, family)
 

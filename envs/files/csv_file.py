@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -118,7 +119,7 @@ class _Chunk:
 
 def _read(path: Path, family: PuzzleFamily) -> _Columns:
     """All rows of a file, checked."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: expected a CSV file of puzzles, found no such file")
     if not path.is_file():
         raise ValueError(f"{path}: expected a CSV file of puzzles, got a folder")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.envs.files.npy_rules import check_rules
 from hrm_gym.envs.files.npy_set import Metadata, check_tokens, read_metadata, read_set
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily
 
@@ -59,7 +60,8 @@ class NpyPuzzles:
             folder: the whole data set's folder, or the split's.
             family: whose puzzles they are.
             split: which one of the data set; says nothing if `folder` is a split.
-            check: whether every token is looked at; headers and indices are checked in any case.
+            check: whether all examples are looked at, by their tokens and by the rules; headers and indices are in any
+                case.
 
         Raises:
             ValueError: if the split or one of its files is missing, or bad; the message names the file, and the row.
@@ -77,6 +79,8 @@ class NpyPuzzles:
         self.puzzle_ids = np.concatenate([part.puzzle_ids() for part in self._sets])
         self.puzzle_indices = _chained([part.puzzle_indices for part in self._sets])
         self.group_indices = _chained([part.group_indices for part in self._sets])
+        if check:
+            check_rules(self, family)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the name of the folder, not its puzzles."""

@@ -23,6 +23,7 @@ state over the cells, followed by its position 0, from which the Q-head reads.
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -132,7 +133,7 @@ def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
     path = BUNDLED if bank is None else Path(bank).expanduser()
     if "\0" in str(path):
         raise ValueError(f"expected bank as the name of a file, got {str(path)!r}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"no halting bank at {path}; `hrm-gym bank build` makes one")
     return _read(path, path.stat().st_mtime_ns)
 

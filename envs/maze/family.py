@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.family import GridFamily, shares
+from hrm_gym.envs.agreement import agreement
+from hrm_gym.envs.family import GridFamily
 from hrm_gym.envs.maze import rules, tokens
 from hrm_gym.envs.maze.kernels import (
     change_kernel,
@@ -17,7 +18,7 @@ from hrm_gym.envs.maze.kernels import (
     judge_many_kernel,
     write_kernel,
 )
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought
+from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
 
 if TYPE_CHECKING:
     import pygame
@@ -97,7 +98,7 @@ class MazeFamily(GridFamily):
     ) -> NDArray[np.bool_]:
         """(N,) bool: `is_solved`, compiled."""
         solved = np.empty(len(clues), dtype=np.bool_)
-        judge_many_kernel(rules.plain(clues), rules.plain(answers), solved)
+        judge_many_kernel(plain(clues), plain(answers), solved)
         return solved
 
     def verdict_many(
@@ -105,11 +106,10 @@ class MazeFamily(GridFamily):
     ) -> dict[str, NDArray[Any]]:
         """Beside the usual, `reached`: whether the path connects start and goal, by a shortest way or not."""
         reached = np.empty(len(clues), dtype=np.bool_)
-        connected_many_kernel(rules.plain(clues), rules.plain(answers), reached)
+        connected_many_kernel(plain(clues), plain(answers), reached)
         return {
             "solved": self.judge_many(clues, solutions, answers),
-            "exact": (answers == solutions).all((1, 2)),
-            "cell_accuracy": self.cell_accuracy_many(clues, solutions, answers),
+            **agreement(clues, solutions, answers, tokens.OPEN),
             "reached": reached,
         }
 
@@ -117,8 +117,7 @@ class MazeFamily(GridFamily):
         self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
         """(N,) float64: the share of open cells that agree with the stored solution."""
-        free = clues == tokens.OPEN
-        return shares(((answers == solutions) & free).sum((1, 2)), free.sum((1, 2)))
+        return agreement(clues, solutions, answers, tokens.OPEN)["cell_accuracy"]
 
     def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Every writable token in every open cell."""
@@ -127,7 +126,7 @@ class MazeFamily(GridFamily):
     def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
         """(N,) int32: `count_violations`, compiled."""
         counts = np.empty(len(clues), dtype=np.int32)
-        count_violations_many_kernel(rules.plain(clues), rules.plain(answers), counts)
+        count_violations_many_kernel(plain(clues), plain(answers), counts)
         return counts
 
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:

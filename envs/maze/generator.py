@@ -18,9 +18,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hrm_gym.envs.maze.kernels import flood_kernel, solve_kernel
-from hrm_gym.envs.maze.rules import plain
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch, plain
 
 SPLITS = ("train", "test", "all")
 TEST_SHARE = 8
@@ -151,7 +150,7 @@ class GeneratedMazes:
             raise ValueError(f"expected wall_share to be a number, got {reprlib.repr(wall_share)}")
         if not 2 <= size <= 255:
             raise ValueError(f"expected size in 2..255, got {size}")
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             raise ValueError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
         if not 2 <= min_path <= size * size:
             raise ValueError(f"expected min_path in 2..{size * size} for size {size}, got {min_path}")

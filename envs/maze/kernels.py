@@ -178,24 +178,37 @@ def count_violations_many_kernel(clues, answers, counts):
         counts[i] = count_violations_kernel(clues[i], answers[i])
 
 
-@njit(cache=True)
-def _breaks_around(clues, answer, row, column):
-    """Number of cells that break a rule, of one cell and its four neighbours."""
-    count = 0
-    for down, right in ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1)):
-        r, c = row + down, column + right
-        if 0 <= r < clues.shape[0] and 0 <= c < clues.shape[1]:
-            count += breaks_rule(clues, answer, r, c)
-    return count
+@njit(cache=True, inline="always")
+def _goes_on(token):
+    """Whether path can go on to a cell that shows `token`."""
+    return START <= token <= PATH
 
 
 @njit(cache=True)
 def change_kernel(clues, shown, cell, token):
     """Write one cell of (H, W) `shown`; returns by how much the number of cells that break a rule grows."""
-    row, column = cell // clues.shape[1], cell % clues.shape[1]
-    before = _breaks_around(clues, shown, row, column)
+    height, width = clues.shape
+    row, column = cell // width, cell % width
+    growth = -np.int64(breaks_rule(clues, shown, row, column))
+    ends = np.int64(_goes_on(token)) - np.int64(_goes_on(shown[row, column]))
     shown[row, column] = token
-    return _breaks_around(clues, shown, row, column) - before
+    growth += breaks_rule(clues, shown, row, column)
+    if ends == 0:
+        return growth
+    for down, right in ((-1, 0), (0, 1), (1, 0), (0, -1)):
+        r, c = row + down, column + right
+        if 0 <= r < height and 0 <= c < width and shown[r, c] == PATH and clues[r, c] == OPEN:
+            now = 0  # neighbours that this path can go on to; before the change `ends` fewer
+            if r > 0:
+                now += _goes_on(shown[r - 1, c])
+            if r + 1 < height:
+                now += _goes_on(shown[r + 1, c])
+            if c > 0:
+                now += _goes_on(shown[r, c - 1])
+            if c + 1 < width:
+                now += _goes_on(shown[r, c + 1])
+            growth += np.int64(now != 2) - np.int64(now - ends != 2)
+    return growth
 
 
 @njit(cache=True)

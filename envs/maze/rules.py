@@ -20,17 +20,10 @@ from hrm_gym.envs.maze.kernels import (
     violations_kernel,
 )
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
-from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.puzzle import Grid, plain
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 """(row, column) step of moves 0 up, 1 right, 2 down, 3 left."""
-
-
-def plain(grid: Grid) -> Grid:
-    """The same grid as the compiled kernels know it: uint8, contiguous, writable (else each kind compiles anew)."""
-    if grid.dtype == np.uint8 and grid.flags.c_contiguous and grid.flags.writeable:
-        return grid
-    return np.array(grid, dtype=np.uint8, order="C")
 
 
 def distances(clues: Grid) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 
 from hrm_gym.envs.files import can_be_opened, open_puzzles
@@ -11,6 +12,8 @@ from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
 from hrm_gym.envs.puzzle import PuzzleSource
 
 __all__ = ["SPLITS", "BankedMazes", "GeneratedMazes", "build_bank", "find_bank", "make_source", "split_of"]
+
+EXPECTED = "expected source 'bank', 'generate', a file or a PuzzleSource"
 
 
 def make_source(
@@ -38,11 +41,11 @@ def make_source(
     """
     if not isinstance(source, str | Path):
         if not isinstance(source, PuzzleSource):
-            raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+            raise ValueError(f"{EXPECTED}, got {reprlib.repr(source)}")
         return source
     if source not in ("bank", "generate"):
         if isinstance(source, str) and not can_be_opened(source):
-            raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+            raise ValueError(f"{EXPECTED}, got {reprlib.repr(source)}")
         return open_puzzles(source, MAZE, split)
     generated = GeneratedMazes(size, split, min_path, wall_share)
     bank = find_bank(size, generated.min_path, wall_share) if source == "bank" else None

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.maze.kernels import UNREACHED, distances_kernel
-from hrm_gym.envs.maze.rules import plain
 from hrm_gym.envs.maze.tokens import GOAL, PAD, PATH, START
 from hrm_gym.envs.modes import ActionMode, one_integer
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, plain
 
 _WALKED, _SPOILT = 1, 2
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.family import GridFamily, shares
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought
+from hrm_gym.envs.agreement import agreement
+from hrm_gym.envs.family import GridFamily
+from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
 from hrm_gym.envs.sudoku import rules, tokens
 from hrm_gym.envs.sudoku.boxes import board
 from hrm_gym.envs.sudoku.kernels import (
@@ -119,7 +120,7 @@ class SudokuFamily(GridFamily):
     ) -> NDArray[np.bool_]:
         """(N,) bool: `is_solved`, compiled."""
         solved = np.empty(len(clues), dtype=np.bool_)
-        judge_many_kernel(rules.plain(clues), rules.plain(answers), *self.box, solved)
+        judge_many_kernel(plain(clues), plain(answers), *self.box, solved)
         return solved
 
     def verdict_many(
@@ -128,21 +129,19 @@ class SudokuFamily(GridFamily):
         """`solved`, `exact`, and `cell_accuracy` over the blank cells."""
         return {
             "solved": self.judge_many(clues, solutions, answers),
-            "exact": (answers == solutions).all((1, 2)),
-            "cell_accuracy": self.cell_accuracy_many(clues, solutions, answers),
+            **agreement(clues, solutions, answers, tokens.BLANK),
         }
 
     def cell_accuracy_many(
         self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
         """(N,) float64: the share of blank cells that agree with the solution."""
-        free = self.free(clues)
-        return shares(((answers == solutions) & free).sum((1, 2)), free.sum((1, 2)))
+        return agreement(clues, solutions, answers, tokens.BLANK)["cell_accuracy"]
 
     def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
         """(N,) int32: `count_violations`, compiled."""
         counts = np.empty(len(clues), dtype=np.int32)
-        count_violations_many_kernel(rules.plain(clues), rules.plain(answers), *self.box, counts)
+        count_violations_many_kernel(plain(clues), plain(answers), *self.box, counts)
         return counts
 
     def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:

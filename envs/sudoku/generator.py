@@ -157,7 +157,7 @@ def check_difficulty(box: Box, difficulty: str, split: str) -> None:
     """Raise ValueError unless boards of this box have this difficulty, and the split is one."""
     size = board(box).size
     known = DIFFICULTIES if size == 9 else DIFFICULTIES[:1]
-    if difficulty not in known:
+    if not isinstance(difficulty, str) or difficulty not in known:
         raise ValueError(f"expected difficulty out of {', '.join(known)} on a {size}x{size} board, got {difficulty!r}")
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise ValueError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")

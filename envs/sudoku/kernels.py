@@ -103,33 +103,29 @@ def fill_peers_kernel(rows, columns, peers):
                         at += 1
 
 
-@njit(cache=True)
-def _count_peers(boards, i, cell, token, peers):
-    """How many cells that a cell of board i sees show `token`."""
-    count = 0
+@njit(cache=True, inline="always")
+def _where(boards, i, cell, token, peers):
+    """The cells that a cell of board i sees and that show `token`, as bits; no branch, since none could be foretold."""
+    found = np.int64(0)
     for k in range(peers.shape[1]):
-        count += boards[i, peers[cell, k]] == token
-    return count
+        found |= np.int64(boards[i, peers[cell, k]] == token) << k
+    return found
 
 
 @njit(cache=True)
-def _clashes(boards, i, cell, token, peers):
-    """Whether a cell of board i sees `token`; quick to say yes."""
-    k = 0
-    while k < peers.shape[1] and boards[i, peers[cell, k]] != token:
-        k += 1
-    return k < peers.shape[1]
+def _count_dependent(clues, boards, i, cell, token, found, peers):
+    """How many of the cells `found`, which show `token` and see `cell`, break a rule only if `cell` shows it too.
 
-
-@njit(cache=True)
-def _count_alone(clues, boards, i, cell, token, peers):
-    """How many cells that a cell, itself without `token`, sees show `token` and break no rule."""
-    count = 0
-    for k in range(peers.shape[1]):
-        other = peers[cell, k]
-        if boards[i, other] == token:
+    `cell` itself must not show it.
+    """
+    count = k = 0
+    while found:
+        if found & 1:
+            other = peers[cell, k]
             altered = clues[i, other] >= FIRST_DIGIT and clues[i, other] != token
-            count += not (altered or _clashes(boards, i, other, token, peers))
+            count += not altered and _where(boards, i, other, token, peers) == 0
+        found >>= 1
+        k += 1
     return count
 
 
@@ -140,13 +136,16 @@ def _write(clues, boards, i, cell, token, legal_only, peers):
     if clues[i, cell] != BLANK or before == token:
         return 0
     change = 0
-    if _count_peers(boards, i, cell, token, peers):
+    found = _where(boards, i, cell, token, peers)
+    if found:
         if legal_only:
             return 0
-        change += 1 + _count_alone(clues, boards, i, cell, token, peers)
+        change += 1 + _count_dependent(clues, boards, i, cell, token, found, peers)
     boards[i, cell] = token
-    if before >= FIRST_DIGIT and _count_peers(boards, i, cell, before, peers):
-        change -= 1 + _count_alone(clues, boards, i, cell, before, peers)
+    if before >= FIRST_DIGIT:
+        found = _where(boards, i, cell, before, peers)
+        if found:
+            change -= 1 + _count_dependent(clues, boards, i, cell, before, found, peers)
     return change
 
 

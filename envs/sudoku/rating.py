@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.puzzle import Grid, plain
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
-from hrm_gym.envs.sudoku.rules import plain
 from hrm_gym.envs.sudoku.search import search_kernel
 
 DIFFICULTIES = ("easy", "medium", "hard", "extreme")

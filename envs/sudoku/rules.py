@@ -9,18 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.puzzle import Grid, plain
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.kernels import judge_many_kernel, violations_kernel
 from hrm_gym.envs.sudoku.search import search_kernel
 from hrm_gym.envs.sudoku.tokens import BLANK, SYMBOLS
-
-
-def plain(grid: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same array as the compiled kernels know it: uint8, contiguous, writable (else each kind compiles anew)."""
-    if grid.dtype == np.uint8 and grid.flags.c_contiguous and grid.flags.writeable:
-        return grid
-    return np.array(grid, dtype=np.uint8, order="C")
 
 
 def is_solved(clues: Grid, answer: Grid, box: Box | None = None) -> bool:

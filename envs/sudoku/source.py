@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 
 from hrm_gym.envs.files import can_be_opened, open_puzzles
@@ -22,6 +23,8 @@ __all__ = [
     "make_source",
     "split_of",
 ]
+
+EXPECTED = "expected source 'bank', 'generate', a file or a PuzzleSource"
 
 
 def make_source(
@@ -49,7 +52,7 @@ def make_source(
     """
     if not isinstance(source, str | Path):
         if not isinstance(source, PuzzleSource):
-            raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+            raise ValueError(f"{EXPECTED}, got {reprlib.repr(source)}")
         return source
     if source in ("bank", "generate"):
         check_difficulty(box, difficulty, split)
@@ -58,7 +61,7 @@ def make_source(
             return BankedSudoku(bank, split)
         return ExtremeSudoku(split) if difficulty == "extreme" else GeneratedSudoku(box, difficulty, split)
     if isinstance(source, str) and not can_be_opened(source):
-        raise ValueError(f"expected source 'bank', 'generate', a file or a PuzzleSource, got {source!r}")
+        raise ValueError(f"{EXPECTED}, got {reprlib.repr(source)}")
     return open_puzzles(source, family or _family(box), split)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.puzzle import Grid, plain
 from hrm_gym.envs.sudoku import rules
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
@@ -186,7 +186,7 @@ def canonical(clues: Grid, box: Box | None = None) -> Grid:
         raise ValueError("expected a puzzle with exactly one solution, got one with none or several")
     best = np.full((2, *clues.shape), 255, dtype=np.uint8)
     orders = line_orders(rows, columns)
-    canonical_kernel(rules.plain(clues), solution, rows, orders, best)
+    canonical_kernel(plain(clues), solution, rows, orders, best)
     if rows == columns:
-        canonical_kernel(rules.plain(clues.T), rules.plain(solution.T), rows, orders, best)
+        canonical_kernel(plain(clues.T), plain(solution.T), rows, orders, best)
     return best[1]
