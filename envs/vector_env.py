@@ -139,14 +139,15 @@ class PuzzleVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[An
         waiting = self._waiting.copy()
         rewards, terminated, truncated = self._advance(actions, ~waiting)
         if waiting.any():
-            self._begin_next(np.flatnonzero(waiting))
-        over = np.flatnonzero(terminated | truncated)
+            self._begin_next(waiting.nonzero()[0])
+        ended = terminated | truncated
+        over = ended.nonzero()[0]
         verdict = self._verdict(over) if len(over) else None
         if verdict is not None:
             rewards[over] += terminated[over] & verdict["solved"]
         if self.world.dense:
             rewards += self._shaping(terminated, waiting)
-        self._waiting = terminated | truncated
+        self._waiting = ended
         info: Info = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and verdict is not None:
             self._finish(info, over, verdict)

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import hrm_gym
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, csv_file, open_puzzles
 from hrm_gym.envs.files.rows import encode_rows, symbol_table
 from hrm_gym.envs.maze import tokens
@@ -21,6 +23,7 @@ from hrm_gym.envs.maze.family import MAZE, MazeFamily
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_keys
 
+hrm_gym.register_environments()
 HEADER = "source,question,answer,rating\n"
 KEYS = puzzle_keys(np.zeros(1, dtype=np.uint64), np.arange(40, dtype=np.uint64))
 
@@ -285,6 +288,25 @@ def test_bad_npy_folders_are_named_with_file_and_row(tmp_path: Path, changes: di
     write_npy(tmp_path / "train", mazes(8), **changes)
     with pytest.raises(ValueError, match=message):
         NpyPuzzles(tmp_path, MAZE)
+
+
+@pytest.mark.parametrize("field", ["inputs", "labels"])
+def test_an_example_that_breaks_the_rules_is_named(tmp_path: Path, field: str) -> None:
+    folder = write_npy(tmp_path / "train", mazes(8))
+    array = np.load(folder / f"all__{field}.npy")
+    array[5] = np.where(array[5] == tokens.GOAL, tokens.START, array[5])
+    np.save(folder / f"all__{field}.npy", array)
+    with pytest.raises(ValueError, match=r"train: row 5: expected"):
+        NpyPuzzles(tmp_path, MAZE)
+    assert len(NpyPuzzles(tmp_path, MAZE, check=False)) == 8
+
+
+@pytest.mark.parametrize("source", ["9" * 5000, "9/" * 3000, "a\0b.csv"])
+@pytest.mark.parametrize("env_id", ["HRMSudoku-v0", "HRMMaze-v0", "HRMARC-v0"])
+def test_names_that_no_file_can_have(env_id: str, source: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match="expected") as raised:
+        gym.make(env_id, source=source)
+    assert type(raised.value) in (ValueError, FileNotFoundError)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"sets": []}', "{", '{"sets": ["all"], "seq_len": true}', "\udcff"])

@@ -197,6 +197,16 @@ def test_bad_use_is_named():
         env.reset(options={"reset_mask": np.zeros(3, dtype=np.bool_)})
     with pytest.raises(ValueError, match="2 seeds"):
         env.reset(seed=[1])
+    with pytest.raises(ValueError, match="expected a seed, or one a board"):
+        env.reset(seed=np.array(3))
+    with pytest.raises(ValueError, match="autoreset_mode to be one of NextStep, SameStep, Disabled, got 'never'"):
+        gym.make_vec("HRMMaze-v0", num_envs=2, autoreset_mode="never")
+    with pytest.raises(ResetNeeded, match=r"action_masks\(\)"):
+        gym.make_vec("HRMMaze-v0", num_envs=2).action_masks()
+    for bad in (np.full(2, -1), np.full(2, -1, np.int8), np.full(2, 201, np.uint8)):
+        env.reset(seed=0)
+        with pytest.raises(ValueError, match=r"expected actions in Discrete\(201\)"):
+            env.step(bad)
     with pytest.raises(ValueError, match="num_envs"):
         gym.make_vec("HRMMaze-v0", num_envs=0)
     with pytest.raises(ValueError, match="human"):

@@ -219,7 +219,7 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
         (
             ["segments", "--agent", "ppo"],
-            "one of hrm, hrm-vote, hrm-first, hrm-adapt, got 'ppo'",
+            "one of hrm, hrm-vote, hrm-first, hrm-adapt, hrm-search, got 'ppo'",
         ),
         (["segments", "--episodes", "0"], "--episodes of at least 1"),
         (["segments", "--halting", "soon"], "expected a halting rule"),
