@@ -48,7 +48,7 @@ class SudokuFamily(GridFamily):
         self.symbols = tokens.SYMBOLS[: self.vocab_size]
         self.writable = tuple(range(tokens.FIRST_DIGIT, self.vocab_size))
         rows, columns = self.box
-        self._peers = np.empty((self.size**2, 2 * self.size - 2 + (rows - 1) * (columns - 1)), dtype=np.uint8)
+        self._peers = np.empty((self.size**2, 2), dtype=np.uint64)
         fill_peers_kernel(rows, columns, self._peers)
 
     # ---- reading ----
@@ -161,7 +161,7 @@ class SudokuFamily(GridFamily):
 
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
         """One action on each active board, compiled."""
-        places = (boards.clues, boards.shown, actions, active, self.legal_only, *self.box)
+        places = (boards.clues, boards.shown, actions, active, self.legal_only, self._peers)
         write_kernel(*places, boards.violations, boards.ended)
 
     # ---- symmetries and looks ----

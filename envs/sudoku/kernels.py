@@ -11,6 +11,13 @@ from numba import njit
 
 from hrm_gym.envs.sudoku.tokens import BLANK, FIRST_DIGIT
 
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+"""A word in which every six bits in a row are others: times 2**k, its highest six bits tell k."""
+
+_PLACES = np.zeros(64, dtype=np.uint8)
+for _place in range(64):
+    _PLACES[(int(_DE_BRUIJN) << _place) % 2**64 >> 58] = _place
+
 
 @njit(cache=True)
 def _note_digits(answer, rows, columns, once, twice):
@@ -82,50 +89,47 @@ def judge_many_kernel(clues, answers, rows, columns, out):
 
 @njit(cache=True)
 def fill_peers_kernel(rows, columns, peers):
-    """Fill `peers` (n*n, P) uint8 with the P = 2n - 2 + (rows - 1)(columns - 1) cells that every cell sees."""
+    """Fill `peers` (n*n, 2) uint64 with the cells that every cell sees, as bits: 64 cells in the first word."""
     size = rows * columns
-    for row in range(size):
-        top = row // rows * rows
-        for column in range(size):
-            left = column // columns * columns
-            cell, at = row * size + column, 0
-            for there in range(size):
-                if there != column:
-                    peers[cell, at] = row * size + there
-                    at += 1
-                if there != row:
-                    peers[cell, at] = there * size + column
-                    at += 1
-            for r in range(top, top + rows):
-                for c in range(left, left + columns):
-                    if r != row and c != column:
-                        peers[cell, at] = r * size + c
-                        at += 1
+    peers[:] = 0
+    for cell in range(size * size):
+        row, column = cell // size, cell % size
+        for other in range(size * size):
+            r, c = other // size, other % size
+            box = r // rows == row // rows and c // columns == column // columns
+            if other != cell and (r == row or c == column or box):
+                peers[cell, other // 64] |= np.uint64(1) << np.uint64(other % 64)
 
 
 @njit(cache=True, inline="always")
-def _where(boards, i, cell, token, peers):
-    """The cells that a cell of board i sees and that show `token`, as bits; no branch, since none could be foretold."""
-    found = np.int64(0)
-    for k in range(peers.shape[1]):
-        found |= np.int64(boards[i, peers[cell, k]] == token) << k
-    return found
+def _cells_with(boards, i, token):
+    """The cells of board i that show `token`, as two words of bits; without a branch, since none could be foretold."""
+    low = high = np.uint64(0)
+    for cell in range(min(64, boards.shape[1])):
+        low |= np.uint64(boards[i, cell] == token) << np.uint64(cell)
+    for cell in range(64, boards.shape[1]):
+        high |= np.uint64(boards[i, cell] == token) << np.uint64(cell - 64)
+    return low, high
 
 
 @njit(cache=True)
-def _count_dependent(clues, boards, i, cell, token, found, peers):
-    """How many of the cells `found`, which show `token` and see `cell`, break a rule only if `cell` shows it too.
-
-    `cell` itself must not show it.
-    """
-    count = k = 0
-    while found:
-        if found & 1:
-            other = peers[cell, k]
-            altered = clues[i, other] >= FIRST_DIGIT and clues[i, other] != token
-            count += not altered and _where(boards, i, other, token, peers) == 0
-        found >>= 1
-        k += 1
+def _count_breaks(clues, i, cell, token, low, high, peers):
+    """How many more cells break a rule when `cell` shows `token` than when it does not; those that do are given."""
+    near_low, near_high = low & peers[cell, 0], high & peers[cell, 1]
+    if not near_low | near_high:
+        return 0
+    count = 1
+    while near_low | near_high:
+        word = near_low if near_low else near_high
+        other = np.int64(_PLACES[(word & (~word + np.uint64(1))) * _DE_BRUIJN >> np.uint64(58)])
+        if near_low:
+            near_low &= near_low - np.uint64(1)
+        else:
+            near_high &= near_high - np.uint64(1)
+            other += 64
+        altered = clues[i, other] >= FIRST_DIGIT and clues[i, other] != token
+        seen = (low & peers[other, 0]) | (high & peers[other, 1])
+        count += not altered and not seen
     return count
 
 
@@ -135,17 +139,14 @@ def _write(clues, boards, i, cell, token, legal_only, peers):
     before = boards[i, cell]
     if clues[i, cell] != BLANK or before == token:
         return 0
-    change = 0
-    found = _where(boards, i, cell, token, peers)
-    if found:
-        if legal_only:
-            return 0
-        change += 1 + _count_dependent(clues, boards, i, cell, token, found, peers)
+    low, high = _cells_with(boards, i, token)
+    change = _count_breaks(clues, i, cell, token, low, high, peers)
+    if legal_only and change:
+        return 0
     boards[i, cell] = token
     if before >= FIRST_DIGIT:
-        found = _where(boards, i, cell, before, peers)
-        if found:
-            change -= 1 + _count_dependent(clues, boards, i, cell, before, found, peers)
+        low, high = _cells_with(boards, i, before)
+        change -= _count_breaks(clues, i, cell, before, low, high, peers)
     return change
 
 
@@ -159,17 +160,15 @@ def _is_full(boards, i):
 
 
 @njit(cache=True)
-def write_kernel(clues, shown, actions, active, legal_only, rows, columns, violations, ended):
+def write_kernel(clues, shown, actions, active, legal_only, peers, violations, ended):
     """Cell mode: carry out one action on each active board of `shown` (N, n, n) uint8.
 
     Action `cell * n + d` writes token d + 2 into a blank cell of the puzzle, n*n*n halts; what is not allowed changes
     nothing. With `legal_only` a digit that would clash is not. `violations` (N,) int32 are kept right by looking at
     the surroundings of the cell alone; `ended` (N,) bool is set for boards that halt or become solved, and cleared for
-    the other active ones.
+    the other active ones. `peers` is what `fill_peers_kernel` fills.
     """
-    size = rows * columns
-    peers = np.empty((size * size, 2 * size - 2 + (rows - 1) * (columns - 1)), dtype=np.uint8)
-    fill_peers_kernel(rows, columns, peers)
+    size = clues.shape[1]
     given, boards = clues.reshape(len(clues), size * size), shown.reshape(len(shown), size * size)
     for i in range(len(actions)):
         if not active[i]:
