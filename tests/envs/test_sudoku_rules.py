@@ -220,6 +220,12 @@ def test_many_boards_are_judged_as_one(box):
     assert 5 < solved.sum() < 35
 
 
+def peers(box):
+    found = np.empty(((box[0] * box[1]) ** 2, 2), dtype=np.uint64)
+    kernels.fill_peers_kernel(*box, found)
+    return found
+
+
 @pytest.mark.parametrize("legal_only", [False, True])
 @pytest.mark.parametrize("box", [(2, 2), (2, 3), (3, 3)])
 def test_writing_keeps_violations_right(box, legal_only):
@@ -230,7 +236,7 @@ def test_writing_keeps_violations_right(box, legal_only):
     counts, full, ended = np.zeros(30, np.int32), np.zeros(30, np.int32), np.zeros(30, np.bool_)
     for _ in range(8 * size * size):
         actions = rng.integers(0, size**3, 30)
-        kernels.write_kernel(clues, shown, actions, active, legal_only, *box, counts, ended)
+        kernels.write_kernel(clues, shown, actions, active, legal_only, peers(box), counts, ended)
         kernels.count_violations_many_kernel(clues, shown, *box, full)
         assert np.array_equal(counts, full)
         assert not legal_only or not full.any()
@@ -243,7 +249,7 @@ def test_writing_with_altered_clues_and_padding():
     shown[0, 3, 3] = 0
     counts, ended, active = np.array([1], np.int32), np.zeros(1, np.bool_), np.ones(1, np.bool_)
     for action in (3 * 4 + 1, 4 * 4 + 1, 3 * 4 + 0, 4 * 4 + 3, 15 * 4 + 2):
-        kernels.write_kernel(clues, shown, np.array([action]), active, False, 2, 2, counts, ended)
+        kernels.write_kernel(clues, shown, np.array([action]), active, False, peers((2, 2)), counts, ended)
         assert counts[0] == rules.violations(clues[0], shown[0]).sum()
 
 
@@ -253,7 +259,7 @@ def test_writing_ends_solves_halts_and_leaves_alone():
     shown[:, 0, 1] = 1
     counts, ended, active = np.zeros(4, np.int32), np.zeros(4, np.bool_), np.array([True, True, True, False])
     actions = np.array([1 * 4 + 1, 64, 0 * 4 + 2, 1 * 4 + 1])  # the right digit, halt, onto a clue, not active
-    kernels.write_kernel(clues, shown, actions, active, False, 2, 2, counts, ended)
+    kernels.write_kernel(clues, shown, actions, active, False, peers((2, 2)), counts, ended)
     assert ended.tolist() == [True, True, False, False]
     assert shown[:, 0, 1].tolist() == [3, 1, 1, 1]
     assert shown[2, 0, 0] == 2
