@@ -176,7 +176,7 @@ class GridFamily(ABC):
         """One action on each active board, row by row."""
         symbols = len(self.writable)
         halt = boards.free.shape[1] * symbols
-        for row in np.flatnonzero(active):
+        for row in np.flatnonzero(active).tolist():
             boards.ended[row] = actions[row] == halt
             if actions[row] < halt:
                 cell, symbol = divmod(int(actions[row]), symbols)

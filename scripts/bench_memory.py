@@ -47,9 +47,9 @@ def main(argv: Sequence[str]) -> int:
     config = parse(MemoryConfig, "hrm-gym bench-memory", argv)
     if not config.cycles or min(config.cycles) < 1 or config.batch < 1:
         raise ValueError(f"expected cycles and a batch of at least 1, got {config.cycles} and {config.batch}")
-    network = HRMConfig(
-        vocab_size=11, grid=(9, 9), hidden_size=config.hidden, heads=4, h_layers=2, l_layers=2, dtype=config.dtype
-    )  # type: ignore[arg-type]
+    layers = {"heads": 4, "h_layers": 2, "l_layers": 2}
+    size: Any = {"hidden_size": config.hidden, "dtype": config.dtype, **layers}
+    network = HRMConfig(vocab_size=11, grid=(9, 9), **size)
     rows = [_measure_apart(network, gradient, n, config.batch) for gradient in GRADIENTS for n in config.cycles]
     text = table(rows)
     print(text)

@@ -85,7 +85,7 @@ class Trainer:
             )
         load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
         about = checkpoint.read_config(folder)
-        own = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
+        own: dict[str, Any] = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
         self.before = [*about.get("before", []), own]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:

@@ -100,7 +100,8 @@ class ArcFamily(GridFamily):
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """Demonstrations, the test input, and beside it the board of the answer."""
-        shown = [] if puzzle.demonstrations is None else puzzle.demonstrations[: puzzle.pairs]
+        demonstrations = puzzle.demonstrations
+        shown = () if demonstrations is None else tuple(demonstrations[: puzzle.pairs])
         blocks = [
             f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
             for number, pair in enumerate(shown, 1)

@@ -10,7 +10,7 @@ import reprlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ class Board:
         stack, of_stack = (1 << columns) - 1, [(i, j) for i in range(rows) for j in range(rows)]
         of_column = [(i, j) for i in range(columns) for j in range(columns)]
         crossings, closed = _closure(rows), _closure(columns)
-        made = {
+        made: dict[int, Any] = {
             STACKS: _gather(lines, {j: stack << (j * columns) for j in range(rows)}),
             LONE: np.where((lines & (lines - 1)) == 0, lines, 0),
             SPREAD: _gather(lines, {j * columns: 1 << j for j in range(size)}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def build_founders(train: int, test: int, seed: int, path: Path = FOUNDERS) -> P
     Returns:
         The file written.
     """
-    arrays: dict[str, NDArray[np.uint8] | int] = {"seed": seed}
+    arrays: dict[str, Any] = {"seed": seed}
     for split, count in (("train", train), ("test", test)):
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
         clues = np.ones((count, 9, 9), dtype=np.uint8)

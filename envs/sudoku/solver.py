@@ -31,7 +31,7 @@ def load_kernel(clues, layout, words):
     line_mask = (1 << size) - 1
     words[:] = 0
     words[: len(words) // 2] = (1 << (rows * size)) - 1
-    seen = 0
+    seen = np.int64(0)
     for row in range(size):
         shift = row % rows * size
         for column in range(size):
