@@ -101,9 +101,8 @@ class SB3Agent:
             raise ValueError(f"weights {folder} are for {_words(trained)}, the environment is {_words(wanted)}")
         if algorithm and about["kind"] != algorithm:
             raise ValueError(f"weights {folder} were trained by {about['kind']}, expected {algorithm}")
-        agent = cls(
-            policy, **{"action_mode": about["action_mode"], "name": about["kind"], "family": world.family, **kwargs}
-        )
+        known = {"action_mode": about["action_mode"], "name": about["kind"], "family": _rules(about, world)}
+        agent = cls(policy, **{**known, **kwargs})
         agent.weights = Path(folder)
         return agent
 
@@ -158,6 +157,15 @@ def _takes_masks(policy: BasePolicy) -> bool:
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 
     return isinstance(policy, MaskableActorCriticPolicy)
+
+
+def _rules(about: dict[str, Any], world: Any) -> PuzzleFamily:
+    """The rules by which a policy masks its actions: stricter than the environment's where it was trained so."""
+    recipe = about.get("recipe", {})
+    if not recipe.get("env"):
+        return world.family
+    trained: Any = gym.make(recipe["env_id"], **recipe["env"]).unwrapped
+    return trained.family if tuple(trained.shape) == tuple(world.shape) else world.family
 
 
 _Fit = tuple[str, tuple[int, ...], str]

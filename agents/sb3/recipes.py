@@ -65,7 +65,8 @@ FOUR = RLRecipe(
 NINE = replace(
     FOUR,
     env_id="HRMSudoku-v0",
-    model=GridModel(channels=48, iterations=8, kernel=1, lines=True, box=(3, 3)),
+    env={"legal_only": True},
+    model=GridModel(channels=48, iterations=4, kernel=1, lines=True, box=(3, 3)),
     learner=PPOSettings(n_steps=16, batch_size=512, n_epochs=2, lr=2e-3, gamma=0.6, gae_lambda=0.9, ent_coef=0.003),
     source="bank",
     max_steps=100,

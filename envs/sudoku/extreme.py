@@ -14,12 +14,15 @@ from hrm_gym.envs.sudoku.boxes import board
 from hrm_gym.envs.sudoku.packing import pack, unpack
 from hrm_gym.envs.sudoku.splits import SPLITS
 from hrm_gym.envs.sudoku.symmetry import line_orders
-from hrm_gym.envs.sudoku.walking import extreme_kernel, found_kernel
+from hrm_gym.envs.sudoku.walking import anneal_kernel, extreme_kernel, found_kernel
 
 FOUNDERS = Path(__file__).parent / "banks" / "founders.npz"
 
-BUNDLED_FOUNDERS = {"train": 1024, "test": 256, "seed": 2026}
+BUNDLED_FOUNDERS = {"train": 1024, "test": 256, "seed": 2026, "rounds": 3}
 """The arguments of `build_founders` for the bundled file."""
+
+TRIALS = 400
+"""Clues tried in a round of hardening."""
 
 _BOARD = board((3, 3))
 
@@ -32,28 +35,60 @@ def load_founders(split: str) -> NDArray[np.uint8]:
         return np.concatenate([unpack(stored[f"{name}_given"], stored[f"{name}_digits"], 9) for name in names])
 
 
-def build_founders(train: int, test: int, seed: int, path: Path = FOUNDERS) -> Path:
-    """Find extreme puzzles from nothing and write them; three a second, and one a second for the test split.
+def build_founders(train: int, test: int, seed: int, rounds: int, path: Path = FOUNDERS) -> Path:
+    """Find extreme puzzles from nothing, harden them, and write them; half an hour of one core for the bundled ones.
 
     Args:
-        train: number of founders of the train split.
-        test: number of founders of the test split.
+        train: number of founders of the train split that are found, and that come out of every round.
+        test: the same for the test split.
         seed: recorded in the file.
+        rounds: of hardening.
         path: the npz file to write.
 
     Returns:
         The file written.
     """
-    arrays: dict[str, Any] = {"seed": seed}
+    arrays: dict[str, Any] = {"seed": seed, "rounds": rounds}
     for split, count in (("train", train), ("test", test)):
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
         clues = np.ones((count, 9, 9), dtype=np.uint8)
         solutions = np.ones_like(clues)
         found_kernel(keys, _BOARD.layout, SPLITS.index(split), clues, solutions)
-        arrays[f"{split}_given"], arrays[f"{split}_digits"] = pack(clues, solutions)
+        arrays[f"{split}_given"], arrays[f"{split}_digits"] = pack(*harden(clues, solutions, split, seed, rounds))
     np.savez_compressed(path, **arrays)
     load_founders.cache_clear()
     return path
+
+
+def harden(
+    clues: NDArray[np.uint8], solutions: NDArray[np.uint8], split: str, seed: int, rounds: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Population annealing: every round makes all puzzles harder, then the easiest quarter gives way to copies.
+
+    The copies are of puzzles of the harder half, and part from them in the next round.
+
+    Args:
+        clues: (N, 9, 9) uint8 extreme puzzles, N a multiple of 4.
+        solutions: (N, 9, 9) uint8.
+        split: the split they belong to and stay in.
+        seed: of the walks and of the copies.
+        rounds: how many.
+
+    Returns:
+        (N * (rounds + 1), 9, 9) clues and solutions: the puzzles given, and those after each round.
+    """
+    rng = np.random.default_rng(seed)
+    quarter = len(clues) // 4
+    stages = [(clues, solutions)]
+    for _ in range(rounds):
+        clues, solutions, ratings = clues.copy(), solutions.copy(), np.empty(len(clues), dtype=np.int64)
+        keys = rng.integers(2**63, size=len(clues)).astype(np.uint64)
+        anneal_kernel(keys, _BOARD.layout, SPLITS.index(split), TRIALS, clues, solutions, ratings)
+        stages.append((clues, solutions))
+        order = np.argsort(ratings, kind="stable")
+        kept = np.concatenate([order[quarter:], rng.choice(order[2 * quarter :], quarter, replace=False)])
+        clues, solutions = clues[kept], solutions[kept]
+    return np.concatenate([c for c, _ in stages]), np.concatenate([s for _, s in stages])
 
 
 class ExtremeSudoku:

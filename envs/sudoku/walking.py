@@ -5,8 +5,8 @@ clue: one is taken away, all solutions that appear are listed, and any digit in 
 can be the new clue; the solution may change with it. Clues that have become needless go too. A walk moves to a
 neighbour that reaches the walk's bar, or, as long as none did, one that is no easier than where the walk stands.
 
-A walk from a random puzzle, up the hill, *founds*; a walk from a founder, under a random symmetry, gives the puzzle of
-a key. All founders come from this search.
+A walk from a random puzzle, up the hill, *founds*; founders are hardened by annealing, where a step may also go down a
+little; a walk from a founder, under a random symmetry, gives the puzzle of a key. All founders come from this search.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ MOST_CHANGES = 16
 FLOOR = 30
 """Twice the guesses of the easiest extreme puzzle."""
 
-BARS = 18
-"""The bar of a key's walk is the floor, or up to so many guesses less one above it."""
+HIGHEST = 70
+"""The bar of a key's walk is up to so many guesses above the floor; low bars are more likely than high ones."""
+
+SLACK = 0.08
+"""How far a step of annealing goes down: the rating may fall to its u^SLACK-fold, u uniform from 0 to 1."""
 
 
 @njit(cache=True)
@@ -125,6 +128,53 @@ def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
 
 
 @njit(cache=True)
+def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
+    """Replace each of N puzzles by the hardest on a walk of so many trials that also goes down now and then.
+
+    Args:
+        keys: (N,) uint64, one a walk.
+        layout: of the board.
+        split: number of the split all puzzles belong to.
+        trials: clues tried.
+        clues: (N, n, n) uint8, changed in place.
+        solutions: (N, n, n) uint8, changed in place.
+        ratings: (N,) int64, filled with the ratings.
+    """
+    size = clues.shape[1]
+    base, trial = np.empty((size, size), dtype=np.uint8), np.empty((size, size), dtype=np.uint8)
+    many, found = np.empty((MOST_SOLUTIONS, size, size), dtype=np.uint8), np.empty((1, size, size), dtype=np.uint8)
+    changes = np.empty(size * size * size, dtype=np.int64)
+    for i in range(len(keys)):
+        state = np.array([mix_kernel(keys[i])])
+        at = clues[i].copy()
+        barren = np.zeros(size * size, dtype=np.bool_)
+        here = search_kernel(at, layout, np.int64(2), found)[1]
+        best = here
+        for _ in range(trials):
+            cell = _pick_clue(state, at, barren)
+            if cell < 0:
+                break
+            copy_kernel(at.reshape(-1), base.reshape(-1))
+            base[cell // size, cell % size] = 1
+            count = search_kernel(base, layout, np.int64(MOST_SOLUTIONS), many)[0]
+            barren[cell] = count == MOST_SOLUTIONS
+            if barren[cell]:
+                continue
+            listed = _list_changes(at, many, count, changes)
+            least = np.int64(here * ((below_kernel(state, 1000) + 1) / 1001) ** SLACK)
+            rating = _try_changes(state, layout, split, base, changes[:listed], least, trial, found)
+            if rating >= 0:
+                here = rating
+                copy_kernel(trial.reshape(-1), at.reshape(-1))
+                barren[:] = False
+                if here > best:
+                    best = here
+                    copy_kernel(at.reshape(-1), clues[i].reshape(-1))
+                    copy_kernel(found.reshape(-1), solutions[i].reshape(-1))
+        ratings[i] = best // 2
+
+
+@njit(cache=True)
 def found_kernel(keys, layout, split, clues, solutions):
     """Fill (N, n, n) `clues` and `solutions` with extreme puzzles found from nothing but N keys."""
     for i in range(len(keys)):
@@ -153,5 +203,5 @@ def extreme_kernel(keys, founders, row_orders, column_orders, layout, split, clu
         turn_kernel(founders, row, state, row_orders, column_orders, square, turned)
         copy_kernel(turned[0, 0], clues[i].reshape(-1))
         copy_kernel(turned[0, 1], solutions[i].reshape(-1))
-        bar = FLOOR + 2 * below_kernel(state, BARS)
+        bar = FLOOR + 2 * HIGHEST * below_kernel(state, 100) * below_kernel(state, 100) // 10_000
         ratings[i] = walk_kernel(state, layout, split, clues[i], solutions[i], TRIALS, bar, False) // 2

@@ -104,6 +104,20 @@ def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, mon
     assert [row["timesteps"] for row in read_curve(tmp_path)] == [32, 64]
 
 
+def test_a_policy_trained_to_write_no_clash_writes_none_where_it_might(tmp_path: Path) -> None:
+    start_run(tiny("sudoku-9x9-maskableppo"), tmp_path).learn(ignore)
+    env = gym.make("HRMSudoku-v0", action_mode="cell")
+    assert not env.unwrapped.family.legal_only
+    agent = SB3Agent.maskableppo(env, tmp_path / "model", device="cpu")
+    observation, _ = env.reset(seed=1)
+    for _ in range(20):
+        action = agent.predict(observation, deterministic=False)[0]
+        observation, _, terminated, truncated, info = env.step(action)
+        assert info["violations"] == 0
+        if terminated or truncated:
+            break
+
+
 def test_the_replay_buffer_comes_back(tmp_path: Path) -> None:
     recipe = tiny("sudoku-4x4-dqn")
     run = start_run(recipe, tmp_path)
