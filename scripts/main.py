@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("hrm_gym.scripts.train:main", "train an HRM by deep supervision"),
     "train-rl": ("hrm_gym.scripts.train_rl:main", "train a stable-baselines3 opponent from reward alone"),
     "versus": ("hrm_gym.scripts.supervision_vs_reward:main", "one network under supervision and under reward"),
+    "depth": ("hrm_gym.scripts.depth_against_width:main", "direct prediction against recurrence, by layers and width"),
     "data": ("hrm_gym.scripts.data:main", "build, convert, look at and fetch data sets"),
     "fuzz": ("hrm_gym.scripts.fuzz:main", "hand malformed things to every environment"),
     "soak": ("hrm_gym.scripts.soak:main", "play for an hour and watch the memory"),

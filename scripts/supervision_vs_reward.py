@@ -13,8 +13,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import torch
 
 from hrm_gym.agents.agent import Agent
@@ -30,9 +28,8 @@ from hrm_gym.agents.sb3.recipe import HRMModel, RLRecipe
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER_PPO
 from hrm_gym.agents.sb3.training import RLRun
-from hrm_gym.intervals import wilson
-from hrm_gym.rollout import rollout_batched
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.judging import judged, keep, kept, rate
 
 SIZES: dict[str, tuple[str, dict[str, Any], int]] = {
     "sudoku-4x4": ("HRMSudokuMini-v0", {}, 4),
@@ -197,34 +194,14 @@ def carried_out(config: VersusConfig, size: str, arm: str) -> dict[str, Any]:
     folder = config.runs / f"{size}-{arm}-{config.seconds:g}s-seed{config.seed}"
     path = folder / RESULT
     asked = {"size": size, "arm": arm, "seconds": config.seconds, "seed": config.seed, "puzzles": config.puzzles}
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text())
-        if all(known[name] == value for name, value in asked.items()):
-            return known
+    if known := kept(path, asked):
+        return known
     curve, agent = supervise(config, size, folder) if arm == "supervision" else reward(config, size, arm, folder)
-    result = {**asked, **judged(config, size, agent), "curve": curve}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result) + "\n")
-    temporary.replace(path)
-    return result
-
-
-def judged(config: VersusConfig, size: str, agent: Agent) -> dict[str, Any]:
-    """How a finished network does on the held-out puzzles that all of them get."""
-    env_id, env, _ = SIZES[size]
-
-    def make() -> gym.Env[Any, Any]:
-        arguments = {**env, "action_mode": agent.action_mode, "source": "generate", "split": "test"}
-        return gym.make(env_id, disable_env_checker=True, **arguments)
-
-    episodes = list(rollout_batched(make, agent, config.puzzles, batch=250, seed=2026))
     network: Any = agent.model if isinstance(agent, HRMAgent) else agent.policy.features_extractor.hrm  # type: ignore[attr-defined]
-    found: dict[str, Any] = {"parameters": network.parameter_count()}
-    for name in ("exact", "solved"):
-        right = sum(getattr(episode, name) for episode in episodes)
-        found[name], found[f"{name}_interval"] = right / len(episodes), wilson(right, len(episodes))
-    found["cells"] = float(np.mean([episode.cell_accuracy for episode in episodes]))
-    return found
+    found = judged(*SIZES[size][:2], agent, config.puzzles)
+    result = {**asked, "parameters": network.parameter_count(), **found, "curve": curve}
+    keep(path, json.dumps(result) + "\n")
+    return result
 
 
 def write(config: VersusConfig, results: list[dict[str, Any]]) -> None:
@@ -234,9 +211,7 @@ def write(config: VersusConfig, results: list[dict[str, Any]]) -> None:
     content = {**told, "arms": ARMS, "results": results}
     texts = {"versus.json": json.dumps(content, indent=1) + "\n", "versus.md": table(config, told, results)}
     for name, text in texts.items():
-        temporary = config.out / f".{name}.tmp"
-        temporary.write_text(text)
-        temporary.replace(config.out / name)
+        keep(config.out / name, text)
     draw(config, results)
     print(texts["versus.md"])
 
@@ -256,10 +231,7 @@ def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, An
         "|---|---|---|---|---|---|",
     ]
     for row in results:
-        rates = []
-        for name in ("exact", "solved"):
-            low, high = row[f"{name}_interval"]
-            rates.append(f"{100 * row[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
+        rates = [rate(row, name) for name in ("exact", "solved")]
         cells = f"{100 * row['cells']:.1f} %"
         lines.append(f"| {row['size']} | {row['arm']} | {' | '.join(rates)} | {cells} | {row['parameters']:,} |")
     chosen = "" if config.size == tuple(SIZES) else f" --size {' '.join(config.size)}"

@@ -36,7 +36,7 @@ MOST_CHANGES = 16
 FLOOR = 30
 """Twice the guesses of the easiest extreme puzzle."""
 
-HIGHEST = 70
+HIGHEST = 110
 """The bar of a key's walk is up to so many guesses above the floor; low bars are more likely than high ones."""
 
 SLACK = 0.08

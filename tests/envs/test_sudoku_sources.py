@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
-from hrm_gym.envs.sudoku import rules, tokens
+from hrm_gym.envs.sudoku import extreme, rules, tokens
 from hrm_gym.envs.sudoku.bank import BUNDLED, FOLDER, BankedSudoku, build_bank, find_bank
 from hrm_gym.envs.sudoku.boxes import BOXES
 from hrm_gym.envs.sudoku.extreme import BUNDLED_FOUNDERS, load_founders
@@ -158,16 +158,33 @@ def test_bundled_banks_are_what_their_seed_makes(made, tmp_path):
 def test_extreme_bank_is_as_hard_as_sudoku_extreme():
     bank = make_source("bank", difficulty="extreme", split="all")
     assert isinstance(bank, BankedSudoku)
-    assert 20 <= bank.ratings.mean() <= 26
+    assert 24 <= bank.ratings.mean() <= 32
+    assert np.percentile(bank.ratings, 5) < 18 < 45 < np.percentile(bank.ratings, 95), "easier and harder ones"
     assert bank.ratings[7] == rate(bank[7].clues)
 
 
 def test_founders_are_extreme_and_of_their_split():
     for split in ("train", "test"):
         founders = load_founders(split).reshape(-1, 2, 9, 9)
-        assert len(founders) == BUNDLED_FOUNDERS[split]
+        assert len(founders) == BUNDLED_FOUNDERS[split] * (1 + BUNDLED_FOUNDERS["rounds"])
         assert {split_of(*founder, (3, 3)) for founder in founders} == {split}
         assert min(rate(clues) for clues, _ in founders[::16]) >= 15
+
+
+def test_hardening_makes_no_puzzle_easier_and_leaves_its_split_alone(monkeypatch):
+    monkeypatch.setattr(extreme, "TRIALS", 60)
+    founders = load_founders("test")[:8].reshape(-1, 2, 9, 9)
+    given, solved = founders[:, 0].copy(), founders[:, 1].copy()
+    clues, solutions = extreme.harden(given, solved, "test", seed=3, rounds=2)
+    assert clues.shape == solutions.shape == (24, 9, 9)
+    np.testing.assert_array_equal(clues[:8], founders[:, 0])
+    ratings = [rate(puzzle) for puzzle in clues]
+    assert all(after >= before for before, after in zip(ratings[:8], ratings[8:16], strict=True))
+    assert sum(ratings[8:16]) > sum(ratings[:8])
+    assert min(ratings[16:]) >= min(ratings[8:16])
+    for puzzle, solution in zip(clues, solutions, strict=True):
+        assert split_of(puzzle, solution, (3, 3)) == "test"
+        assert rules.is_solved(puzzle, solution, (3, 3))
 
 
 def test_banks_stay_small_pickle_small_and_number_their_puzzles():

@@ -95,6 +95,30 @@ EQUIVARIANT = Recipe(
     checkpoint_every=500,
 )
 
+SIX = replace(
+    EQUIVARIANT,
+    env_id="HRMSudokuMini-v0",
+    env={"box": (2, 3)},
+    mixture=(),
+    model=replace(EQUIVARIANT_NETWORK, vocab_size=8, grid=(6, 6), symbols=6, box=(2, 3)),
+    batch_size=32,
+    updates=4000,
+    eval_puzzles=256,
+    eval_every=1000,
+)
+"""The same network for 6x6 boards."""
+
+HARDER = replace(
+    EQUIVARIANT,
+    mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "hard", "extreme", "extreme")),
+    init="runs/sudoku/model",
+    updates=40_000,
+    lr=5e-3,
+    seed=1,
+    eval_every=4000,
+)
+"""Goes on from `EQUIVARIANT` with more of what is hard."""
+
 PAPER = Recipe(
     env_id="HRMSudokuExtreme-v0",
     model=HRMConfig(vocab_size=11, grid=(9, 9)),
@@ -111,6 +135,8 @@ FULL = replace(PAPER, puzzles=0, variants=0, updates=500_000, weight_decay=0.1)
 RECIPES = {
     "sudoku-4x4": MINI,
     "sudoku": EQUIVARIANT,
+    "sudoku-harder": HARDER,
+    "sudoku-6x6": SIX,
     "sudoku-9x9": NINE,
     "sudoku-extreme-1k": PAPER,
     "sudoku-extreme-full": FULL,
@@ -125,7 +151,8 @@ RECIPES = {
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"sudoku-4x4" takes minutes and "sudoku-9x9" hours of one CPU core. "sudoku-extreme-1k" is the paper's; the puzzles are
+"sudoku-4x4" and "sudoku-6x6" take minutes and "sudoku-9x9" hours of one CPU core. "sudoku" and, from there,
+"sudoku-harder" made the bundled weights for 9x9. "sudoku-extreme-1k" is the paper's; the puzzles are
 our own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones. "-full" has no end of puzzles.
 Beside them stand what they are compared with: direct prediction, a recurrent Transformer without hierarchy, TRM.
 """
