@@ -72,6 +72,19 @@ def test_the_bundled_hrm_solves_sudoku(agent_name: str, difficulty: str, least: 
     assert found.solved >= least
 
 
+@pytest.mark.parametrize("box", [(2, 2), (2, 3)])
+def test_the_bundled_hrms_solve_small_sudokus(box: tuple[int, int]) -> None:
+    torch.set_num_threads(1)
+
+    def make_env() -> Any:
+        return gym.make("HRMSudokuMini-v0", box=box, split="test", source="bank", disable_env_checker=True)
+
+    found = score(
+        list(rollout_batched(make_env, hrm_gym.make_agent("hrm", make_env(), device="cpu"), 100, 50, seed=77))
+    )
+    assert found.solved >= 0.97, f"the cards say 99.8 % and more, got {found.solved:.1%}"
+
+
 @pytest.mark.parametrize("blanks", [0, 1, 3])
 def test_nearly_finished_sudokus_come_out_right(blanks: int) -> None:
     env = sudoku(difficulty="extreme")
