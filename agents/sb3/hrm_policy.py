@@ -8,7 +8,8 @@ the board with what has been written, since the state of the episode is there.
 Its answer logits are the distribution over symbols in every cell: a factor a cell in answer mode, one softmax over
 cells x symbols in cell mode. Halting is the Q-head's: (Q(continue), Q(halt)) are the logits of the halt bit in answer
 mode, Q(halt) is the logit of the action that halts in cell mode. The value is a linear map of the H-level state at
-position 0, where the Q-head reads too; it is the only layer that an HRM under supervision has not.
+position 0 (of the mean of all in equivariant networks), where the Q-head reads too; it is the only layer that an HRM
+under supervision has not.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class HRMFeatures(BaseFeaturesExtractor):
                 f"expected an HRM for {needed.vocab_size} tokens on {needed.grid}, "
                 f"got one for {hrm.vocab_size} on {hrm.grid}"
             )
-        super().__init__(observation_space, hrm.hidden_size * (hrm.prefix + hrm.cells))
+        super().__init__(observation_space, hrm.hidden_size * hrm.length)
         self.hrm, self.segments, self.reads = HRM(hrm), segments, reads
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
@@ -130,7 +131,7 @@ class HRMHeads:
         symbols = range(hrm.config.vocab_size) if self._form.mode == "answer" else self._written()
         self.register_buffer("symbols", torch.tensor(list(symbols)), persistent=False)
         self._build_mlp_extractor()
-        self.value_net = StateValue(hrm.config.hidden_size)
+        self.value_net = StateValue(hrm.config.hidden_size, hrm.config.equivariant)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _written(self: Any) -> list[int]:
@@ -164,16 +165,18 @@ _SPACES = ("observation_space", "action_space")
 
 
 class StateValue(nn.Module):
-    """A linear value of the H-level state at position 0, 0 at first."""
+    """A linear value of the H-level state, 0 at first: at position 0, or of the mean of all positions."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, mean: bool = False) -> None:
         super().__init__()
-        self.hidden, self.layer = hidden, nn.Linear(hidden, 1)
+        self.hidden, self.mean, self.layer = hidden, mean, nn.Linear(hidden, 1)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, T * D) to (B, 1) float32."""
+        if self.mean:
+            return self.layer(features.unflatten(1, (-1, self.hidden)).float().mean(1))
         return self.layer(features[:, : self.hidden].float())
 
 

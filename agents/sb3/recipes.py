@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.recipes.sudoku import EQUIVARIANT_NETWORK
 from hrm_gym.agents.sb3.grid import GridModel
 from hrm_gym.agents.sb3.recipe import (
     A2CSettings,
@@ -76,6 +77,21 @@ NINE = replace(
     eval_every=100_000,
     checkpoint_every=50_000,
 )
+EQUIVARIANT = replace(
+    NINE,
+    model=HRMModel(
+        replace(EQUIVARIANT_NETWORK, h_layers=1, l_layers=1, l_cycles=2),
+        segments=1,
+    ),
+    learner=PPOSettings(n_steps=16, batch_size=128, n_epochs=1, lr=2e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
+    envs=32,
+    timesteps=100_000,
+    eval_puzzles=100,
+    eval_every=20_000,
+    checkpoint_every=10_000,
+)
+"""The network of `hrm-gym train sudoku` at half its depth, by reward alone."""
+
 FILLERS = {
     "sudoku-4x4-maskableppo": FOUR,
     "sudoku-4x4-ppo": replace(FOUR, algorithm="ppo"),
@@ -89,7 +105,8 @@ FILLERS = {
         envs=32,
     ),
     "sudoku-4x4-maskableppo-sparse": replace(FOUR, reward="sparse", learner=replace(FOUR_PPO, gamma=0.98)),
-    "sudoku-9x9-maskableppo": NINE,
+    "sudoku-9x9-maskableppo": EQUIVARIANT,
+    "sudoku-9x9-maskableppo-grid": NINE,
 }
 
 # ---- mazes and ARC, cell mode ----

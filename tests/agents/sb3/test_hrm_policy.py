@@ -121,3 +121,22 @@ def test_what_does_not_fit_is_refused() -> None:
     sudoku = gym.make("HRMSudokuMini-v0", action_mode="cell")
     with pytest.raises(ValueError, match="expected an HRM"):
         HRMPolicy(sudoku.observation_space, sudoku.action_space, lambda _: 1e-3, hrm=replace(TINY, vocab_size=3))
+
+
+def test_an_equivariant_policy_renames_its_actions_with_the_digits() -> None:
+    env = gym.make("HRMSudokuMini-v0", action_mode="cell")
+    symbols = {"mixer": "symbols", "symbols": 4, "box": (2, 2), "mlp_width": 16, "positions": "none"}
+    hrm = replace(TINY, gradient="last_cycle", **symbols)
+    torch.manual_seed(0)
+    made = HRMPolicy(env.observation_space, env.action_space, lambda _: 1e-3, hrm=hrm, segments=1)
+    torch.nn.init.normal_(made.value_net.layer.weight)
+    names = torch.tensor([0, 1, 4, 5, 3, 2])
+    observation = seen("cell")
+    renamed = {name: names[tokens.long()] if tokens.ndim == 3 else tokens for name, tokens in observation.items()}
+    with torch.no_grad():
+        features, others = made.extract_features(observation), made.extract_features(renamed)
+        logits, renamed_logits = made._logits(features), made._logits(others)
+        torch.testing.assert_close(made.value_net(features), made.value_net(others))
+    cells, renamed_cells = (given[:, :-1].view(3, 16, 4) for given in (logits, renamed_logits))
+    torch.testing.assert_close(renamed_cells[..., names[2:] - 2], cells)
+    torch.testing.assert_close(renamed_logits[:, -1], logits[:, -1])

@@ -37,7 +37,8 @@ def tiny(name: str, **changes: Any) -> RLRecipe:
     elif isinstance(model, WalkerModel):
         model = dataclasses.replace(model, iterations=2, hidden=4)
     else:
-        model = dataclasses.replace(model, hrm=TINY_HRM, segments=1)
+        hrm = TINY_HRM if model.hrm.mixer == "attention" else dataclasses.replace(model.hrm, hidden_size=8, mlp_width=8)
+        model = dataclasses.replace(model, hrm=hrm, segments=1)
     small = {"n_steps": 4, "batch_size": 8, "n_epochs": 1, "buffer_size": 200, "learning_starts": 8, "target_every": 16}
     known = {field.name for field in dataclasses.fields(learner)}
     learner = dataclasses.replace(learner, **{key: value for key, value in small.items() if key in known})
@@ -105,7 +106,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, mon
 
 
 def test_a_policy_trained_to_write_no_clash_writes_none_where_it_might(tmp_path: Path) -> None:
-    start_run(tiny("sudoku-9x9-maskableppo"), tmp_path).learn(ignore)
+    start_run(tiny("sudoku-9x9-maskableppo-grid"), tmp_path).learn(ignore)
     env = gym.make("HRMSudoku-v0", action_mode="cell")
     assert not env.unwrapped.family.legal_only
     agent = SB3Agent.maskableppo(env, tmp_path / "model", device="cpu")
