@@ -84,6 +84,38 @@ ANY_SIZE = Recipe(
     checkpoint_every=1000,
 )
 
+ANY_SIZE_8 = replace(
+    ANY_SIZE,
+    env={"size": 8},
+    model=replace(ANY_SIZE_NETWORK, grid=(8, 8)),
+    batch_size=32,
+    updates=10_000,
+)
+ANY_SIZE_16 = replace(ANY_SIZE, init="runs/maze-any-size-8/model", updates=14_000)
+ANY_SIZE_22 = replace(
+    ANY_SIZE,
+    env={"size": 22},
+    model=replace(ANY_SIZE_NETWORK, grid=(22, 22), l_cycles=3),
+    init="runs/maze-any-size-16/model",
+    batch_size=12,
+    updates=12_000,
+    lr=3e-3,
+    seed=1,
+)
+ANY_SIZE_30 = replace(
+    ANY_SIZE_22,
+    env={"size": 30, "min_path": 110, "wall_share": 0.37},
+    mixture=({"min_path": 30}, {"min_path": 60}, {"min_path": 85}),
+    model=replace(ANY_SIZE_22.model, grid=(30, 30)),
+    init="runs/maze-any-size-22/model",
+    batch_size=8,
+    updates=10_000,
+    seed=2,
+    eval_puzzles=64,
+    test_puzzles=256,
+)
+"""Longer paths: shortest ones of at least 30 to 110 cells."""
+
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
 
 MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=1000)
@@ -92,13 +124,16 @@ MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=10
 RECIPES = {
     "maze": SMALL_MAZES,
     "maze-10x10": MAZES,
-    "maze-any-size": ANY_SIZE,
+    "maze-any-size-8": ANY_SIZE_8,
+    "maze-any-size-16": ANY_SIZE_16,
+    "maze-any-size-22": ANY_SIZE_22,
+    "maze-any-size-30": ANY_SIZE_30,
     "maze-hard": PAPER_MAZES,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.
 
 "maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
-one CPU core. "maze-any-size" learns on 16x16 mazes what mazes of other sizes are solved with as well. The others have
-the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
+one CPU core. "maze-any-size-8", "-16", "-22" and "-30" go on from one another, with weights that play boards of any size.
+The others have the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
 """
