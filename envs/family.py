@@ -172,6 +172,10 @@ class GridFamily(ABC):
         rows = zip(clues, answers, strict=True)
         return np.array([self.count_violations(c, a) for c, a in rows], dtype=np.int32)
 
+    def cost_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Infinite for answers with violations, 0 for the others."""
+        return np.where(self.count_violations_many(clues, answers) > 0, np.inf, 0.0)
+
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
         """One action on each active board, row by row."""
         symbols = len(self.writable)

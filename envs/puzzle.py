@@ -301,6 +301,14 @@ class PuzzleFamily(Protocol):
         """(N,) int32: `count_violations` of (N, H, W) boards."""
         ...
 
+    def cost_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(N,) float64, what can be said against finished answers without solving the puzzle; less is better.
+
+        Infinite for an answer that breaks a rule or is plainly incomplete. Finite costs rank the others: the cells of a
+        walk in a maze, of which the shortest is wanted; 0 where one answer that keeps the rules is as good as another.
+        """
+        ...
+
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
         """Cell mode: carry out one action on each active board; fills `ended`, keeps `shown` and `violations` right."""
         ...

@@ -313,10 +313,10 @@ class HRMAgent(HubAgent):
         return Mind(result.carry, reading, torch.sigmoid(q[0]), torch.sigmoid(q[1]), segments), halts
 
     def _keeping_rules(self, halts: torch.Tensor, inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """(B,) bool, the boards of `halts` whose answers break no rule."""
+        """(B,) bool, the boards of `halts` whose answers are whole and break no rule."""
         rows, grid = halts.nonzero()[:, 0], self.model.config.grid
         clues, given = (part[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid) for part in (inputs, answers))
-        broken = torch.from_numpy(np.asarray(self.family.count_violations_many(clues, given)) > 0)
+        broken = torch.from_numpy(np.isinf(self.family.cost_many(clues, given)))
         halts = halts.clone()
         halts[rows[broken.to(rows.device)]] = False
         return halts

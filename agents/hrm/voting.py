@@ -20,14 +20,14 @@ class Ballot(NamedTuple):
 
     Attributes:
         answer: (H, W) uint8.
-        valid: whether it breaks no rule that can be judged from the clues.
+        value: less its cost (`PuzzleFamily.cost_many`): 0 at best, minus infinity if it breaks a rule.
         votes: thoughts that came to it.
         q_halt: their summed Q(halt).
         confidence: their summed confidence.
     """
 
     answer: NDArray[np.uint8]
-    valid: bool
+    value: float
     votes: int
     q_halt: float
     confidence: float
@@ -35,18 +35,18 @@ class Ballot(NamedTuple):
 
 def count_votes(
     answers: NDArray[np.uint8],
-    valid: NDArray[np.bool_],
+    cost: NDArray[np.float64],
     q_halt: NDArray[np.float32],
     confidence: NDArray[np.float32],
 ) -> list[Ballot]:
     """The different answers to one puzzle, the best first.
 
-    Valid ones come before others; then votes count, then the summed Q(halt), then the summed confidence, and at last
-    who was named first.
+    Those of the least cost come first; then votes count, then the summed Q(halt), then the summed confidence, and at
+    last who was named first.
 
     Args:
         answers: (K, H, W) uint8.
-        valid: (K,) bool.
+        cost: (K,) float64, of `PuzzleFamily.cost_many`.
         q_halt: (K,) float32 in [0, 1].
         confidence: (K,) float32 in [0, 1].
     """
@@ -56,7 +56,7 @@ def count_votes(
     ballots = [
         Ballot(
             answers[one[0]],
-            bool(valid[one[0]]),
+            -float(cost[one[0]]),
             len(one),
             float(q_halt[one].sum(dtype=np.float64)),
             float(confidence[one].sum(dtype=np.float64)),
@@ -71,9 +71,8 @@ def decide(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -
     answers = opinions.answers
     count, voters = answers.shape[:2]
     flat = answers.reshape(count * voters, *clues.shape[1:])
-    broken = family.count_violations_many(np.repeat(clues, voters, axis=0), flat)
-    valid = (broken == 0).reshape(count, voters)
-    ranked = [count_votes(*board) for board in zip(answers, valid, opinions.q_halt, opinions.confidence, strict=True)]
+    cost = family.cost_many(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
+    ranked = [count_votes(*board) for board in zip(answers, cost, opinions.q_halt, opinions.confidence, strict=True)]
     best = np.stack([[board[min(n, len(board) - 1)].answer for n in range(family.attempts)] for board in ranked])
     shares = (answers == best[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
     q_halt = np.array([board[0].q_halt / board[0].votes for board in ranked], np.float32)

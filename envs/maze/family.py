@@ -105,13 +105,23 @@ class MazeFamily(GridFamily):
         self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
     ) -> dict[str, NDArray[Any]]:
         """Beside the usual, `reached`: whether the path connects start and goal, by a shortest way or not."""
-        reached = np.empty(len(clues), dtype=np.bool_)
-        connected_many_kernel(plain(clues), plain(answers), reached)
+        reached = self._connected(clues, answers)
         return {
             "solved": self.judge_many(clues, solutions, answers),
             **agreement(clues, solutions, answers, tokens.OPEN),
             "reached": reached,
         }
+
+    def _connected(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N,) bool: whether the path connects start and goal."""
+        reached = np.empty(len(clues), dtype=np.bool_)
+        connected_many_kernel(plain(clues), plain(answers), reached)
+        return reached
+
+    def cost_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The cells of a path that connects start and goal; infinite for other answers."""
+        whole = self._connected(clues, answers) & (self.count_violations_many(clues, answers) == 0)
+        return np.where(whole, np.count_nonzero(answers == tokens.PATH, axis=(1, 2)), np.inf)
 
     def cell_accuracy_many(
         self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]

@@ -144,6 +144,11 @@ class SudokuFamily(GridFamily):
         count_violations_many_kernel(plain(clues), plain(answers), *self.box, counts)
         return counts
 
+    def cost_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """0 for full grids without violations, infinite for others."""
+        full = (answers >= tokens.FIRST_DIGIT).all(axis=(1, 2))
+        return np.where(full & (self.count_violations_many(clues, answers) == 0), 0.0, np.inf)
+
     def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N, n*n, n) bool: `may_write` in the free cells."""
         free = self.free(clues).reshape(len(clues), -1, 1)

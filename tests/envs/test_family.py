@@ -69,6 +69,25 @@ def test_stored_solutions_are_right_and_break_no_rule(env_id):
     assert not family.count_violations_many(batch.clues, family.blank(batch.clues)).any()
 
 
+@every_family
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_costs_of_answers(env_id, seed):
+    family, batch = BY_ID[env_id].family, puzzles(env_id, seed)
+    given = answers(env_id, batch, np.random.default_rng(seed))
+    cost = family.cost_many(batch.clues, given)
+    assert cost.dtype == np.float64
+    assert np.isinf(cost[family.count_violations_many(batch.clues, given) > 0]).all()
+    solved = family.judge_many(batch.clues, batch.solutions, given)
+    best = family.cost_many(batch.clues, batch.solutions)
+    assert np.isfinite(best).all()
+    assert (cost[solved] == best[solved]).all()
+    if family.name != "arc":
+        assert (cost[~solved] > best[~solved]).all(), "Sudokus have one solution, and only shortest paths solve a maze"
+        blank = family.cost_many(batch.clues, family.blank(batch.clues))
+        assert np.isinf(blank[(batch.clues != batch.solutions).any(axis=(1, 2))]).all()
+
+
 def cell_boards(env_id: str, batch: PuzzleBatch) -> CellBoards:
     """Boards in cell mode before the first action."""
     family = BY_ID[env_id].family

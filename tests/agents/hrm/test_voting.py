@@ -124,10 +124,12 @@ def board(*tokens: int) -> np.ndarray:
 def test_counting() -> None:
     a, b, c = board(1, 1), board(2, 2), board(3, 3)
     answers, even = np.stack([a, a, b, b, b, c]), np.full(6, 0.5, np.float32)
-    every = np.ones(6, np.bool_)
+    every = np.zeros(6)
     assert [ballot.votes for ballot in count_votes(answers, every, even, even)] == [3, 2, 1]
-    valid = np.array([0, 0, 0, 0, 0, 1], np.bool_)
-    assert count_votes(answers, valid, even, even)[0].answer.tolist() == c.tolist()
+    one_valid = np.array([np.inf, np.inf, np.inf, np.inf, np.inf, 7.0])
+    assert count_votes(answers, one_valid, even, even)[0].answer.tolist() == c.tolist()
+    shortest = np.array([5.0, 5.0, 7.0, 7.0, 7.0, 9.0])
+    assert [ballot.answer[0, 0] for ballot in count_votes(answers, shortest, even, even)] == [1, 2, 3]
     two = answers[1:3]
     q = np.array([0.5, 0.6], np.float32)
     assert count_votes(two, every[:2], q, even[:2])[0].answer.tolist() == b.tolist()
