@@ -119,6 +119,6 @@ RECIPES = {
 """Recipes by the name `hrm-gym train` takes.
 
 "maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
-one CPU core. "maze-any-size-8", "-16" and "maze-any-size" go on from one another; their weights play boards of any size.
+one CPU core. "maze-any-size-8", "-16" and "maze-any-size" go on from one another; their weights play any size.
 The others have the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
 """
