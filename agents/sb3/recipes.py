@@ -85,7 +85,7 @@ EQUIVARIANT = replace(
     ),
     learner=PPOSettings(n_steps=8, batch_size=128, n_epochs=4, lr=2e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
     envs=64,
-    timesteps=100_000,
+    timesteps=200_000,
     eval_puzzles=100,
     eval_every=20_000,
     checkpoint_every=10_000,
