@@ -149,10 +149,10 @@ def test_all_agents_get_the_same_puzzles_in_their_own_modes() -> None:
 
 
 def test_an_agent_without_weights_is_told_in_words() -> None:
-    data = compare("--env", "HRMMaze-v0:size=5", "--agent", "hrm", "oracle", "--episodes", "3", "--films", "0")
-    assert "no bundled HRM weights fit maze 5x5" in data["rows"][0]["absent"]
+    data = compare("--env", "HRMSudoku-v0:box=(2,4)", "--agent", "hrm", "oracle", "--episodes", "3", "--films", "0")
+    assert "no bundled HRM weights fit sudoku 8x8" in data["rows"][0]["absent"]
     for name in ("index.html", "compare.md"):
-        assert "no bundled HRM weights fit maze 5x5" in Path("compare", name).read_text()
+        assert "no bundled HRM weights fit sudoku 8x8" in Path("compare", name).read_text()
 
 
 def test_an_agent_plays_in_the_mode_that_it_can_or_is_asked_for() -> None:

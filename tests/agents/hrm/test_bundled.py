@@ -40,6 +40,18 @@ def test_the_bundled_hrm_solves_mazes(mode: str) -> None:
         assert 1 < found.mean_segments < 6
 
 
+def test_one_set_of_weights_plays_mazes_of_every_size() -> None:
+    torch.set_num_threads(1)
+    for size, least in ((6, 0.85), (14, 0.75)):
+
+        def make_env(size: int = size) -> Any:
+            return gym.make("HRMMaze-v0", size=size, source="generate", split="test", disable_env_checker=True)
+
+        agent = hrm_gym.make_agent("hrm", make_env(), device="cpu")
+        found = score(list(rollout_batched(make_env, agent, 60, 60, seed=77)))
+        assert found.solved > least, size
+
+
 def test_loading_twice_changes_nothing() -> None:
     folder = next(iter(pretrained.bundled("hrm")))[0]
     before = {path: path.read_bytes() for path in Path(folder).iterdir()}

@@ -138,8 +138,8 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     assert np.asarray(agent.predict(make().reset(seed=0)[0])[0]).shape == (26,)
     with pytest.raises(ValueError, match=r"5x5.*6x6"):
         hrm_gym.make_agent("hrm", gym.make("HRMMaze-v0", size=6), weights=tmp_path / "w")
-    with pytest.raises(ValueError, match="no bundled HRM weights fit maze 5x5"):
-        hrm_gym.make_agent("hrm", make())
+    with pytest.raises(ValueError, match="no bundled HRM weights fit sudoku 8x8"):
+        hrm_gym.make_agent("hrm", gym.make("HRMSudoku-v0", box=(2, 4)))
     with pytest.raises(ValueError, match="warp"):
         hrm_gym.make_agent("hrm", make(), weights=tmp_path / "w", device="warp")
 
