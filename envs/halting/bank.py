@@ -120,7 +120,9 @@ class HaltingBank:
 
 
 def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
-    """The bank that an argument means: a file, one that is loaded already, or for None the bundled one.
+    """The bank that an argument means: a file, the name of a bundled one, one that is loaded already, or None.
+
+    Bundled are "hrm-maze", which None means too, and "hrm-sudoku".
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -133,6 +135,8 @@ def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
     path = BUNDLED if bank is None else Path(bank).expanduser()
     if "\0" in str(path):
         raise ValueError(f"expected bank as the name of a file, got {str(path)!r}")
+    if str(bank) in {file.stem for file in BUNDLED.parent.glob("*.npz")}:
+        path = BUNDLED.parent / f"{bank}.npz"
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no halting bank at {path}; `hrm-gym bank build` makes one")
     return _read(path, path.stat().st_mtime_ns)

@@ -404,3 +404,13 @@ def test_sb3_sees_the_ends(halting_bank: HaltingBank) -> None:
     assert infos[1]["TimeLimit.truncated"] is False
     assert infos[1]["terminal_observation"].shape == envs.observation_space.shape
     assert rewards[1] == pytest.approx(float(infos[1]["solved"]) - 0.01)
+
+
+@pytest.mark.parametrize("name", ["hrm-maze", "hrm-sudoku"])
+def test_bundled_banks_go_by_name(name: str) -> None:
+    env = gym.make("HRMHalting-v0", bank=name, split="test")
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    solved = find_bank(name).only("test").solved
+    assert solved[:, 0].mean() < solved[:, -1].mean() < 1
+    assert solved[:, -1].mean() > 0.5
