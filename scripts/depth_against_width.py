@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.network import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.recorder import written_whole
 from hrm_gym.scripts.arguments import parse
 from hrm_gym.scripts.judging import judged, keep, kept, rate
 
@@ -88,18 +90,19 @@ def chosen(config: DepthConfig) -> dict[str, Recipe]:
         raise ValueError(f"expected updates, puzzles and threads above 0, got {given}")
     base = dataclasses.replace(RECIPES[config.recipe], updates=config.updates, seed=config.seed, init="")
     base = dataclasses.replace(base, warmup=min(base.warmup, config.updates // 10), checkpoint_every=100)
-    flat = direct(base)
     found = {"hrm": base, "recurrent": recurrent(base)}
-    for layers in config.layers:
-        model = dataclasses.replace(flat.model, h_layers=layers // 2, l_layers=layers // 2)
-        found[_name(model)] = dataclasses.replace(flat, model=model)
-    for width in config.widths:
-        model = dataclasses.replace(flat.model, hidden_size=width, heads=width // HEAD)
-        found[_name(model)] = dataclasses.replace(flat, model=model)
-    return found
+    deep, wide = flat_models(config)
+    return found | {_name(model): dataclasses.replace(direct(base), model=model) for model in (*deep, *wide)}
 
 
-def _name(model: Any) -> str:
+def flat_models(config: DepthConfig) -> tuple[list[HRMConfig], list[HRMConfig]]:
+    """The direct-prediction networks: one of each depth at the recipe's width, one of each width at its depth."""
+    flat = direct(RECIPES[config.recipe]).model
+    deep = [dataclasses.replace(flat, h_layers=n // 2, l_layers=n // 2) for n in config.layers]
+    return deep, [dataclasses.replace(flat, hidden_size=n, heads=n // HEAD) for n in config.widths]
+
+
+def _name(model: HRMConfig) -> str:
     return f"direct-{model.h_layers + model.l_layers}x{model.hidden_size}"
 
 
@@ -126,7 +129,6 @@ def carried_out(config: DepthConfig, name: str, recipe: Recipe) -> dict[str, Any
 
 def write(config: DepthConfig, results: list[dict[str, Any]]) -> None:
     """depth.json, depth.png and depth.md in `config.out`."""
-    config.out.mkdir(parents=True, exist_ok=True)
     told = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, PyTorch {torch.__version__}"}
     page = table(config, told, results)
     keep(config.out / "depth.json", json.dumps({**told, "recipe": config.recipe, "results": results}, indent=1) + "\n")
@@ -169,12 +171,8 @@ def draw(config: DepthConfig, results: list[dict[str, Any]]) -> None:
     picture = Figure(figsize=(8.4, 3.6), layout="constrained")
     panels = picture.subplots(1, 2, sharey=True)
     by_name = {row["name"]: row for row in results}
-    flat = direct(RECIPES[config.recipe]).model
-    series = (
-        ("layers", [dataclasses.replace(flat, h_layers=n // 2, l_layers=n // 2) for n in config.layers]),
-        ("channels", [dataclasses.replace(flat, hidden_size=n, heads=n // HEAD) for n in config.widths]),
-    )
-    for axes, (label, models), places in zip(panels, series, (config.layers, config.widths), strict=True):
+    labels, every = ("layers", "channels"), flat_models(config)
+    for axes, label, models, places in zip(panels, labels, every, (config.layers, config.widths), strict=True):
         rows = [by_name[_name(model)] for model in models]
         exact = [row["exact"] for row in rows]
         spread = [[row["exact"] - row["exact_interval"][0] for row in rows]]
@@ -188,6 +186,5 @@ def draw(config: DepthConfig, results: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out puzzles exact")
     panels[1].legend()
-    temporary = config.out / ".depth.tmp.png"
-    picture.savefig(temporary, dpi=130)
-    temporary.replace(config.out / "depth.png")
+    with written_whole(config.out / "depth.png") as draft:
+        picture.savefig(draft, dpi=130)

@@ -12,6 +12,7 @@ import numpy as np
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.intervals import wilson
+from hrm_gym.recorder import written_whole
 from hrm_gym.rollout import rollout_batched
 
 PUZZLE_SEED = 2026
@@ -63,7 +64,6 @@ def kept(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def keep(path: Path, text: str) -> None:
-    """Write a text whole: to a temporary name first."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Write a text whole."""
+    with written_whole(path) as draft:
+        draft.write_text(text)

@@ -28,6 +28,7 @@ from hrm_gym.agents.sb3.recipe import HRMModel, RLRecipe
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER_PPO
 from hrm_gym.agents.sb3.training import RLRun
+from hrm_gym.recorder import written_whole
 from hrm_gym.scripts.arguments import parse
 from hrm_gym.scripts.judging import judged, keep, kept, rate
 
@@ -206,7 +207,6 @@ def carried_out(config: VersusConfig, size: str, arm: str) -> dict[str, Any]:
 
 def write(config: VersusConfig, results: list[dict[str, Any]]) -> None:
     """versus.json, versus.png and versus.md in `config.out`."""
-    config.out.mkdir(parents=True, exist_ok=True)
     told = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, PyTorch {torch.__version__}"}
     content = {**told, "arms": ARMS, "results": results}
     texts = {"versus.json": json.dumps(content, indent=1) + "\n", "versus.md": table(config, told, results)}
@@ -256,6 +256,5 @@ def draw(config: VersusConfig, results: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out puzzles exact")
     panels[-1].legend()
-    temporary = config.out / ".versus.tmp.png"
-    picture.savefig(temporary, dpi=130)
-    temporary.replace(config.out / "versus.png")
+    with written_whole(config.out / "versus.png") as draft:
+        picture.savefig(draft, dpi=130)

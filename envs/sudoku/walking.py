@@ -74,6 +74,23 @@ def _list_changes(clues, solutions, count, changes):
 
 
 @njit(cache=True)
+def _open(state, layout, clues, barren, base, many, changes):
+    """Take a clue away, by chance, in `base`; lists the changes that could stand for it, and returns how many.
+
+    -1 if no clue is left to be taken; -2 for one that leaves too many solutions, which is `barren` from now on.
+    """
+    size = len(clues)
+    cell = _pick_clue(state, clues, barren)
+    if cell < 0:
+        return -1
+    copy_kernel(clues.reshape(-1), base.reshape(-1))
+    base[cell // size, cell % size] = 1
+    count = search_kernel(base, layout, np.int64(MOST_SOLUTIONS), many)[0]
+    barren[cell] = count == MOST_SOLUTIONS
+    return -2 if barren[cell] else _list_changes(clues, many, count, changes)
+
+
+@njit(cache=True)
 def _try_changes(state, layout, split, base, changes, least, trial, found):
     """Make some of the `changes` to `base`, in `trial`, until one has (doubled) rating `least`; returns it, else -1."""
     size = len(base)
@@ -108,16 +125,13 @@ def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
     barren = np.zeros(size * size, dtype=np.bool_)
     best = search_kernel(clues, layout, np.int64(2), found)[1]
     for _ in range(trials):
-        cell = _pick_clue(state, clues, barren)
-        if cell < 0 or (stop and best >= bar):
+        if stop and best >= bar:
             break
-        copy_kernel(clues.reshape(-1), base.reshape(-1))
-        base[cell // size, cell % size] = 1
-        count = search_kernel(base, layout, np.int64(MOST_SOLUTIONS), many)[0]
-        barren[cell] = count == MOST_SOLUTIONS
-        if barren[cell]:
+        listed = _open(state, layout, clues, barren, base, many, changes)
+        if listed == -1:
+            break
+        if listed == -2:
             continue
-        listed = _list_changes(clues, many, count, changes)
         rating = _try_changes(state, layout, split, base, changes[:listed], min(best, bar), trial, found)
         if rating >= 0:
             best = rating
@@ -151,16 +165,11 @@ def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
         here = search_kernel(at, layout, np.int64(2), found)[1]
         best = here
         for _ in range(trials):
-            cell = _pick_clue(state, at, barren)
-            if cell < 0:
+            listed = _open(state, layout, at, barren, base, many, changes)
+            if listed == -1:
                 break
-            copy_kernel(at.reshape(-1), base.reshape(-1))
-            base[cell // size, cell % size] = 1
-            count = search_kernel(base, layout, np.int64(MOST_SOLUTIONS), many)[0]
-            barren[cell] = count == MOST_SOLUTIONS
-            if barren[cell]:
+            if listed == -2:
                 continue
-            listed = _list_changes(at, many, count, changes)
             least = np.int64(here * ((below_kernel(state, 1000) + 1) / 1001) ** SLACK)
             rating = _try_changes(state, layout, split, base, changes[:listed], least, trial, found)
             if rating >= 0:
