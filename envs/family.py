@@ -167,6 +167,10 @@ class GridFamily(ABC):
         """`legal_writes`, row by row."""
         return np.stack([self.legal_writes(c, s) for c, s in zip(clues, shown, strict=True)])
 
+    def candidates_many(self, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """What `legal_writes_many` allows on the clues alone."""
+        return self.legal_writes_many(clues, clues)
+
     def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
         """`count_violations`, row by row."""
         rows = zip(clues, answers, strict=True)

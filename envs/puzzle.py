@@ -297,6 +297,10 @@ class PuzzleFamily(Protocol):
         """(N, H*W, len(writable)) bool: `legal_writes` of (N, H, W) boards."""
         ...
 
+    def candidates_many(self, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, H*W, len(writable)) bool: the tokens that a free cell may hold without breaking a rule at once."""
+        ...
+
     def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
         """(N,) int32: `count_violations` of (N, H, W) boards."""
         ...

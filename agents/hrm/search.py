@@ -1,9 +1,10 @@
-"""Search guided by an HRM: where a thought comes to no end, it guesses a cell both ways and thinks on from there.
+"""Search guided by an HRM: where a thought comes to no end, it guesses a cell every way and thinks on from there.
 
-An HRM that is stuck has usually narrowed a cell down to two symbols. Written into the puzzle, the right one makes it
-easier, and the wrong one leads to no answer that keeps the rules; so beam search over such guesses, with the network as
-its only guide, solves most of what a single thought does not (alternating a recursive network with branching search:
-arXiv 2605.08605). Every answer is checked against the rules before it is given.
+An HRM that is stuck is in a wrong fixed point, and often sure of symbols that are wrong: in the cell it doubts most, the
+right symbol is among the best two only two times of three. So a cell is guessed in all the ways that the clues leave
+open; the network says which cell, thinks every branch through, and ranks them. The right symbol, once written, makes the
+puzzle easier, and a wrong one leads to no answer that keeps the rules (alternating a recursive network with branching
+search: arXiv 2605.08605). Every answer is checked against the rules before it is given.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
 from hrm_gym.envs.puzzle import Thought
 
-GUESSES = 2
-"""Symbols tried in the cell that is guessed."""
+DOUBT = 2.0
+"""How much the margin between a cell's two best symbols (0 to 1) counts against its number of candidates."""
 
 
 @dataclass(eq=False)
@@ -81,8 +82,10 @@ class SearchAgent:
 
     A `predict` in answer mode is one segment of every lane. A board halts when a lane wants to halt with an answer that
     keeps the rules. A board whose lanes have come to nothing after `patience` segments (`look`, once it has guessed)
-    branches: in each lane the free cell with the least margin between its two best symbols gets both of them, and the
-    `beam` most promising children go on, those whose last answers broke the fewest rules first.
+    branches: in each lane a free cell with few candidates, and little margin between its two best symbols, gets each of
+    its candidates, and the `beam` most promising children go on, those whose last answers broke the fewest rules first.
+    Candidates of a cell are the symbols that clash with no clue and no earlier guess; a lane in which a cell has none
+    is given up.
 
     Attributes:
         name: what tables call it.
@@ -92,7 +95,7 @@ class SearchAgent:
     """
 
     def __init__(
-        self, member: HRMAgent, beam: int = 8, patience: int = 16, look: int = 8, max_segments: int = 64, name: str = ""
+        self, member: HRMAgent, beam: int = 64, patience: int = 8, look: int = 6, max_segments: int = 64, name: str = ""
     ) -> None:
         """Search with a network.
 
@@ -131,9 +134,9 @@ class SearchAgent:
         cls,
         env: gym.Env[Any, Any],
         weights: Path | str | None = None,
-        beam: int = 8,
-        patience: int = 16,
-        look: int = 8,
+        beam: int = 64,
+        patience: int = 8,
+        look: int = 6,
         max_segments: int = 64,
         **kwargs: Any,
     ) -> SearchAgent:
@@ -272,34 +275,42 @@ class SearchAgent:
     # ---- guessing ----
 
     def _branched(self, lanes: Lanes, puzzles: NDArray[np.uint8], due: NDArray[np.bool_]) -> Lanes:
-        """The lanes with those of the boards `due` replaced by the best of their children."""
-        stays = np.flatnonzero(~due[lanes.owner])
+        """The lanes with those of the boards `due` replaced by the best of their children, where they have any."""
         parents = np.flatnonzero(due[lanes.owner])
-        cell, symbols, chance = self._guesses(lanes, parents)
+        cell, worth = self._guesses(lanes, parents)
         answers, _ = self._answers(lanes, parents)
-        broken = self._broken(puzzles[lanes.owner[parents]], answers)
-        value = 0.5 * np.log(np.maximum(chance, 1e-9)) - broken[:, None]  # (parents, GUESSES)
-        owner = np.repeat(lanes.owner[parents], GUESSES)
-        order = np.lexsort((-value.ravel(), owner))
+        worth = worth - self._broken(puzzles[lanes.owner[parents]], answers)[:, None]
+        parent, symbol = np.nonzero(np.isfinite(worth))
+        owner = lanes.owner[parents[parent]]
+        order = np.lexsort((-worth[parent, symbol], owner))
         place = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
         chosen = order[place < self.beam]
-        parent, which = chosen // GUESSES, chosen % GUESSES
-        clues = lanes.clues[parents[parent]].reshape(len(chosen), -1)
-        clues[np.arange(len(chosen)), cell[parent]] = symbols[parent, which]
-        return self._with_children(lanes, stays, owner[chosen], clues.reshape(-1, *puzzles.shape[1:]), due)
+        parent, symbol, owner = parent[chosen], symbol[chosen], owner[chosen]
+        clues = lanes.clues[parents[parent]].reshape(len(chosen), puzzles[0].size)
+        clues[np.arange(len(chosen)), cell[parent]] = np.array(self.family.writable, np.uint8)[symbol]
+        stays = np.flatnonzero(~np.isin(lanes.owner, owner))
+        return self._with_children(lanes, stays, owner, clues.reshape(-1, *puzzles.shape[1:]), due)
 
-    def _guesses(
-        self, lanes: Lanes, parents: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float32]]:
-        """Of every parent the cell to guess (P,), its best symbols (P, GUESSES) and their probabilities."""
+    def _guesses(self, lanes: Lanes, parents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Of every parent the cell to guess (P,), and what each symbol is worth there (P, symbols): -inf if it clashes.
+
+        All symbols are worth nothing where a cell has no candidate.
+        """
         model, carry = self.member.model, lanes.mind.carry.rows(torch.from_numpy(parents))
         with torch.inference_mode():
-            best = torch.softmax(model.answer_logits(carry.z_h).float(), dim=-1).topk(GUESSES, dim=-1)
-        chances, symbols = best.values.cpu().numpy(), best.indices.cpu().numpy().astype(np.uint8)
-        free = self.family.free(lanes.clues[parents]).reshape(len(parents), -1)
-        cell = np.where(free, chances[..., 0] - chances[..., 1], np.inf).argmin(axis=1)
+            logits = model.answer_logits(carry.z_h)[..., model.first_symbol :]
+            chances = torch.softmax(logits.float(), dim=-1).cpu().numpy()  # (P, S, symbols)
+        clues = lanes.clues[parents]
+        free = self.family.free(clues).reshape(len(parents), -1)
+        candidates = self.family.candidates_many(clues)
+        counts = candidates.sum(-1)
+        best = np.sort(chances, axis=-1)
+        doubt = np.maximum(counts, 2) + DOUBT * (best[..., -1] - best[..., -2])
+        cell = np.where(free, doubt, np.inf).argmin(axis=1)
         rows = np.arange(len(parents))
-        return cell, symbols[rows, cell], chances[rows, cell]
+        possible = candidates[rows, cell] & ~(free & (counts == 0)).any(1, keepdims=True)
+        worth = np.where(possible, 0.5 * np.log(np.maximum(chances[rows, cell], 1e-3)), -np.inf)
+        return cell, worth
 
     def _with_children(
         self,

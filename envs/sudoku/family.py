@@ -156,6 +156,11 @@ class SudokuFamily(GridFamily):
             return np.repeat(free, self.size, axis=2)
         return free & ~self._elsewhere(shown).reshape(len(clues), -1, self.size)
 
+    def candidates_many(self, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, n*n, n) bool: the digits that stand nowhere in the row, column and box of a blank cell."""
+        free = self.free(clues).reshape(len(clues), -1, 1)
+        return free & ~self._elsewhere(clues).reshape(len(clues), -1, self.size)
+
     def _elsewhere(self, shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N, n, n, n) bool: whether a digit stands elsewhere in the row, column or box of a cell."""
         count, (rows, columns) = len(shown), self.box

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from hrm_gym.envs.puzzle import puzzle_key
 from hrm_gym.envs.sudoku import kernels, rules, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES, board, usual_box
+from hrm_gym.envs.sudoku.family import sudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, split_of
 from hrm_gym.envs.sudoku.rating import difficulty_of, rate
 from hrm_gym.envs.sudoku.symmetry import canonical, line_orders, random_symmetry
@@ -224,6 +225,20 @@ def peers(box):
     found = np.empty(((box[0] * box[1]) ** 2, 2), dtype=np.uint64)
     kernels.fill_peers_kernel(*box, found)
     return found
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_candidates_are_the_digits_that_clash_with_nothing(box):
+    family = sudoku(box)
+    clues = np.stack([puzzle(box, key).clues for key in range(3)])
+    candidates = family.candidates_many(clues)
+    for row, board in enumerate(clues):
+        for cell in range(board.size):
+            for digit, token in enumerate(family.writable):
+                written = board.copy()
+                written.flat[cell] = token
+                fits = board.flat[cell] == tokens.BLANK and not family.count_violations(board, written)
+                assert candidates[row, cell, digit] == fits
 
 
 @pytest.mark.parametrize("legal_only", [False, True])

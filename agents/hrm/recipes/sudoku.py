@@ -119,6 +119,15 @@ HARDER = replace(
 )
 """Goes on from `EQUIVARIANT` with more of what is hard."""
 
+HARDEST = replace(
+    HARDER,
+    mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", *["extreme"] * 4)),
+    init="runs/sudoku-harder/model",
+    updates=50_000,
+    seed=2,
+)
+"""Goes on from `HARDER`, five puzzles of eight extreme."""
+
 PAPER = Recipe(
     env_id="HRMSudokuExtreme-v0",
     model=HRMConfig(vocab_size=11, grid=(9, 9)),
@@ -136,6 +145,7 @@ RECIPES = {
     "sudoku-4x4": MINI,
     "sudoku": EQUIVARIANT,
     "sudoku-harder": HARDER,
+    "sudoku-hardest": HARDEST,
     "sudoku-6x6": SIX,
     "sudoku-9x9": NINE,
     "sudoku-extreme-1k": PAPER,

@@ -27,6 +27,11 @@ def batch(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {key: np.stack([one[key] for one in seen]) for key in seen[0]}
 
 
+def blank_boards(count: int) -> dict[str, np.ndarray]:
+    """Boards without a clue: every cell has all candidates."""
+    return {key: np.ones((count, 4, 4), np.uint8) for key in ("puzzle", "answer")}
+
+
 def steps(agent: SearchAgent, seen: dict[str, np.ndarray], count: int) -> Any:
     state = None
     for _ in range(count):
@@ -35,14 +40,35 @@ def steps(agent: SearchAgent, seen: dict[str, np.ndarray], count: int) -> Any:
 
 
 def test_it_branches_in_time_and_no_wider_than_the_beam() -> None:
-    agent = SearchAgent(agent_for(FOUR), beam=3, patience=4, look=2)
-    seen, lanes_seen = batch(2), []
+    agent = SearchAgent(agent_for(FOUR), beam=6, patience=4, look=2)
+    seen, lanes_seen = blank_boards(2), []
     for count in (1, 4, 5, 6, 7, 9, 11):
         state = steps(agent, seen, count)
         lanes_seen.append(np.bincount(state.owner).tolist())
         assert state.depth.tolist() == [max(0, (count - 3) // 2)] * 2, count
-    assert lanes_seen == [[1, 1], [1, 1], [2, 2], [2, 2], [3, 3], [3, 3], [3, 3]]
-    assert agent.spent().tolist() == [4 + 2 * 2 + 3 * 2 + 3 * 2 + 3] * 2
+    assert lanes_seen == [[1, 1], [1, 1], [4, 4], [4, 4], [6, 6], [6, 6], [6, 6]]
+    assert agent.spent().tolist() == [4 + 4 * 2 + 6 * 2 + 6 * 2 + 6] * 2
+
+
+def test_a_wide_beam_never_loses_the_solution() -> None:
+    agent, envs = SearchAgent(agent_for(FOUR), beam=200, patience=1, look=1), [make() for _ in range(3)]
+    seen = [env.reset(seed=row)[0] for row, env in enumerate(envs)]
+    seen = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+    solutions = [env.unwrapped.puzzle.solution for env in envs]
+    for count in range(1, 6):
+        state = steps(agent, seen, count)
+        for board, solution in enumerate(solutions):
+            lanes = state.clues[state.owner == board]
+            assert ((lanes == 1) | (lanes == solution)).all(axis=(1, 2)).any(), (count, board)
+
+
+def test_a_lane_without_candidates_is_given_up() -> None:
+    clues = np.ones((1, 4, 4), np.uint8)
+    clues[0, 0, :3], clues[0, 3, 3] = (2, 3, 4), 5  # the last cell of the first row sees all four symbols
+    agent = SearchAgent(agent_for(FOUR), beam=3, patience=1, look=1)
+    state = steps(agent, {"puzzle": clues, "answer": clues.copy()}, 4)
+    assert len(state.clues) == 1
+    assert np.array_equal(state.clues, clues), "with no branch left, the board stays as it is"
 
 
 def test_every_lane_keeps_the_clues_and_guesses_one_free_cell_more_each_time() -> None:
@@ -69,7 +95,7 @@ def test_a_board_is_thought_about_alike_in_any_company() -> None:
 
 
 def test_a_board_that_begins_anew_forgets() -> None:
-    agent, seen, other = SearchAgent(agent_for(FOUR), beam=3, patience=2, look=2), batch(3), batch(3, seed=50)
+    agent, seen, other = SearchAgent(agent_for(FOUR), beam=3, patience=2, look=2), blank_boards(3), batch(3, seed=50)
     state = steps(agent, seen, 5)
     mixed = {key: np.concatenate((seen[key][:1], other[key][1:2], seen[key][2:])) for key in seen}
     _, after = agent.predict(mixed, state, np.array([False, True, False]))
@@ -96,7 +122,7 @@ def test_it_does_not_halt_with_answers_that_break_the_rules() -> None:
 def test_it_plays_cell_by_cell() -> None:
     in_answers = list(rollout_batched(lambda: make(max_segments=12), always_sure("answer"), 8, 8, seed=1))
     in_cells = list(rollout_batched(lambda: make("cell"), always_sure("cell"), 8, 8, seed=1))
-    assert all(cells.solved >= whole.solved for cells, whole in zip(in_cells, in_answers, strict=True))
+    assert sum(episode.solved for episode in in_cells) >= sum(episode.solved for episode in in_answers) > 0
     assert all(episode.steps > 0 for episode in in_cells)
 
 
