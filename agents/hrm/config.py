@@ -9,7 +9,7 @@ from typing import Any, Literal
 Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
 Gradient = Literal["one_step", "last_cycle", "bptt"]
-Mixer = Literal["attention", "mlp", "symbols", "convolution"]
+Mixer = Literal["attention", "mlp", "symbols", "colours", "convolution"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -46,10 +46,12 @@ class HRMConfig:
         shared: one module serves as both levels (TRM).
         mixer: how the states of a board are mixed: "attention"; "mlp" over the sequence (TRM's mlp_t); "symbols", a
             state for every cell and symbol, mixed over lines, boxes and symbols, so that renaming symbols or permuting
-            lines permutes the answer and nothing else (symbol equivariance, arXiv 2603.02193); or "convolution" over
-            neighbouring cells and whole boards. The last two have no puzzle positions; the last has
+            lines permutes the answer and nothing else (symbol equivariance, arXiv 2603.02193); "colours", a state for
+            every cell and colour, mixed by attention over cells, neighbourhoods and colours, so that exchanging colours
+            in the board and in the task's embedding does the same to the answer; or "convolution" over
+            neighbouring cells and whole boards. The last three have no puzzle positions; the last has
             weights for boards of any size.
-        symbols: with the mixer "symbols", how many of the last token ids are interchangeable symbols.
+        symbols: with the mixers "symbols" and "colours", how many of the last token ids are interchangeable.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
         norm_eps: epsilon of the RMS norms.
@@ -100,14 +102,14 @@ class HRMConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"HRMConfig.{name} must be at least 1, got {getattr(self, name)}")
         multiple = self.heads * (4 if self.positions in ("rope2d", "learned_rope2d") else 2)
-        if self.mixer == "attention" and self.hidden_size % multiple:
+        if self.mixer in ("attention", "colours") and self.hidden_size % multiple:
             raise ValueError(
                 f"hidden_size must be a multiple of {multiple} for {self.heads} heads and positions "
                 f"{self.positions!r}, got {self.hidden_size}"
             )
         if len(self.grid) != 2 or min(self.grid) < 1:
             raise ValueError(f"grid must be (H, W) of positive sizes, got {self.grid}")
-        if self.prefix * self.hidden_size < self.embedding_dim:
+        if not self.equivariant and self.prefix * self.hidden_size < self.embedding_dim:
             raise ValueError(f"{self.prefix} puzzle positions cannot hold a puzzle embedding of {self.embedding_dim}")
         if self.levels not in (1, 2) or (self.levels == 1 and not self.shared):
             raise ValueError(f"expected levels 2, or 1 with shared, got {self.levels} with shared={self.shared}")
@@ -117,6 +119,11 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
+        if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
+            raise ValueError(
+                f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "
+                f"{self.symbols} symbols and {self.vocab_size} token ids"
+            )
 
     def _check_symbols(self) -> None:
         side = self.grid[0]
@@ -136,12 +143,17 @@ class HRMConfig:
     @property
     def length(self) -> int:
         """State vectors of a board (T): the puzzle positions and the cells, or every symbol in every cell."""
-        return self.cells * self.symbols if self.mixer == "symbols" else self.prefix + self.cells
+        return self.cells * self.symbols if self.by_symbol else self.prefix + self.cells
+
+    @property
+    def by_symbol(self) -> bool:
+        """Whether there is a state for every symbol in every cell, and all symbols are treated alike."""
+        return self.mixer in ("symbols", "colours")
 
     @property
     def equivariant(self) -> bool:
-        """Whether the weights know nothing of places on the board."""
-        return self.mixer in ("symbols", "convolution")
+        """Whether the weights know nothing of places, of symbols, or of both."""
+        return self.by_symbol or self.mixer == "convolution"
 
     @property
     def any_grid(self) -> bool:
@@ -150,7 +162,12 @@ class HRMConfig:
 
     @property
     def embedding_dim(self) -> int:
-        """Width of one row of the puzzle embedding; 0 without one."""
+        """Width of one row of the puzzle embedding; 0 without one.
+
+        With the mixer "colours" it holds a vector for every colour, and one for all of them.
+        """
+        if self.mixer == "colours":
+            return (self.symbols + 1) * self.hidden_size
         if self.equivariant:
             return 0
         return self.hidden_size if self.puzzle_dim is None else self.puzzle_dim

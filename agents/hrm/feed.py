@@ -248,7 +248,9 @@ class Feed:
         inputs, labels = (augment.apply_symmetries(symmetries, boards) for boards in (inputs, labels))
         if self._recipe.place_grids:
             inputs, labels = (boards.view(-1, *grid) for boards in (inputs, labels))
-            shifts = [mix64(self._recipe.seed ^ _SHIFTED ^ mix64(number)) for number in numbers]
+            shifts: list[int | None] = [None] * len(numbers)
+            if self._recipe.shift_grids:
+                shifts = [mix64(self._recipe.seed ^ _SHIFTED ^ mix64(number)) for number in numbers]
             placements = augment.draw_placements(inputs, labels, keys, shifts)
             inputs, labels = (augment.place_grids(placements, boards).flatten(1) for boards in (inputs, labels))
         return inputs, labels

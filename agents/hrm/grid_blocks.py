@@ -1,8 +1,8 @@
-"""Blocks that know the shape of a board: for interchangeable symbols on boards with boxes, and for neighbourhoods.
+"""Blocks that know the shape of a board: interchangeable symbols on boards with boxes, colours, and neighbourhoods.
 
-Both are equivariant: what holds in one place of the board holds in every other, and need not be learnt there again.
-Their weights do not depend on the size of the board. They stand in for the attention blocks of a level, and take and
-return the same (B, T, D) states.
+They are equivariant: what holds in one place of the board, or for one symbol, holds for every other, and need not be
+learnt there again. Their weights do not depend on the size of the board. They stand in for the attention blocks of a
+level, and take and return the same (B, T, D) states.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.layers import Linear, SwiGLU, inner_width, rms_norm
+from hrm_gym.agents.hrm.rotary import apply_rotary
 
 
 class SymbolBlock(nn.Module):
@@ -54,6 +55,59 @@ class SymbolBlock(nn.Module):
         h = h.view(batch, n, n, n, -1) + self.cell(cells)[:, :, :, None]
         gate, up = h.chunk(2, dim=-1)
         return rms_norm(state + self.down(F.silu(gate) * up).view_as(state), self.eps)
+
+
+class ColourBlock(nn.Module):
+    """Attention over the cells, mixing with the 3x3 neighbourhood, then a gated MLP, for a state per cell and colour.
+
+    Where a cell attends to depends on the mean over its colours; what it fetches is fetched for every colour alike. The
+    neighbourhood stays within a colour. The MLP sees the means of the cell and of the board beside the state itself. So
+    exchanging colours does the same to the result: the block is equivariant under all permutations of colours.
+    """
+
+    def __init__(self, config: HRMConfig) -> None:
+        super().__init__()
+        hidden, width = config.hidden_size, inner_width(config)
+        self.grid, self.colours, self.heads, self.eps = config.grid, config.symbols, config.heads, config.norm_eps
+        self.where = Linear(hidden, 2 * hidden)
+        self.what = Linear(hidden, hidden)
+        self.fetched = Linear(hidden, hidden)
+        self.near = nn.Parameter(torch.empty(9, hidden).uniform_(-1, 1) / 3)
+        self.own = Linear(hidden, 2 * width)
+        self.cell = Linear(hidden, 2 * width)
+        self.board = Linear(hidden, 2 * width)
+        self.down = Linear(width, hidden)
+
+    def forward(self, state: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), T = H * W * colours; `rotary`: tables (H * W, D / heads) for queries and keys."""
+        batch, hidden = len(state), state.shape[-1]
+        cells = self.grid[0] * self.grid[1]
+        x = state.view(batch, cells, self.colours, hidden)
+        near = self._near(x.view(batch, *self.grid, self.colours, hidden)).view_as(x)
+        x = rms_norm(x + self._attended(x, rotary) + near, self.eps)
+        h = self.own(x) + self.cell(x.mean(2, keepdim=True)) + self.board(x.mean(1, keepdim=True))
+        gate, up = h.chunk(2, dim=-1)
+        return rms_norm(x + self.down(F.silu(gate) * up), self.eps).view_as(state)
+
+    def _attended(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, S, C, D): what every cell fetches from all cells."""
+        batch, cells, colours, hidden = x.shape
+        width = hidden // self.heads
+        q, k = self.where(x.mean(2)).view(batch, cells, 2 * self.heads, width).transpose(1, 2).chunk(2, dim=1)
+        if rotary is not None:
+            q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
+        weights = torch.softmax((q * width**-0.5 @ k.transpose(-1, -2)).float(), dim=-1).to(x.dtype)
+        v = self.what(x).view(batch, cells, colours, self.heads, width).permute(0, 3, 1, 2, 4).flatten(3)
+        mixed = (weights @ v).view(batch, self.heads, cells, colours, width).permute(0, 2, 3, 1, 4)
+        return self.fetched(mixed.reshape(x.shape))
+
+    def _near(self, x: Tensor) -> Tensor:
+        """(B, H, W, C, D): the weighted sum of every 3x3 neighbourhood, channel by channel."""
+        height, width = self.grid
+        padded = F.pad(x, (0, 0, 0, 0, 1, 1, 1, 1))
+        weights = self.near.to(x.dtype)
+        shifted = (padded[:, i // 3 : i // 3 + height, i % 3 : i % 3 + width] * weights[i] for i in range(9))
+        return sum(shifted, start=torch.zeros_like(x))
 
 
 class ConvolutionBlock(nn.Module):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.grid_blocks import ConvolutionBlock, SymbolBlock
+from hrm_gym.agents.hrm.grid_blocks import ColourBlock, ConvolutionBlock, SymbolBlock
 from hrm_gym.agents.hrm.layers import Linear, SwiGLU, inner_width, rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.rotary import apply_rotary, rotary_tables
 
@@ -122,6 +122,7 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "attention": Block,
     "mlp": Block,
     "symbols": SymbolBlock,
+    "colours": ColourBlock,
     "convolution": ConvolutionBlock,
 }
 """The block of each mixer."""
@@ -166,14 +167,17 @@ class HRM(nn.Module):
         self.config = config
         hidden = config.hidden_size
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
-        classes = config.vocab_size if config.mixer != "symbols" else self.first_symbol + 2
+        classes = self.first_symbol + 2 if config.by_symbol else config.vocab_size
         self.tokens = nn.Parameter(truncated_normal((classes, hidden), hidden**-0.5))
         self.puzzles = nn.Parameter(torch.zeros(config.puzzle_count, config.embedding_dim))
         if config.positions in ("learned", "learned_rope2d"):
-            self.positions = nn.Parameter(truncated_normal((config.length, hidden), hidden**-0.5))
+            length = config.cells if config.by_symbol else config.length
+            self.positions = nn.Parameter(truncated_normal((length, hidden), hidden**-0.5))
         self.l_level = Level(config, config.l_layers)
         self.h_level = self.l_level if config.shared else Level(config, config.h_layers)
-        self.answer_head = Linear(hidden, config.vocab_size if config.mixer != "symbols" else 1)
+        self.answer_head = Linear(hidden, 1 if config.by_symbol else config.vocab_size)
+        if config.mixer == "colours":
+            self.end_head = Linear(hidden, 1)
         self.q_head = nn.Linear(hidden, 2)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)
@@ -254,8 +258,8 @@ class HRM(nn.Module):
 
     def embed(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
         """Embedded input (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim)."""
-        if self.config.mixer == "symbols":
-            tokens = self._compared_with_symbols(tokens)
+        if self.config.by_symbol:
+            return self._embed_by_symbol(tokens, puzzles)
         cells = F.embedding(tokens.long(), self.tokens.to(self.dtype))
         if self.config.prefix:
             pad = self.config.prefix * self.config.hidden_size - puzzles.shape[-1]
@@ -266,6 +270,19 @@ class HRM(nn.Module):
         if self.config.positions in ("learned", "learned_rope2d"):
             cells = math.sqrt(0.5) * (cells + self.positions.to(self.dtype))
         return math.sqrt(self.config.hidden_size) * cells
+
+    def _embed_by_symbol(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
+        """The same for a state per cell and symbol; a task's vectors are added, each to the states of its colour."""
+        config, hidden = self.config, self.config.hidden_size
+        compared = self._compared_with_symbols(tokens)
+        states = F.embedding(compared.long(), self.tokens.to(self.dtype))
+        states = states.view(len(tokens), config.cells, config.symbols, hidden)
+        if config.embedding_dim:
+            vectors = puzzles.to(self.dtype).view(len(tokens), config.symbols + 1, hidden)
+            states = states + (vectors[:, :-1] + vectors[:, -1:])[:, None]
+        if config.positions in ("learned", "learned_rope2d"):
+            states = math.sqrt(0.5) * (states + self.positions.to(self.dtype)[:, None])
+        return math.sqrt(hidden) * states.view(len(tokens), config.length, hidden)
 
     def _compared_with_symbols(self, tokens: Tensor) -> Tensor:
         """(B, S) token ids -> (B, S * symbols) classes: the token itself if it is no symbol, else same or different."""
@@ -296,11 +313,15 @@ class HRM(nn.Module):
 
     def answer_logits(self, z_h: Tensor) -> Tensor:
         """Logits (B, S, V) from the cells of the H-level state."""
-        logits = self.answer_head(z_h[:, self.config.prefix :])
-        if self.config.mixer != "symbols":
+        config = self.config
+        logits = self.answer_head(z_h[:, config.prefix :])
+        if not config.by_symbol:
             return logits
-        logits = logits.view(len(z_h), self.config.cells, self.config.symbols)
-        return F.pad(logits, (self.first_symbol, 0), value=NEVER)
+        logits = logits.view(len(z_h), config.cells, config.symbols)
+        if config.mixer == "symbols":
+            return F.pad(logits, (self.first_symbol, 0), value=NEVER)
+        cells = z_h.view(len(z_h), config.cells, config.symbols, -1).mean(2)
+        return F.pad(torch.cat((self.end_head(cells), logits), dim=-1), (self.first_symbol - 1, 0), value=NEVER)
 
     def q_values(self, z_h: Tensor) -> tuple[Tensor, Tensor]:
         """Q(halt) and Q(continue) logits, (B,) float32 each, from position 0 of the H-level state.

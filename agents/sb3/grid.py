@@ -181,24 +181,25 @@ def _shows(space: gym.spaces.Dict) -> bool:
 
 
 class CellHead(nn.Module):
-    """Logits of every symbol in every cell from that cell's state alone, and of halting from all states pooled.
+    """Logits of every symbol in every cell from that cell's states alone, and of halting from all states pooled.
 
-    Fully convolutional: its size does not depend on the board's, and what it learns of one cell it knows of all.
+    Its size does not depend on the board's, and what it learns of one cell it knows of all. Features have one state a
+    cell, or one for every cell and symbol.
     """
 
-    def __init__(self, channels: int, form: ActionForm) -> None:
+    def __init__(self, channels: int, form: ActionForm, states: int) -> None:
         super().__init__()
         self.channels, self.form = channels, form
-        self.symbols = nn.Linear(channels, form.symbols)
+        self.symbols = nn.Linear(channels, form.cells * form.symbols // states)
         self.halts = nn.Linear(2 * channels, form.halts)
         for layer in (self.symbols, self.halts):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, H * W * C) to (B, cells * symbols + halts)."""
-        cells = features.unflatten(1, (-1, self.channels))
-        return self.form.flat(self.symbols(cells), self.halts(pooled(cells)))
+        """(B, states * C) to (B, cells * symbols + halts)."""
+        states = features.unflatten(1, (-1, self.channels))
+        return self.form.flat(self.symbols(states), self.halts(pooled(states)))
 
 
 class PooledValue(nn.Module):
@@ -210,23 +211,23 @@ class PooledValue(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, H * W * C) to (B, 1)."""
+        """(B, states * C) to (B, 1)."""
         return self.layers(pooled(features.unflatten(1, (-1, self.channels))))
 
 
 class DuelingHead(nn.Module):
     """Q-values as a value plus advantages whose mean is 0 (arXiv 1511.06581), read out as `CellHead` does."""
 
-    def __init__(self, channels: int, hidden: int, form: ActionForm) -> None:
+    def __init__(self, channels: int, hidden: int, form: ActionForm, states: int) -> None:
         super().__init__()
-        self.advantages, self.value = CellHead(channels, form), PooledValue(channels, hidden)
+        self.advantages, self.value = CellHead(channels, form, states), PooledValue(channels, hidden)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, H * W * C) to (B, actions)."""
+        """(B, states * C) to (B, actions)."""
         advantages = self.advantages(features)
         return self.value(features) + advantages - advantages.mean(1, keepdim=True)
 
 
-def pooled(cells: Tensor) -> Tensor:
-    """(B, cells, C) to (B, 2C): mean and largest."""
-    return torch.cat([cells.mean(1), cells.amax(1)], 1)
+def pooled(states: Tensor) -> Tensor:
+    """(B, states, C) to (B, 2C): mean and largest."""
+    return torch.cat([states.mean(1), states.amax(1)], 1)

@@ -18,12 +18,14 @@ from hrm_gym.agents.sb3.grid import GridFeatures, GridModel
 from hrm_gym.agents.sb3.hrm_policy import HRMPolicy, MaskableHRMPolicy
 from hrm_gym.agents.sb3.policies import GridDQNPolicy, GridPolicy, MaskableGridPolicy
 from hrm_gym.agents.sb3.recipe import HRMModel, Model, WalkerModel
+from hrm_gym.agents.sb3.symbols import SymbolFeatures, SymbolModel
 
-KINDS: dict[type[Any], str] = {WalkerModel: "walker", GridModel: "grid", HRMModel: "hrm"}
+KINDS: dict[type[Any], str] = {WalkerModel: "walker", GridModel: "grid", SymbolModel: "symbols", HRMModel: "hrm"}
 
 _CLASSES: dict[str, dict[str, type[BasePolicy]]] = {
     "walker": {"a2c": MultiInputActorCriticPolicy, "maskableppo": MaskableMultiInputActorCriticPolicy},
     "grid": {"a2c": GridPolicy, "maskableppo": MaskableGridPolicy, "dqn": GridDQNPolicy},
+    "symbols": {"a2c": GridPolicy, "maskableppo": MaskableGridPolicy, "dqn": GridDQNPolicy},
     "hrm": {"a2c": HRMPolicy, "maskableppo": MaskableHRMPolicy},
 }
 _CLASSES["walker"]["dqn"] = MultiInputPolicy
@@ -59,9 +61,10 @@ def policy_arguments(
         height, width = grid
         hrm = dataclasses.replace(model.hrm, vocab_size=vocab_size, grid=(height, width))
         return {"hrm": hrm, "segments": model.segments, "writable": tuple(writable)}
-    if isinstance(model, GridModel):
+    if isinstance(model, GridModel | SymbolModel):
+        features = GridFeatures if isinstance(model, GridModel) else SymbolFeatures
         extractor: dict[str, Any] = {"vocab_size": vocab_size, "model": model}
-        return {"features_extractor_class": GridFeatures, "features_extractor_kwargs": extractor}
+        return {"features_extractor_class": features, "features_extractor_kwargs": extractor}
     names = ("walker_token", "channels", "alternatives", "iterations")
     extractor = {"vocab_size": vocab_size, **{name: getattr(model, name) for name in names}}
     walker = {"features_extractor_class": WalkerFeatures, "features_extractor_kwargs": extractor}

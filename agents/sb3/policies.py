@@ -1,4 +1,4 @@
-"""Policies of stable-baselines3 and sb3-contrib on `GridFeatures`: heads that read every cell alike."""
+"""Policies of stable-baselines3 and sb3-contrib on `GridFeatures` and `SymbolFeatures`: all cells are read alike."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
 from hrm_gym.agents.sb3.forms import ActionForm
 from hrm_gym.agents.sb3.grid import CellHead, DuelingHead, GridFeatures, PooledValue
+from hrm_gym.agents.sb3.symbols import SymbolFeatures
 
 
-def _form(policy: Any, features: GridFeatures) -> ActionForm:
-    return ActionForm.of(policy.action_space, features.height * features.width)
+def _actions(policy: Any, features: GridFeatures | SymbolFeatures) -> tuple[ActionForm, int]:
+    """The form of a policy's actions, and how many states the features have."""
+    form = ActionForm.of(policy.action_space, features.height * features.width)
+    return form, features.features_dim // features.model.channels
 
 
 class GridHeads:
@@ -29,17 +32,17 @@ class GridHeads:
     def _build(self: Any, lr_schedule: Schedule) -> None:
         features = self.features_extractor
         self._build_mlp_extractor()
-        self.action_net = CellHead(features.model.channels, _form(self, features))
+        self.action_net = CellHead(features.model.channels, *_actions(self, features))
         self.value_net = PooledValue(features.model.channels, features.model.hidden)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
 
 class GridPolicy(GridHeads, ActorCriticPolicy):
-    """For PPO and A2C, in cell mode and answer mode; its features extractor must be a `GridFeatures`."""
+    """For PPO and A2C, in cell mode and answer mode; its features extractor must be one of both."""
 
 
 class MaskableGridPolicy(GridHeads, MaskableActorCriticPolicy):
-    """For MaskablePPO, in cell mode and answer mode; its features extractor must be a `GridFeatures`."""
+    """For MaskablePPO, in cell mode and answer mode; its features extractor must be one of both."""
 
 
 class GridQNetwork(QNetwork):
@@ -49,11 +52,11 @@ class GridQNetwork(QNetwork):
         named["net_arch"] = [1]  # SB3 makes its dense layers first; these stay small, and go.
         super().__init__(*arguments, **named)
         features: Any = self.features_extractor
-        self.q_net = DuelingHead(features.model.channels, features.model.hidden, _form(self, features))  # type: ignore[assignment]
+        self.q_net = DuelingHead(features.model.channels, features.model.hidden, *_actions(self, features))  # type: ignore[assignment]
 
 
 class GridDQNPolicy(DQNPolicy):
-    """For DQN, in cell mode; its features extractor must be a `GridFeatures`."""
+    """For DQN, in cell mode; its features extractor must be one of both."""
 
     def make_q_net(self) -> GridQNetwork:
         """One network with its own features extractor: the learnt one, and the target."""

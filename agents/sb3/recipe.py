@@ -11,6 +11,7 @@ import tyro
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.sb3.grid import GridModel
+from hrm_gym.agents.sb3.symbols import SymbolModel
 
 Algorithm = Literal["ppo", "maskableppo", "a2c", "dqn", "supervised"]
 MODES = ("answer", "cell", "move")
@@ -54,7 +55,7 @@ class HRMModel:
         _at_least_one(self, "segments")
 
 
-Model = WalkerModel | GridModel | HRMModel
+Model = WalkerModel | GridModel | SymbolModel | HRMModel
 
 
 @dataclass(frozen=True)

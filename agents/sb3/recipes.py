@@ -16,6 +16,7 @@ from hrm_gym.agents.sb3.recipe import (
     SupervisedSettings,
     WalkerModel,
 )
+from hrm_gym.agents.sb3.symbols import SymbolModel
 
 # ---- mazes, move mode ----
 
@@ -92,6 +93,17 @@ EQUIVARIANT = replace(
 )
 """The network of `hrm-gym train sudoku` at half its depth, by reward alone."""
 
+CANDIDATES = replace(
+    EQUIVARIANT,
+    model=SymbolModel(),
+    learner=PPOSettings(n_steps=16, batch_size=256, n_epochs=2, lr=3e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
+    timesteps=400_000,
+    eval_puzzles=200,
+    eval_every=40_000,
+    checkpoint_every=20_000,
+)
+"""A feed-forward network that treats all digits, lines and boxes alike; every right digit pays at once (gamma 0)."""
+
 FILLERS = {
     "sudoku-4x4-maskableppo": FOUR,
     "sudoku-4x4-ppo": replace(FOUR, algorithm="ppo"),
@@ -105,7 +117,8 @@ FILLERS = {
         envs=32,
     ),
     "sudoku-4x4-maskableppo-sparse": replace(FOUR, reward="sparse", learner=replace(FOUR_PPO, gamma=0.98)),
-    "sudoku-9x9-maskableppo": EQUIVARIANT,
+    "sudoku-9x9-maskableppo": CANDIDATES,
+    "sudoku-9x9-hrm-maskableppo": EQUIVARIANT,
     "sudoku-9x9-maskableppo-grid": NINE,
 }
 

@@ -232,12 +232,12 @@ def test_candidates_are_the_digits_that_clash_with_nothing(box):
     family = sudoku(box)
     clues = np.stack([puzzle(box, key).clues for key in range(3)])
     candidates = family.candidates_many(clues)
-    for row, board in enumerate(clues):
-        for cell in range(board.size):
+    for row, shown in enumerate(clues):
+        for cell in range(shown.size):
             for digit, token in enumerate(family.writable):
-                written = board.copy()
+                written = shown.copy()
                 written.flat[cell] = token
-                fits = board.flat[cell] == tokens.BLANK and not family.count_violations(board, written)
+                fits = shown.flat[cell] == tokens.BLANK and not family.count_violations(shown, written)
                 assert candidates[row, cell, digit] == fits
 
 

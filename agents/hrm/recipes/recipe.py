@@ -48,6 +48,7 @@ class Recipe:
         embed_variants: whether each variant of a puzzle has a row of the puzzle embedding to itself; variant k is then
             the same symmetry for all puzzles.
         place_grids: with `augment`, also turn, mirror and shift grids that are smaller than their boards (ARC).
+        shift_grids: whether that shifts them.
         shown: probability that a training puzzle is partly filled in: of its blanks a random share shows the solution.
         seed: of weights, puzzles and exploration.
         eval_puzzles: held-out puzzles of an evaluation.
@@ -84,6 +85,7 @@ class Recipe:
     variants: int = 0
     embed_variants: bool = False
     place_grids: bool = False
+    shift_grids: bool = True
     shown: float = 0.0
     seed: int = 0
     eval_puzzles: int = 256
