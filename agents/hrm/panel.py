@@ -56,16 +56,20 @@ def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> t
     return tuple(keys)
 
 
-def images_of(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
-    """(B, 1 + K, H, W) images of (B, H, W) puzzles: themselves, then one for each of K keys."""
-    return np.stack([puzzles, *(family.image(puzzles, key) for key in keys)], axis=1)
+def images_of(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[int | None]) -> NDArray[np.uint8]:
+    """(B, 1 + K, H, W) images of (B, H, W) puzzles: themselves, then one for each of K keys; None is no symmetry."""
+    return np.stack([puzzles, *(puzzles if key is None else family.image(puzzles, key) for key in keys)], axis=1)
 
 
-def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
+def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[int | None]) -> NDArray[np.uint8]:
     """(B, 1 + K, H, W) answers to `images_of` puzzles as answers to the puzzles themselves."""
-    own = family.image(family.preimage(answers[:, 0], 0), 0)  # only what can be read off the board
-    rest = (family.preimage(answers[:, i], key) for i, key in enumerate(keys, 1))
-    return np.stack([own, *rest], axis=1)
+
+    def back(image: int, key: int | None) -> NDArray[np.uint8]:
+        if key is None:  # only what can be read off the board
+            return family.image(family.preimage(answers[:, image], 0), 0)
+        return family.preimage(answers[:, image], key)
+
+    return np.stack([back(image, key) for image, key in enumerate((None, *keys))], axis=1)
 
 
 def members_for(
@@ -182,14 +186,18 @@ class PanelAgent(ABC):
         self._thoughts: list[Thought] | None = None
         self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def _keys(self, count: int) -> tuple[int, ...]:
-        """Of `count` symmetric images."""
+    def _keys(self, count: int) -> tuple[int | None, ...]:
+        """Of `count` images; equivariant networks, for which starts differ too, take known images again if need be."""
         layouts = {member.task_rows for member in self.members}
         if not any(layout.variants for layout in layouts):
             return distinct_keys(self.family, self.members[0].model.config.grid, count)
         if len(layouts) > 1:
             raise ValueError(f"expected networks that know the same images, got {sorted(layouts)}")
-        return layouts.pop().keys(count)
+        layout = layouts.pop()
+        if not all(member.model.config.equivariant for member in self.members):
+            return layout.keys(count)
+        known = (None, *layout.keys(min(count, layout.variants)))
+        return tuple(known[image % len(known)] for image in range(1, count + 1))
 
     # ---- what a subclass says ----
 
@@ -267,7 +275,8 @@ class PanelAgent(ABC):
             if len(board) == 0:
                 continue
             places = torch.from_numpy(board * self.images + image).to(member.device)
-            boards = member.boards(images[board, image], None if tasks is None else tasks[board], image)
+            own = image % (member.task_rows.variants + 1) if member.task_rows.variants else image
+            boards = member.boards(images[board, image], None if tasks is None else tasks[board], own)
             fresh = torch.from_numpy(starts[board]).to(member.device)
             from_start = torch.from_numpy(image).to(member.device) if member.model.config.equivariant else None
             after, halts = member.segment(minds[number][places], boards, fresh, from_start)

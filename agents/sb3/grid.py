@@ -189,6 +189,8 @@ class CellHead(nn.Module):
 
     def __init__(self, channels: int, form: ActionForm, states: int) -> None:
         super().__init__()
+        if states not in (form.cells, form.cells * form.symbols):
+            raise ValueError(f"expected a state for each of {form.cells} cells or {form.symbols} symbols, got {states}")
         self.channels, self.form = channels, form
         self.symbols = nn.Linear(channels, form.cells * form.symbols // states)
         self.halts = nn.Linear(2 * channels, form.halts)

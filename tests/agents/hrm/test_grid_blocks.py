@@ -27,6 +27,10 @@ MAZE = HRMConfig(
     vocab_size=6, grid=(7, 7), hidden_size=16, h_layers=1, l_layers=1, mixer="convolution", mlp_width=24,
     positions="none", gradient="last_cycle", halting="bce", dtype="float32",
 )  # fmt: skip
+ARC = HRMConfig(
+    vocab_size=12, grid=(12, 12), hidden_size=16, heads=2, h_layers=1, l_layers=1, mixer="colours", symbols=10,
+    mlp_width=24, positions="learned_rope2d", gradient="last_cycle", halting="bce", dtype="float32", puzzle_count=3,
+)  # fmt: skip
 WORLDS = [
     pytest.param("HRMSudoku-v0", {}, NINE, id="9x9"),
     pytest.param("HRMSudokuMini-v0", {}, FOUR, id="4x4"),
@@ -76,6 +80,41 @@ def test_answers_are_made_of_symbols_alone() -> None:
     assert torch.isfinite(torch.log_softmax(logits, -1)).all()
 
 
+def test_exchanged_colours_exchange_the_answer() -> None:
+    """If the task's vectors of the colours are exchanged too."""
+    model, boards = network(ARC), puzzles("HRMARCMini-v0", {"split": "evaluation"})
+    vectors = torch.randn((4, 11, 16), generator=torch.Generator().manual_seed(3))
+    order = torch.tensor([3, 0, 9, 1, 2, 7, 8, 4, 5, 6])  # colour c becomes order[c]
+    renamed = torch.cat((torch.tensor([0, 1]), order + 2))
+    exchanged = vectors.clone()
+    exchanged[:, order] = vectors[:, :10]
+
+    def logits(inputs: torch.Tensor, tasks: torch.Tensor) -> Segment:
+        with torch.no_grad():
+            first = model.run(model.initial_carry(4), inputs, tasks.flatten(1))
+            return model.run(first.carry, inputs, tasks.flatten(1))
+
+    found, images = logits(boards, vectors), logits(renamed[boards.long()].int(), exchanged)
+    assert (images.logits[..., renamed] - found.logits).abs().max() < 1e-4
+    assert (images.q_halt - found.q_halt).abs().max() < 1e-4
+    assert (images.logits - found.logits).abs().max() > 0.1, "the images should differ, or this shows nothing"
+    assert (found.logits.argmax(-1) >= 1).all(), "an answer has ends and colours"
+    assert (logits(boards, 0 * vectors).logits - found.logits).abs().max() > 0.1, "the task should matter"
+
+
+def test_a_colour_is_thought_about_alike_wherever_its_neighbourhood_lies() -> None:
+    """Without positions and attention, a pattern that is moved moves what is thought of it."""
+    model = network(dataclasses.replace(ARC, positions="none"))
+    block = model.l_level.blocks[0]
+    torch.nn.init.zeros_(block.what.weight)
+    state = torch.zeros(1, 12, 12, 10, 16)
+    moved = state.clone()
+    state[:, 3:6, 3:6], moved[:, 5:8, 4:7] = (torch.randn(1, 3, 3, 10, 16),) * 2
+    with torch.no_grad():
+        one, two = (block(x.view(1, -1, 16), None).view(12, 12, 10, 16) for x in (state, moved))
+    assert torch.allclose(one[2:7, 2:7], two[4:9, 3:8], atol=1e-5)
+
+
 @pytest.mark.parametrize("config", [NINE, MAZE])
 def test_every_parameter_gets_a_gradient(config: HRMConfig) -> None:
     model = network(config)
@@ -118,6 +157,19 @@ def test_a_neighbourhood_is_the_same_everywhere() -> None:
 def test_a_config_that_does_not_fit_together_is_refused(changes: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         dataclasses.replace(NINE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"symbols": 11}, "mixer 'colours' expects"),
+        ({"symbols": 0}, "got 0 symbols"),
+        ({"hidden_size": 18}, "multiple of 8"),
+    ],
+)
+def test_a_network_of_colours_that_does_not_fit_together_is_refused(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(ARC, **changes)
 
 
 def test_weights_for_boards_of_any_size_make_an_agent_for_another_one() -> None:

@@ -291,3 +291,31 @@ def test_images_with_an_embedding_of_their_own_keep_their_symmetry_and_their_row
     assert boards(observation["puzzle"][None], observation["task"][None]).puzzle_ids.tolist() == [4 * task]
     with pytest.raises(ValueError, match="at most 4 images"):
         hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=5)
+
+
+def test_an_equivariant_network_looks_at_the_images_it_knows_again_from_other_starts(tmp_path: Any) -> None:
+    from hrm_gym.agents.checkpoint import write_folder
+    from hrm_gym.agents.hrm.augment import embedded_variant_key
+    from hrm_gym.agents.hrm.checkpoint import write_model
+
+    env = gym.make("HRMARCMini-v0", split="train", augment=False, canvas=5, disable_env_checker=True)
+    config = HRMConfig(
+        vocab_size=12, grid=(5, 5), hidden_size=8, heads=1, h_layers=1, l_layers=1, mixer="colours", symbols=10,
+        mlp_width=8, positions="none", gradient="last_cycle", halting="bce", puzzle_count=3 * 801, max_segments=2,
+    )  # fmt: skip
+    about = {"family": "arc", "recipe": {"embed_variants": True, "variants": 2, "seed": 7}}
+    write_folder(tmp_path / "m", lambda path: write_model(path, HRM(config).state_dict(), config, about))
+    observation, _ = env.reset(seed=0)
+    panel: Any = hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=5)
+    first, second = (embedded_variant_key(7, image) for image in (1, 2))
+    assert panel.keys == (first, second, None, first)
+    seen, segment = [], panel.members[0].segment
+    panel.members[0].segment = lambda *a: seen.append(a) or segment(*a)
+    panel.predict(observation)
+    boards, numbers = seen[0][1], seen[0][3]
+    task = int(observation["task"][0])
+    assert boards.puzzle_ids.tolist() == [3 * task, 3 * task + 1, 3 * task + 2, 3 * task, 3 * task + 1]
+    assert torch.equal(boards.inputs[0], boards.inputs[3])
+    assert torch.equal(boards.inputs[1], boards.inputs[4])
+    assert numbers.tolist() == [0, 1, 2, 3, 4]
+    assert all(np.array_equal(t.answer, panel.family.image(t.answer[None], 0)[0]) for t in panel.thoughts())

@@ -15,6 +15,7 @@ import hrm_gym
 from hrm_gym.agents.sb3.forms import ActionForm
 from hrm_gym.agents.sb3.grid import CellHead, DuelingHead, GridFeatures, GridModel, line_means
 from hrm_gym.agents.sb3.masks import legal_actions
+from hrm_gym.agents.sb3.symbols import SymbolFeatures, SymbolModel
 
 SUDOKU = GridModel(channels=8, iterations=3, kernel=1, lines=True, box=(2, 2))
 gym.register_envs(hrm_gym)
@@ -51,14 +52,14 @@ def test_a_logit_for_every_action(env_id: str, arguments: dict[str, Any], vocab:
     form = ActionForm.of(envs.single_action_space, features.height * features.width)
     space = envs.single_action_space
     actions = int(space.n) if isinstance(space, gym.spaces.Discrete) else int(space.nvec.sum())
-    assert CellHead(model.channels, form)(found).shape == (3, actions)
+    assert CellHead(model.channels, form, features.height * features.width)(found).shape == (3, actions)
 
 
 def test_what_a_cell_shows_decides_its_own_logits() -> None:
     """Symbols of cell c stand at c * symbols: without lines and with a 1x1 kernel nothing else can reach them."""
     envs, seen = batch_of("HRMSudokuMini-v0", count=1, steps=0, action_mode="cell")
     features = GridFeatures(envs.single_observation_space, 6, GridModel(channels=4, iterations=2, kernel=1))
-    head = CellHead(4, ActionForm.of(envs.single_action_space, 16))
+    head = CellHead(4, ActionForm.of(envs.single_action_space, 16), 16)
     before = head(features(tensors(seen)))
     changed = {**seen, "answer": seen["answer"].copy()}
     changed["answer"][0, 1, 2] = 5 if seen["answer"][0, 1, 2] != 5 else 4
@@ -88,6 +89,34 @@ def test_the_network_commutes_with_the_symmetries_of_sudoku() -> None:
     torch.testing.assert_close(features(tensors(turned)).view(3, 4, 4, -1), states[:, order])
 
 
+def by_symbol(env_id: str, vocab: int, **settings: Any) -> tuple[SymbolFeatures, CellHead, dict[str, np.ndarray]]:
+    """A network with a state for every cell and symbol, its head, and boards in play."""
+    envs, seen = batch_of(env_id, steps=12, action_mode="cell", legal_only=True)
+    torch.manual_seed(0)
+    features = SymbolFeatures(envs.single_observation_space, vocab, SymbolModel(**settings))
+    cells = features.height * features.width
+    return features, CellHead(features.model.channels, ActionForm.of(envs.single_action_space, cells), cells * 9), seen
+
+
+def test_symbols_lines_and_boxes_are_all_alike_to_a_network_by_symbol() -> None:
+    """Renamed digits, shuffled bands and a transposed board do the same to the logits."""
+    features, head, seen = by_symbol("HRMSudoku-v0", 11, channels=8, layers=2)
+    family = gym.make("HRMSudoku-v0").unwrapped.family  # type: ignore[attr-defined]
+    cells, names = family.symmetry((9, 9), 7)
+    turned = {name: names[seen[name].reshape(3, 81)[:, cells]].reshape(3, 9, 9) for name in ("puzzle", "answer")}
+    logits = head(features(tensors(seen)))[:, :-1].view(3, 81, 9)
+    images = head(features(tensors({**seen, **turned})))[:, :-1].view(3, 81, 9)
+    places = torch.from_numpy(names[2:].astype(np.int64) - 2)
+    torch.testing.assert_close(images[:, :, places], logits[:, cells])
+    assert (images - logits).abs().max() > 1e-3, "the images should differ, or this shows nothing"
+
+
+def test_a_network_by_symbol_tells_given_from_written() -> None:
+    features, _, seen = by_symbol("HRMSudoku-v0", 11, channels=8)
+    before = features(tensors(seen))
+    assert not torch.equal(features(tensors({**seen, "puzzle": seen["answer"]})), before)
+
+
 def test_a_maze_is_seen_from_corner_to_corner() -> None:
     space = gym.make("HRMMaze-v0", size=8, action_mode="cell").observation_space
     features = GridFeatures(space, 6, GridModel(channels=8))  # type: ignore[arg-type]
@@ -114,7 +143,7 @@ def test_padding_pairs_of_arc_do_not_count() -> None:
 
 def test_dueling_advantages_have_mean_zero() -> None:
     form = ActionForm("cell", 4, 3, 1)
-    head = DuelingHead(5, 6, form)
+    head = DuelingHead(5, 6, form, states=4)
     features = torch.randn(2, 20)
     torch.testing.assert_close(head(features).mean(1), head.value(features)[:, 0])
 
@@ -123,6 +152,12 @@ def test_what_does_not_fit_is_refused() -> None:
     space = gym.make("HRMSudokuMini-v0").observation_space
     with pytest.raises(ValueError, match="expected boxes that tile 4x4 cells, got \\(3, 3\\)"):
         GridFeatures(space, 6, GridModel(lines=True, box=(3, 3)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a board of 9x9 cells and 9 symbols"):
+        SymbolFeatures(space, 6, SymbolModel())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a state for each of 16 cells or 6 symbols, got 64"):
+        CellHead(4, ActionForm("answer", 16, 6, 2), 64)
+    with pytest.raises(ValueError, match="expected channels, layers"):
+        SymbolModel(layers=0)
     with pytest.raises(ValueError, match="expected an odd kernel, got 2"):
         GridModel(kernel=2)
     with pytest.raises(ValueError, match="expected the actions of cell or answer mode on 16 cells"):
