@@ -95,9 +95,10 @@ EQUIVARIANT = replace(
 
 CANDIDATES = replace(
     EQUIVARIANT,
-    model=SymbolModel(),
-    learner=PPOSettings(n_steps=16, batch_size=256, n_epochs=2, lr=3e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
-    timesteps=400_000,
+    model=SymbolModel(layers=2),
+    learner=PPOSettings(n_steps=8, batch_size=64, n_epochs=3, lr=1e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
+    max_steps=32,
+    timesteps=250_000,
     eval_puzzles=200,
     eval_every=40_000,
     checkpoint_every=20_000,

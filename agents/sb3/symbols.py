@@ -15,7 +15,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 BLANK, SAME, OTHER = 0, 1, 2
-"""What a cell shows, as one symbol sees it."""
+"""What a cell shows, as one symbol sees it; for given cells, the last two are greater by two."""
+
+KINDS = 5
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,42 @@ class SymbolModel:
 class SymbolBlock(nn.Module):
     """A symbol in a cell hears of the same one in its row, column and box, and of the other symbols in its cell."""
 
+    means: Tensor
+    belongs: Tensor
+
     def __init__(self, model: SymbolModel) -> None:
         super().__init__()
-        width, self.box = model.channels, model.box
+        width, side = model.channels, model.box[0] * model.box[1]
         self.own = nn.Linear(width, width)
-        self.line, self.boxed, self.cell = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.line, self.box, self.cell = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.out = nn.Linear(width, width)
+        belongs = sets_of_cells(model.box)
+        self.register_buffer("belongs", belongs.T.contiguous(), persistent=False)
+        self.register_buffer("means", belongs / side, persistent=False)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(B, n, n, n, C) to the same: rows, columns, symbols."""
-        (high, wide), n = self.box, state.shape[1]
-        boxes = self.boxed(state.unflatten(2, (high, wide)).unflatten(1, (wide, high)).mean((2, 4)))
-        heard = self.own(state) + self.cell(state.mean(3, keepdim=True))
-        heard = heard + self.line(state.mean(1, keepdim=True)) + self.line(state.mean(2, keepdim=True))
-        heard = heard + boxes.repeat_interleave(high, 1).repeat_interleave(wide, 2)[:, :n, :n]
+        """(B, cells, symbols, C) to the same."""
+        side = state.shape[2]
+        means = torch.matmul(self.means, state.flatten(2)).unflatten(2, (side, -1))  # (B, 3 * side sets, symbols, C)
+        heard = torch.cat((self.line(means[:, : 2 * side]), self.box(means[:, 2 * side :])), 1)
+        heard = torch.matmul(self.belongs, heard.flatten(2)).view_as(state)
+        heard = heard + self.own(state) + self.cell(state.mean(2, keepdim=True))
         return F.layer_norm(state + self.out(F.relu(heard)), state.shape[-1:])
+
+
+def sets_of_cells(box: tuple[int, int]) -> Tensor:
+    """(3 * n, n * n) float32 of ones and zeros: which cells the rows, the columns and the boxes are made of.
+
+    >>> sets_of_cells((1, 2))[:, 1].tolist()  # the second cell: first row, second column, first box
+    [1.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+    """
+    high, wide = box
+    side = high * wide
+    cells = torch.arange(side * side)
+    rows, columns = cells // side, cells % side
+    boxes = rows // high * high + columns // wide
+    numbers = torch.arange(side)[:, None]
+    return torch.cat([(kind[None] == numbers).float() for kind in (rows, columns, boxes)])
 
 
 class SymbolFeatures(BaseFeaturesExtractor):
@@ -87,7 +110,7 @@ class SymbolFeatures(BaseFeaturesExtractor):
         self.height, self.width = shape
         super().__init__(observation_space, model.channels * side**3)
         self.model, self.first = model, vocab_size - side
-        self.states = nn.Embedding(5, model.channels)
+        self.states = nn.Linear(KINDS, model.channels, bias=False)
         self.blocks = nn.ModuleList(SymbolBlock(model) for _ in range(model.layers))
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
@@ -95,7 +118,8 @@ class SymbolFeatures(BaseFeaturesExtractor):
         shown, given = observations["answer"].long(), observations["puzzle"].long() >= self.first
         symbols = torch.arange(self.first, self.first + self.height, device=shown.device)
         kind = torch.where(shown[..., None] == symbols, SAME, OTHER) + 2 * given[..., None]
-        state = self.states(torch.where(shown[..., None] < self.first, BLANK, kind))
+        kind = torch.where(shown[..., None] < self.first, BLANK, kind).flatten(1, 2)
+        state = self.states(F.one_hot(kind, KINDS).float())
         for block in self.blocks:
             state = block(state)
         return state.flatten(1)

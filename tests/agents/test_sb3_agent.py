@@ -174,7 +174,7 @@ def test_weights_are_no_pickle(folder: Path) -> None:
         ({"format_version": 99}, "format_version"),
         ({"model": {**MODEL, "hidden": 9}}, "expected shape"),
         ({"model": {"grid": [5, 5]}}, "model lacks 'walker_token'"),
-        ({"model": {**MODEL, "kind": "table"}}, "expected a network of kind walker, grid, hrm, got 'table'"),
+        ({"model": {**MODEL, "kind": "table"}}, "expected a network of kind walker, grid, symbols, hrm, got 'table'"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:

@@ -22,6 +22,7 @@ from hrm_gym.agents.sb3.grid import GridModel
 from hrm_gym.agents.sb3.recipe import RLRecipe, SupervisedSettings, WalkerModel
 from hrm_gym.agents.sb3.recipes import RECIPES, SMALL_HRM
 from hrm_gym.agents.sb3.run import Run, puzzle_seed
+from hrm_gym.agents.sb3.symbols import SymbolModel
 from hrm_gym.agents.sb3.training import RLRun, save_replay, start_run
 from hrm_gym.rollout import rollout_batched
 
@@ -34,6 +35,8 @@ def tiny(name: str, **changes: Any) -> RLRecipe:
     model, learner = recipe.model, recipe.learner
     if isinstance(model, GridModel):
         model = dataclasses.replace(model, channels=4, iterations=1, hidden=4)
+    elif isinstance(model, SymbolModel):
+        model = dataclasses.replace(model, channels=4, layers=1, hidden=4)
     elif isinstance(model, WalkerModel):
         model = dataclasses.replace(model, iterations=2, hidden=4)
     else:
