@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.layers import Linear, SwiGLU, inner_width, rms_norm
+from hrm_gym.agents.hrm.layers import Linear, SwiGLU, explicit_attention, inner_width, rms_norm
 from hrm_gym.agents.hrm.rotary import apply_rotary
 
 
@@ -96,9 +96,8 @@ class ColourBlock(nn.Module):
         q, k = self.where(x.mean(2)).view(batch, cells, 2 * self.heads, width).transpose(1, 2).chunk(2, dim=1)
         if rotary is not None:
             q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
-        weights = torch.softmax((q * width**-0.5 @ k.transpose(-1, -2)).float(), dim=-1).to(x.dtype)
         v = self.what(x).view(batch, cells, colours, self.heads, width).permute(0, 3, 1, 2, 4).flatten(3)
-        mixed = (weights @ v).view(batch, self.heads, cells, colours, width).permute(0, 2, 3, 1, 4)
+        mixed = explicit_attention(q, k, v).view(batch, self.heads, cells, colours, width).permute(0, 2, 3, 1, 4)
         return self.fetched(mixed.reshape(x.shape))
 
     def _near(self, x: Tensor) -> Tensor:

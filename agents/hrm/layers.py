@@ -42,6 +42,12 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.to(x.dtype))
 
 
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention over (B, heads, T, head_dim) as plain matrix products; the values may have another width."""
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    return torch.matmul(torch.softmax(scores.float(), dim=-1).to(v.dtype), v)
+
+
 def swiglu_width(hidden: int, expansion: float) -> int:
     """Width of a SwiGLU's inner layer: two thirds of the expansion, rounded up to a multiple of 256."""
     return -(-round(expansion * hidden * 2 / 3) // 256) * 256

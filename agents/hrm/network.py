@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.grid_blocks import ColourBlock, ConvolutionBlock, SymbolBlock
-from hrm_gym.agents.hrm.layers import Linear, SwiGLU, inner_width, rms_norm, swiglu_width, truncated_normal
+from hrm_gym.agents.hrm.layers import (
+    Linear,
+    SwiGLU,
+    explicit_attention,
+    inner_width,
+    rms_norm,
+    swiglu_width,
+    truncated_normal,
+)
 from hrm_gym.agents.hrm.rotary import apply_rotary, rotary_tables
 
 
@@ -52,8 +60,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if q.device.type != "cpu" or q.shape[-2] > EXPLICIT_LENGTH or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v)
-    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
-    return torch.matmul(torch.softmax(scores.float(), dim=-1).to(v.dtype), v)
+    return explicit_attention(q, k, v)
 
 
 class Attention(nn.Module):
@@ -257,32 +264,25 @@ class HRM(nn.Module):
         return carry
 
     def embed(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
-        """Embedded input (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim)."""
-        if self.config.by_symbol:
-            return self._embed_by_symbol(tokens, puzzles)
-        cells = F.embedding(tokens.long(), self.tokens.to(self.dtype))
-        if self.config.prefix:
-            pad = self.config.prefix * self.config.hidden_size - puzzles.shape[-1]
-            front = F.pad(puzzles.to(self.dtype), (0, pad)).view(
-                len(tokens), self.config.prefix, self.config.hidden_size
-            )
-            cells = torch.cat((front, cells), dim=1)
-        if self.config.positions in ("learned", "learned_rope2d"):
-            cells = math.sqrt(0.5) * (cells + self.positions.to(self.dtype))
-        return math.sqrt(self.config.hidden_size) * cells
+        """Embedded input (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim).
 
-    def _embed_by_symbol(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
-        """The same for a state per cell and symbol; a task's vectors are added, each to the states of its colour."""
-        config, hidden = self.config, self.config.hidden_size
-        compared = self._compared_with_symbols(tokens)
-        states = F.embedding(compared.long(), self.tokens.to(self.dtype))
-        states = states.view(len(tokens), config.cells, config.symbols, hidden)
-        if config.embedding_dim:
-            vectors = puzzles.to(self.dtype).view(len(tokens), config.symbols + 1, hidden)
-            states = states + (vectors[:, :-1] + vectors[:, -1:])[:, None]
+        The vectors stand in front of the cells; with the mixer "colours" they are added to the states of their colours.
+        """
+        config = self.config
+        if config.by_symbol:
+            tokens = self._compared_with_symbols(tokens)
+        cells = F.embedding(tokens.long(), self.tokens.to(self.dtype))
+        if config.mixer == "colours":
+            vectors = puzzles.to(self.dtype).view(len(tokens), config.symbols + 1, config.hidden_size)
+            cells = cells + (vectors[:, :-1] + vectors[:, -1:]).repeat(1, config.cells, 1)
+        if config.prefix:
+            pad = config.prefix * config.hidden_size - puzzles.shape[-1]
+            front = F.pad(puzzles.to(self.dtype), (0, pad)).view(len(tokens), config.prefix, config.hidden_size)
+            cells = torch.cat((front, cells), dim=1)
         if config.positions in ("learned", "learned_rope2d"):
-            states = math.sqrt(0.5) * (states + self.positions.to(self.dtype)[:, None])
-        return math.sqrt(hidden) * states.view(len(tokens), config.length, hidden)
+            by_place = cells.unflatten(1, (len(self.positions), -1))  # all symbols of a cell are in one place
+            cells = math.sqrt(0.5) * (by_place + self.positions.to(self.dtype)[:, None]).flatten(1, 2)
+        return math.sqrt(config.hidden_size) * cells
 
     def _compared_with_symbols(self, tokens: Tensor) -> Tensor:
         """(B, S) token ids -> (B, S * symbols) classes: the token itself if it is no symbol, else same or different."""

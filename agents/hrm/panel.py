@@ -275,8 +275,7 @@ class PanelAgent(ABC):
             if len(board) == 0:
                 continue
             places = torch.from_numpy(board * self.images + image).to(member.device)
-            own = image % (member.task_rows.variants + 1) if member.task_rows.variants else image
-            boards = member.boards(images[board, image], None if tasks is None else tasks[board], own)
+            boards = member.boards(images[board, image], None if tasks is None else tasks[board], image)
             fresh = torch.from_numpy(starts[board]).to(member.device)
             from_start = torch.from_numpy(image).to(member.device) if member.model.config.equivariant else None
             after, halts = member.segment(minds[number][places], boards, fresh, from_start)

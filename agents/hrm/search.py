@@ -3,8 +3,8 @@
 An HRM that is stuck is in a wrong fixed point, and often sure of symbols that are wrong: in the cell it doubts most the
 right symbol need not be among the best two. So a cell is guessed in all the ways that the clues leave open; the network
 says which cell, thinks every branch through, and ranks them. The right symbol, once written, makes the puzzle easier,
-and a wrong one leads to no answer that keeps the rules (alternating a recursive network with
-branching search: arXiv 2605.08605). Every answer is checked against the rules before it is given.
+and a wrong one leads to no answer that keeps the rules (alternating a recursive network with branching search: arXiv
+2605.08605). Every answer is checked against the rules before it is given.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class TaskRows(NamedTuple):
 
         Args:
             tasks: ids of tasks, counted from 1; 0 for an unknown one.
-            images: 0 for the task as it is, else the number of the image; means nothing without `variants`.
+            images: 0 for the task as it is, else the number of the image; those past `variants` are the same again.
             count: rows of the embedding.
         """
-        rows = tasks * (self.variants + 1) + np.minimum(images, self.variants)
+        rows = tasks * (self.variants + 1) + images % (self.variants + 1)
         return np.where(self.known & (tasks > 0) & (rows < count), rows, 0).astype(np.int32)

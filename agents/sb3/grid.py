@@ -85,12 +85,20 @@ def line_means(shape: tuple[int, int], box: tuple[int, int]) -> Tensor:
     >>> line_means((2, 2), (0, 0))[0].tolist()
     [[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]]
     """
-    rows, columns = torch.arange(shape[0])[:, None].expand(shape), torch.arange(shape[1])[None].expand(shape)
-    kinds = [rows, columns]
-    if box[0]:
-        kinds.append(rows // box[0] * shape[1] + columns // box[1])
-    together = [kind.flatten()[:, None] == kind.flatten()[None] for kind in kinds]
+    together = [kind[:, None] == kind[None] for kind in line_numbers(shape, box)]
     return torch.stack([same / same.sum(1, keepdim=True) for same in together])
+
+
+def line_numbers(shape: tuple[int, int], box: tuple[int, int]) -> list[Tensor]:
+    """(H * W,) int64 each: the number of every cell's row, of its column and, if there are boxes, of its box.
+
+    >>> [kind.tolist() for kind in line_numbers((2, 4), (2, 2))]
+    [[0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 3, 0, 1, 2, 3], [0, 0, 1, 1, 0, 0, 1, 1]]
+    """
+    cells = torch.arange(shape[0] * shape[1])
+    rows, columns = cells // shape[1], cells % shape[1]
+    boxes = [rows // box[0] * (shape[1] // box[1]) + columns // box[1]] if box[0] else []
+    return [rows, columns, *boxes]
 
 
 class Block(nn.Module):

@@ -25,12 +25,12 @@ KINDS: dict[type[Any], str] = {WalkerModel: "walker", GridModel: "grid", SymbolM
 _CLASSES: dict[str, dict[str, type[BasePolicy]]] = {
     "walker": {"a2c": MultiInputActorCriticPolicy, "maskableppo": MaskableMultiInputActorCriticPolicy},
     "grid": {"a2c": GridPolicy, "maskableppo": MaskableGridPolicy, "dqn": GridDQNPolicy},
-    "symbols": {"a2c": GridPolicy, "maskableppo": MaskableGridPolicy, "dqn": GridDQNPolicy},
     "hrm": {"a2c": HRMPolicy, "maskableppo": MaskableHRMPolicy},
 }
 _CLASSES["walker"]["dqn"] = MultiInputPolicy
 for _classes in _CLASSES.values():
     _classes |= {"ppo": _classes["a2c"], "supervised": _classes["a2c"]}
+_CLASSES["symbols"] = _CLASSES["grid"]
 
 
 def policy_class(algorithm: str, model: Model) -> type[BasePolicy]:

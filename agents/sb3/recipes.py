@@ -78,14 +78,16 @@ NINE = replace(
     eval_every=100_000,
     checkpoint_every=50_000,
 )
+AT_ONCE = PPOSettings(n_steps=8, batch_size=128, n_epochs=4, lr=2e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0)
+"""For rewards that come at once: no action is credited with what later ones earn."""
+
 EQUIVARIANT = replace(
     NINE,
     model=HRMModel(
         replace(EQUIVARIANT_NETWORK, h_layers=1, l_layers=1, l_cycles=2),
         segments=1,
     ),
-    learner=PPOSettings(n_steps=8, batch_size=128, n_epochs=4, lr=2e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
-    envs=64,
+    learner=AT_ONCE,
     timesteps=200_000,
     eval_puzzles=100,
     eval_every=20_000,
@@ -94,12 +96,11 @@ EQUIVARIANT = replace(
 """The network of `hrm-gym train sudoku` at half its depth, by reward alone."""
 
 CANDIDATES = replace(
-    EQUIVARIANT,
+    NINE,
     model=SymbolModel(layers=2),
-    learner=PPOSettings(n_steps=8, batch_size=64, n_epochs=3, lr=1e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
+    learner=replace(AT_ONCE, batch_size=64, n_epochs=3, lr=1e-3),
     max_steps=32,
     timesteps=250_000,
-    eval_puzzles=200,
     eval_every=40_000,
     checkpoint_every=20_000,
 )
@@ -163,7 +164,7 @@ ANSWERED = replace(
     FOUR,
     algorithm="ppo",
     action_mode="answer",
-    learner=PPOSettings(n_steps=8, batch_size=512, n_epochs=2, lr=2e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.0),
+    learner=replace(AT_ONCE, batch_size=512, n_epochs=2),
     max_steps=8,
     envs=256,
     timesteps=600_000,

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from hrm_gym.agents.sb3.grid import line_numbers
+
 BLANK, SAME, OTHER = 0, 1, 2
 """What a cell shows, as one symbol sees it; for given cells, the last two are greater by two."""
 
@@ -77,13 +79,8 @@ def sets_of_cells(box: tuple[int, int]) -> Tensor:
     >>> sets_of_cells((1, 2))[:, 1].tolist()  # the second cell: first row, second column, first box
     [1.0, 0.0, 0.0, 1.0, 1.0, 0.0]
     """
-    high, wide = box
-    side = high * wide
-    cells = torch.arange(side * side)
-    rows, columns = cells // side, cells % side
-    boxes = rows // high * high + columns // wide
-    numbers = torch.arange(side)[:, None]
-    return torch.cat([(kind[None] == numbers).float() for kind in (rows, columns, boxes)])
+    side = box[0] * box[1]
+    return torch.cat([F.one_hot(kind, side).T.float() for kind in line_numbers((side, side), box)])
 
 
 class SymbolFeatures(BaseFeaturesExtractor):

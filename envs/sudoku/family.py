@@ -154,20 +154,20 @@ class SudokuFamily(GridFamily):
         free = self.free(clues).reshape(len(clues), -1, 1)
         if not self.legal_only:
             return np.repeat(free, self.size, axis=2)
-        return free & ~self._elsewhere(shown).reshape(len(clues), -1, self.size)
+        return free & self._unopposed(shown)
 
     def candidates_many(self, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N, n*n, n) bool: the digits that stand nowhere in the row, column and box of a blank cell."""
-        free = self.free(clues).reshape(len(clues), -1, 1)
-        return free & ~self._elsewhere(clues).reshape(len(clues), -1, self.size)
+        return self.free(clues).reshape(len(clues), -1, 1) & self._unopposed(clues)
 
-    def _elsewhere(self, shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """(N, n, n, n) bool: whether a digit stands elsewhere in the row, column or box of a cell."""
+    def _unopposed(self, shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, n*n, n) bool: whether a digit stands nowhere else in the row, column and box of a cell."""
         count, (rows, columns) = len(shown), self.box
         stands = (shown[..., None] == np.array(self.writable, dtype=np.uint8)).astype(np.int8)
         boxes = stands.reshape(count, columns, rows, rows, columns, self.size).sum((2, 4), keepdims=True)
         boxes = np.broadcast_to(boxes, (count, columns, rows, rows, columns, self.size)).reshape(stands.shape)
-        return stands.sum(1, keepdims=True) + stands.sum(2, keepdims=True) + boxes > 3 * stands
+        found = stands.sum(1, keepdims=True) + stands.sum(2, keepdims=True) + boxes
+        return (found <= 3 * stands).reshape(count, -1, self.size)
 
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
         """One action on each active board, compiled."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.recipes.baselines import tiny_recursive
-from hrm_gym.agents.hrm.recipes.recipe import Recipe
+from hrm_gym.agents.hrm.recipes.recipe import ON_ONE_CORE, Recipe
 
 VARIANTS = 1000
 """Fixed augmentations of every task, each with a row of the puzzle embedding."""
@@ -60,19 +60,11 @@ COLOURS = replace(
         gradient="last_cycle",
         halting="bce",
     ),
-    loss="softmax",
+    **ON_ONE_CORE,
     variants=3,
     shift_grids=False,
-    batch_size=16,
     updates=24_000,
-    optimizer="muon",
-    clip_norm=1.0,
     lr=5e-3,
-    lr_min_ratio=0.0,
-    lr_decay="linear",
-    warmup=200,
-    weight_decay=0.1,
-    ema=0.999,
     eval_puzzles=114,
     test_puzzles=0,
     eval_every=2000,
@@ -110,5 +102,5 @@ RECIPES = {
 "arc-1" has room for the 960 tasks of the official set: the 800 public ones of ARC-AGI-1, which it takes by itself, and
 160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files beside the 400 to train:
 `--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-mini" is for a
-CPU: small grids, one embedding row a task.
+CPU: small grids, one embedding row a task. "arc-colours" is too, and made the bundled weights for 12x12.
 """

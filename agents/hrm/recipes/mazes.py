@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.recipes.recipe import Recipe
+from hrm_gym.agents.hrm.recipes.recipe import ON_ONE_CORE, Recipe
 
 MAZE_NETWORK = HRMConfig(
     vocab_size=6,
@@ -67,17 +67,9 @@ ANY_SIZE = Recipe(
     env_id="HRMMaze-v0",
     env={"size": 16},
     model=ANY_SIZE_NETWORK,
-    loss="softmax",
-    batch_size=16,
+    **ON_ONE_CORE,
     updates=16_000,
-    optimizer="muon",
-    clip_norm=1.0,
     lr=4e-3,
-    lr_min_ratio=0.0,
-    lr_decay="linear",
-    warmup=200,
-    weight_decay=0.1,
-    ema=0.999,
     eval_puzzles=256,
     test_puzzles=1024,
     eval_every=2000,

@@ -113,3 +113,17 @@ class Recipe:
         """Plain values for a JSON file."""
         plain = {"env": dict(self.env), "mixture": [dict(arguments) for arguments in self.mixture]}
         return {**dataclasses.asdict(self), **plain}
+
+
+ON_ONE_CORE: dict[str, Any] = {
+    "loss": "softmax",
+    "batch_size": 16,
+    "optimizer": "muon",
+    "clip_norm": 1.0,
+    "lr_min_ratio": 0.0,
+    "lr_decay": "linear",
+    "warmup": 200,
+    "weight_decay": 0.1,
+    "ema": 0.999,
+}
+"""How the equivariant networks learn on one core: few boards a step, Muon, a learning rate that falls to zero."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.recipes.baselines import direct, recurrent, tiny_recursive
-from hrm_gym.agents.hrm.recipes.recipe import Recipe
+from hrm_gym.agents.hrm.recipes.recipe import ON_ONE_CORE, Recipe
 
 SMALL_NETWORK = HRMConfig(
     vocab_size=6,
@@ -77,17 +77,9 @@ EQUIVARIANT = Recipe(
     env={"difficulty": "extreme"},
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard")),
     model=EQUIVARIANT_NETWORK,
-    loss="softmax",
-    batch_size=16,
+    **ON_ONE_CORE,
     updates=15_000,
-    optimizer="muon",
-    clip_norm=1.0,
     lr=6e-3,
-    lr_min_ratio=0.0,
-    lr_decay="linear",
-    warmup=200,
-    weight_decay=0.1,
-    ema=0.999,
     shown=0.1,
     eval_puzzles=128,
     test_puzzles=512,
