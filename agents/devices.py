@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -29,3 +33,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return True
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return supported is not None and bool(supported())
+
+
+def has_slow_bfloat16_products() -> bool:
+    """Whether this CPU has instructions for bfloat16 products that are slower than its float32 ones.
+
+    So it is with AVX512-BF16 on Intel's processors where AMX is absent or hidden by a virtual machine: there they reach
+    half the rate of float32 (`hrm-gym bench --only training` shows what that costs). AMD's reach twice the rate.
+    """
+    known = all(hasattr(torch.cpu, name) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    if not (known and torch.cpu._is_avx512_bf16_supported() and CPU_INFO.is_file()):
+        return False
+    return "GenuineIntel" in CPU_INFO.read_text(errors="replace") and not torch.cpu._is_amx_tile_supported()

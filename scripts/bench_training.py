@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from hrm_gym.agents.hrm import act, network
+from hrm_gym.agents.hrm import act, layers, network
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
@@ -19,30 +19,35 @@ from hrm_gym.scripts.racing import Contest
 SMALL = HRMConfig(vocab_size=11, grid=(10, 10), hidden_size=128, heads=4, h_layers=2, l_layers=2)
 LARGE = HRMConfig(vocab_size=11, grid=(9, 9))
 SMALL_BATCH, LARGE_BATCH = 64, 16
-FUSED = "compiled, torch's fused attention"
+PLAIN = "compiled, torch's fused attention, bfloat16 products"
+SPELT = "compiled, attention spelt out, bfloat16 products"
+OURS = f"hrm-gym train: attention spelt out, {'float32' if layers.FLOAT32_PRODUCTS else 'bfloat16'} products"
 
 
 def small() -> Contest:
     """Updates of a small network: the base, and what each change brings."""
     torch.set_num_threads(1)
-    explicit = network.EXPLICIT_LENGTH
+    explicit, wide = network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS
     turns = {
-        FUSED: updating(SMALL, SMALL_BATCH, compiled=True, explicit_length=0),
-        "compiled, attention spelt out (hrm-gym train)": updating(SMALL, SMALL_BATCH, True, explicit),
-        "the same, Q(continue) every 4th update": updating(SMALL, SMALL_BATCH, True, explicit, target_every=4),
-        "not compiled, attention spelt out": updating(SMALL, SMALL_BATCH, False, explicit),
+        PLAIN: updating(SMALL, SMALL_BATCH, True, explicit_length=0, float32_products=False),
+        SPELT: updating(SMALL, SMALL_BATCH, True, explicit, float32_products=False),
+        OURS: updating(SMALL, SMALL_BATCH, True, explicit, wide),
+        "the same, Q(continue) every 4th update": updating(SMALL, SMALL_BATCH, True, explicit, wide, target_every=4),
+        "the same as hrm-gym train, not compiled": updating(SMALL, SMALL_BATCH, False, explicit, wide),
     }
-    return Contest(_title(SMALL, SMALL_BATCH), turns, FUSED)
+    if not wide:
+        del turns[SPELT]  # what OURS is
+    return Contest(_title(SMALL, SMALL_BATCH), turns, PLAIN)
 
 
 def large() -> Contest:
     """Updates of the paper's 27M network on Sudoku."""
     torch.set_num_threads(1)
     turns = {
-        FUSED: updating(LARGE, LARGE_BATCH, True, 0),
-        "compiled, attention spelt out (hrm-gym train)": updating(LARGE, LARGE_BATCH, True, network.EXPLICIT_LENGTH),
+        PLAIN: updating(LARGE, LARGE_BATCH, True, explicit_length=0, float32_products=False),
+        OURS: updating(LARGE, LARGE_BATCH, True, network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS),
     }
-    return Contest(_title(LARGE, LARGE_BATCH), turns, FUSED)
+    return Contest(_title(LARGE, LARGE_BATCH), turns, PLAIN)
 
 
 def _title(config: HRMConfig, batch: int) -> str:
@@ -54,7 +59,12 @@ def _title(config: HRMConfig, batch: int) -> str:
 
 
 def updating(
-    config: HRMConfig, batch: int, compiled: bool, explicit_length: int, target_every: int = 1
+    config: HRMConfig,
+    batch: int,
+    compiled: bool,
+    explicit_length: int,
+    float32_products: bool,
+    target_every: int = 1,
 ) -> Callable[[float], float]:
     """A turn of updates on random boards; returns boards x segments a second.
 
@@ -63,6 +73,7 @@ def updating(
         batch: boards.
         compiled: whether its levels are.
         explicit_length: longest sequence for which attention is spelt out.
+        float32_products: whether bfloat16 numbers are multiplied as float32.
         target_every: updates between two extra forward passes for the target of Q(continue).
     """
     torch.manual_seed(0)
@@ -78,14 +89,15 @@ def updating(
     }
 
     def turn(seconds: float) -> float:
-        before, network.EXPLICIT_LENGTH = network.EXPLICIT_LENGTH, explicit_length
+        before = network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS
+        network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS = explicit_length, float32_products
         updates, begin = 0, time.perf_counter()
         while updates == 0 or time.perf_counter() - begin < seconds:
             targeted = state["updates"] % target_every == 0
             state["carry"] = update(model, optimizer, state["carry"], inputs, labels, targeted)
             state["updates"] += 1
             updates += 1
-        network.EXPLICIT_LENGTH = before
+        network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS = before
         return updates * batch / (time.perf_counter() - begin)
 
     return turn

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hrm_gym.agents.devices import has_slow_bfloat16_products
 from hrm_gym.agents.hrm.config import HRMConfig
 
 
@@ -30,6 +31,13 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
+FLOAT32_PRODUCTS = has_slow_bfloat16_products()
+"""Whether bfloat16 numbers are multiplied as float32 on this CPU. Products are the same, and rounded once, at the end."""
+
+NARROW = 32
+"""Least width of a linear map for which that pays: below, widening the numbers costs more than it saves."""
+
+
 class Linear(nn.Module):
     """A bias-free linear map whose float32 weight is cast to the dtype of its input."""
 
@@ -39,7 +47,10 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, fan_in) -> (…, fan_out)."""
-        return F.linear(x, self.weight.to(x.dtype))
+        weight = self.weight.to(x.dtype)
+        if FLOAT32_PRODUCTS and x.dtype == torch.bfloat16 and x.device.type == "cpu" and min(weight.shape) >= NARROW:
+            return F.linear(x.float(), weight.float()).to(x.dtype)
+        return F.linear(x, weight)
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -34,20 +34,18 @@ MAZE = RLRecipe(
 )
 EIGHT = replace(MAZE, env={"size": 8}, max_steps=32, timesteps=1_000_000, eval_every=100_000, checkpoint_every=100_000)
 
+DQN_WALK = DQNSettings(batch_size=512, n_steps=4, gradient_steps=2, target_every=5_000, lr=1e-3, gamma=0.9)
+
 WALKERS = {
     "maze": MAZE,
+    "maze-maskableppo": replace(MAZE, algorithm="maskableppo"),
+    "maze-dqn": replace(MAZE, algorithm="dqn", learner=DQN_WALK, envs=64, timesteps=600_000, eval_every=100_000),
     "maze-8x8-ppo": EIGHT,
     "maze-8x8-maskableppo": replace(EIGHT, algorithm="maskableppo"),
     "maze-8x8-a2c": replace(
         EIGHT, algorithm="a2c", learner=A2CSettings(n_steps=16, lr=3e-3, gamma=0.9, gae_lambda=0.9), envs=64
     ),
-    "maze-8x8-dqn": replace(
-        EIGHT,
-        algorithm="dqn",
-        learner=DQNSettings(batch_size=512, n_steps=4, gradient_steps=2, target_every=5_000, lr=1e-3, gamma=0.9),
-        envs=64,
-        timesteps=600_000,
-    ),
+    "maze-8x8-dqn": replace(EIGHT, algorithm="dqn", learner=DQN_WALK, envs=64, timesteps=600_000),
 }
 
 # ---- Sudoku, cell mode ----

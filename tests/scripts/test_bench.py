@@ -89,8 +89,8 @@ def test_batches_race_cartpole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_training_and_solving(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contests of networks, on tiny ones and without compilation; halting must not cost right answers."""
     tiny = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=32, heads=2, h_layers=1, l_layers=1)
-    every = bench_training.updating(tiny, 2, False, 0)
-    fourth = bench_training.updating(tiny, 2, False, 256, target_every=4)
+    every = bench_training.updating(tiny, 2, False, 0, False)
+    fourth = bench_training.updating(tiny, 2, False, 256, True, target_every=4)
     assert every(0.01) > 0
     assert fourth(0.01) > 0
     monkeypatch.setattr(bench_solving, "POOL", 8)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from hrm_gym.agents import devices
+from hrm_gym.agents.hrm import layers
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.layers import rms_norm, swiglu_width, truncated_normal
+from hrm_gym.agents.hrm.layers import Linear, rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
 from hrm_gym.agents.hrm.optim import AdamATan2, Muon, learning_rate, orthogonalised, sign_sgd
 from hrm_gym.agents.hrm.rotary import apply_rotary, grid_angles, rotary_tables
@@ -128,3 +130,37 @@ def test_muon_without_a_gradient_leaves_a_parameter_alone_and_decays_the_others(
     optimizer.step()
     assert torch.equal(still, torch.ones(3, 3))
     assert torch.allclose(moved, torch.full((3, 3), 0.95))
+
+
+def test_products_in_float32_are_the_bfloat16_ones_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    linear, x = Linear(96, 64), torch.randn(40, 96, dtype=torch.bfloat16)
+    exact = x.double() @ linear.weight.bfloat16().double().T
+    results = []
+    for wide in (True, False):
+        monkeypatch.setattr(layers, "FLOAT32_PRODUCTS", wide)
+        entry = x.clone().requires_grad_()
+        linear.weight.grad = None
+        y = linear(entry)
+        y.sum().backward()
+        assert y.dtype == entry.grad.dtype == torch.bfloat16
+        assert linear.weight.grad.dtype == torch.float32
+        torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=1e-5)
+        results.append((entry.grad, linear.weight.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "amx", "slow"),
+    [("GenuineIntel", False, True), ("GenuineIntel", True, False), ("AuthenticAMD", False, False)],
+)
+def test_which_processors_multiply_bfloat16_slowly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vendor: str, amx: bool, slow: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert devices.has_slow_bfloat16_products() is slow
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not devices.has_slow_bfloat16_products()
