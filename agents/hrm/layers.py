@@ -32,7 +32,7 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
 
 
 FLOAT32_PRODUCTS = has_slow_bfloat16_products()
-"""Whether bfloat16 numbers are multiplied as float32 on this CPU. Products are the same, and rounded once, at the end."""
+"""Whether bfloat16 numbers are multiplied as float32 on this CPU: the same products, rounded once, at the end."""
 
 NARROW = 32
 """Least width of a linear map for which that pays: below, widening the numbers costs more than it saves."""

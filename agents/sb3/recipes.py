@@ -104,6 +104,14 @@ CANDIDATES = replace(
 )
 """A feed-forward network that treats all digits, lines and boxes alike; every right digit pays at once (gamma 0)."""
 
+UNMASKED = replace(CANDIDATES, algorithm="ppo", timesteps=400_000)
+VALUED = replace(
+    CANDIDATES,
+    algorithm="dqn",
+    learner=DQNSettings(batch_size=64, gradient_steps=2, target_every=1_000, lr=1e-3, gamma=0.0),
+    envs=32,
+)
+
 FILLERS = {
     "sudoku-4x4-maskableppo": FOUR,
     "sudoku-4x4-ppo": replace(FOUR, algorithm="ppo"),
@@ -118,6 +126,8 @@ FILLERS = {
     ),
     "sudoku-4x4-maskableppo-sparse": replace(FOUR, reward="sparse", learner=replace(FOUR_PPO, gamma=0.98)),
     "sudoku-9x9-maskableppo": CANDIDATES,
+    "sudoku-9x9-ppo": UNMASKED,
+    "sudoku-9x9-dqn": VALUED,
     "sudoku-9x9-hrm-maskableppo": EQUIVARIANT,
     "sudoku-9x9-maskableppo-grid": NINE,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import random
 import signal
 import subprocess
 import sys
@@ -82,26 +82,36 @@ def test_any_puzzle_and_any_argument(capsys: pytest.CaptureFixture[str]) -> None
         assert "split" in told.err, "two puzzles may fall into one split, which is refused"
 
 
-def test_killed_and_gone_on_with_it_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(maze_arguments("whole.npz", 80)) == 0
-    arguments = [sys.executable, "-m", "hrm_gym.scripts.main", *maze_arguments("parts.npz", 80)]
-    for blocks in (1, 5):
+def test_killed_at_ten_random_moments_it_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(maze_arguments("whole.npz", 200)) == 0
+    arguments = [sys.executable, "-m", "hrm_gym.scripts.main", *maze_arguments("parts.npz", 200)]
+    moments, kills, finished = random.Random(int(time.time())), 0, dict[str, int]()
+    for blocks in sorted(moments.sample(range(40), 10)):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 60
-        while not Path(f"parts.npz.partial/block-{blocks:06d}.npz").exists() and time.monotonic() < end:
-            if process.poll() is not None:
-                break
+        while process.poll() is None and len(blocks_written()) < blocks and time.monotonic() < end:
             time.sleep(0.002)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        time.sleep(moments.random() * 0.02)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        if Path("parts.npz").exists():
+            break
+        there = blocks_written()
+        assert finished.items() <= there.items(), "a finished block was lost or made again"
+        finished = there
+    assert kills >= 5
     capsys.readouterr()
-    assert main(maze_arguments("parts.npz", 80)) == 0
+    assert main(maze_arguments("parts.npz", 200)) == 0
     a, b = np.load("whole.npz"), np.load("parts.npz")
     for name in set(a.files) - {"about"}:
         assert np.array_equal(a[name], b[name]), name
     about: Any = json.loads(str(a["about"]))
     assert json.loads(str(b["about"])) == {**about, "command": about["command"].replace("whole", "parts")}
+
+
+def blocks_written() -> dict[str, int]:
+    """When each finished block of the bank was written."""
+    return {path.name: path.stat().st_mtime_ns for path in Path("parts.npz.partial").glob("block-*.npz")}
 
 
 @pytest.mark.parametrize(

@@ -52,13 +52,14 @@ def curve(run: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_killed_at_ten_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     torch.set_num_threads(1)
     for _ in Trainer(TINY, straight).fit(report_every=1):
         pass
     moments = random.Random(int(time.time()))
-    for kill_at in (moments.randrange(1, 12), moments.randrange(12, 24)):
+    finished: list[Path] = []
+    for kill_at in sorted(moments.sample(range(1, 28), 10)):
         child = start(broken)
         assert child.stdout is not None
         for line in child.stdout:
@@ -66,7 +67,10 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path: Path) -> None
                 break
         time.sleep(moments.random() * 0.05)
         os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        assert child.wait() == -signal.SIGKILL
+        there = checkpoint.checkpoints(broken)
+        assert there[-1:] >= finished[-1:], "a finished checkpoint was lost"
+        finished = there
     last = Trainer(TINY, broken)
     assert last.update >= 5, "the last session did not begin from a checkpoint"
     for _ in last.fit(report_every=1):
