@@ -28,11 +28,11 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is worth using: on a CPU only where its matrix products have instructions of their own."""
+    """Whether bfloat16 is worth thinking in: on a CPU only where its matrix products have fast instructions."""
     if device.type != "cpu":
         return True
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return supported is not None and bool(supported())
+    return supported is not None and bool(supported()) and not has_slow_bfloat16_products()
 
 
 def has_slow_bfloat16_products() -> bool:

@@ -25,8 +25,7 @@ from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import read_curve
 from hrm_gym.agents.sb3.recipe import HRMModel, RLRecipe
-from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
-from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER_PPO
+from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.recorder import written_whole
 from hrm_gym.scripts.arguments import parse
@@ -120,15 +119,13 @@ def supervised_recipe(size: str, seed: int) -> Recipe:
 def rewarded_recipe(size: str, arm: str, seed: int) -> RLRecipe:
     """MaskablePPO with the same network: answer mode and sparse reward, or cell mode and dense reward."""
     env_id, env, side = SIZES[size]
-    model = HRMModel(dataclasses.replace(SMALL_HRM, grid=(side, side)), segments=2)
-    recipe = RL_RECIPES["sudoku-4x4-hrm-maskableppo"]
-    learner = dataclasses.replace(THINKER_PPO, lr_min_ratio=1.0)
-    changes: dict[str, Any] = {"reward": "dense", "action_mode": "cell", "max_steps": 2 * side * side}
+    model = HRMModel(dataclasses.replace(SMALL_HRM, grid=(side, side)), segments=1)
+    learner = dataclasses.replace(THINKER.learner, lr_min_ratio=1.0)
+    changes: dict[str, Any] = {"reward": "dense", "action_mode": "cell", "max_steps": 3 * side}
     if arm == "sparse":
-        learner = dataclasses.replace(learner, gamma=0.0, gae_lambda=0.0, ent_coef=0.0)
         changes = {"reward": "sparse", "action_mode": "answer", "max_steps": 1}
     changes |= {"env_id": env_id, "env": env, "model": model, "learner": learner, "seed": seed, "timesteps": UPDATES}
-    return dataclasses.replace(recipe, **changes, eval_every=8192, checkpoint_every=8192, eval_puzzles=128)
+    return dataclasses.replace(THINKER, **changes, eval_every=16_384, checkpoint_every=16_384, eval_puzzles=128)
 
 
 class Clock:

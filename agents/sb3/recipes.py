@@ -202,28 +202,34 @@ CONTROLS = {
 SMALL_HRM = HRMConfig(
     vocab_size=6,
     grid=(4, 4),
-    hidden_size=64,
+    hidden_size=32,
     heads=2,
-    h_layers=2,
-    l_layers=2,
+    h_layers=1,
+    l_layers=1,
+    h_cycles=1,
+    l_cycles=2,
+    mlp_width=64,
     positions="learned_rope2d",
     rope_theta=10.0,
     max_segments=4,
+    dtype="float32",
 )
-"""The network of `hrm-gym train sudoku-4x4`, for any board."""
+"""An HRM for any board, small enough to think anew at every step of an environment, as a policy must."""
 
-THINKER_PPO = replace(FOUR_PPO, batch_size=256, n_epochs=2, lr=1e-3)
 THINKER = replace(
     FOUR,
-    model=HRMModel(SMALL_HRM, segments=2),
-    learner=THINKER_PPO,
-    envs=64,
-    timesteps=300_000,
+    model=HRMModel(SMALL_HRM, segments=1),
+    learner=replace(AT_ONCE, n_steps=4, batch_size=256, n_epochs=3),
+    max_steps=12,
+    envs=256,
+    timesteps=500_000,
+    eval_every=50_000,
+    checkpoint_every=50_000,
 )
 THINKERS = {
     "sudoku-4x4-hrm-maskableppo": THINKER,
-    "maze-6x6-hrm-maskableppo": replace(THINKER, env_id="HRMMaze-v0", env={"size": 6}, max_steps=32),
-    "maze-8x8-hrm-maskableppo": replace(THINKER, env_id="HRMMaze-v0", env={"size": 8}, max_steps=48),
+    "maze-6x6-hrm-maskableppo": replace(THINKER, env_id="HRMMaze-v0", env={"size": 6}, max_steps=18),
+    "maze-8x8-hrm-maskableppo": replace(THINKER, env_id="HRMMaze-v0", env={"size": 8}, max_steps=24),
 }
 
 RECIPES: dict[str, RLRecipe] = {**WALKERS, **FILLERS, **DRAWERS, **CONTROLS, **THINKERS}
