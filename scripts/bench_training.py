@@ -79,8 +79,7 @@ def updating(
     torch.manual_seed(0)
     model = HRM(config)
     if compiled:
-        for level in (model.l_level, model.h_level):
-            level.compile(dynamic=False)
+        model.compile_levels(dynamic=False)
     optimizer = AdamATan2([p for name, p in model.named_parameters() if name != "puzzles"])
     inputs, labels = (torch.randint(1, config.vocab_size, (batch, config.cells), dtype=torch.int32) for _ in range(2))
     state: dict[str, Any] = {

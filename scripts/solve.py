@@ -61,6 +61,7 @@ class SolveConfig:
         first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
+        adapt_lr: Learning rate of that copy.
         compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time while the figures are taken.
         save: Write a film (.gif or .mp4) or a page that goes through the segments (.html) of the first five puzzles, or
@@ -84,6 +85,7 @@ class SolveConfig:
     first: Annotated[int, _arg("N", "1")] = 1
     adapt: Annotated[int, _arg("N", "300")] = 300
     adapt_whole: bool = False
+    adapt_lr: Annotated[float, _arg("RATE", "1e-4")] = 1e-4
     compile: bool = False
     batch: Annotated[int, _arg("B", "64")] = 64
     save: Annotated[Path | None, _arg("OUT.gif")] = None
@@ -238,7 +240,8 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
         options["compile"] = True
     if name == "hrm-adapt":
         votes = {"votes": config.votes} if config.votes > 1 else {}
-        return name, {**options, **votes, "updates": config.adapt, "whole": config.adapt_whole}
+        learning = {"updates": config.adapt, "whole": config.adapt_whole, "lr": config.adapt_lr}
+        return name, {**options, **votes, **learning}
     if name == "hrm-search":
         return name, options
     if config.votes > 1:

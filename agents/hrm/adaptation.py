@@ -38,6 +38,7 @@ class Adaptation:
         whole: whether a copy of the network learns too; it is dropped when the task is answered.
         lr: learning rate of that copy (AdamATan2).
         weight_decay: its decay.
+        compile: compile what learns; pays for a dozen tasks or more.
         seed: of the order of the demonstrations.
     """
 
@@ -48,6 +49,7 @@ class Adaptation:
     whole: bool = False
     lr: float = 1e-4
     weight_decay: float = 0.1
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +89,10 @@ def adapt(model: HRM, examples: act.Boards, images: int, settings: Adaptation) -
     """
     if not (model.config.embedding_dim or settings.whole):
         raise ValueError("expected a network with a puzzle embedding, or whole=True: nothing else can learn the task")
-    model = _copy(model) if settings.whole else model
+    if settings.whole:
+        model = _copy(model)
+        if settings.compile:
+            model.compile_levels(dynamic=False)
     named = [p for name, p in model.named_parameters() if name != "puzzles"]
     optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
     device = examples.inputs.device

@@ -74,6 +74,8 @@ class AdaptingAgent:
         if votes < 1:
             raise ValueError(f"expected votes of at least 1, got {votes}")
         self.member, self.settings = member, settings or Adaptation()
+        if self.settings.compile:
+            member.model.compile_levels(dynamic=True)
         self.family, self.action_mode = member.family, member.action_mode
         self.keys = distinct_keys(self.family, member.model.config.grid, votes - 1)
         self.name = name or f"hrm-adapt-{votes}"

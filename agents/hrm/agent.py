@@ -151,8 +151,7 @@ class HRMAgent(HubAgent):
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
         self.restart, self.check = restart, check
         if compile:
-            for level in {self.model.l_level, self.model.h_level}:
-                level.compile(dynamic=True)
+            self.model.compile_levels(dynamic=True)
         self._mind: Mind | None = None
         self._state: Any = None
 

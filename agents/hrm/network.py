@@ -208,6 +208,11 @@ class HRM(nn.Module):
         """Trained parameters, the puzzle embedding not counted (as the papers count)."""
         return sum(p.numel() for name, p in self.named_parameters() if name != "puzzles")
 
+    def compile_levels(self, dynamic: bool) -> None:
+        """Compile both levels, which is where time goes; `dynamic` for batches of many sizes."""
+        for level in {self.l_level, self.h_level}:
+            level.compile(dynamic=dynamic)
+
     def in_float32(self) -> HRM:
         """The same network with activations in float32: slower where bfloat16 is fast, much faster where it is not."""
         model = HRM(dataclasses.replace(self.config, dtype="float32"))

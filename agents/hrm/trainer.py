@@ -75,8 +75,7 @@ class Trainer:
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
         if compile:
-            for level in {self.model.l_level, self.model.h_level}:
-                level.compile(dynamic=False)
+            self.model.compile_levels(dynamic=False)
 
     def _start_from(self, folder: Path) -> None:
         if not folder.is_dir():

@@ -144,3 +144,14 @@ def test_bad_settings(changes: dict[str, Any]) -> None:
 def test_nothing_to_learn_with(env: Any) -> None:
     with pytest.raises(ValueError, match="puzzle embedding"):
         adapt(member(env, puzzle_dim=0).model, boards(env), 3, Adaptation(updates=1))
+
+
+def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[HRM] = []
+    monkeypatch.setattr(HRM, "compile_levels", lambda model, dynamic: compiled.append(model))
+    for compile in (False, True):
+        agent = AdaptingAgent(member(env), 2, Adaptation(updates=1, batch=2, whole=True, compile=compile))
+        agent.predict(env.reset(options={"puzzle": task(0)})[0])
+    assert len(compiled) == 2
+    assert compiled[0] is agent.member.model
+    assert compiled[1] is not agent.member.model
