@@ -214,7 +214,9 @@ class HRM(nn.Module):
             level.compile(dynamic=dynamic)
 
     def in_float32(self) -> HRM:
-        """The same network with activations in float32: slower where bfloat16 is fast, much faster where it is not."""
+        """The network with activations in float32, itself if it has them: faster where bfloat16 products are slow."""
+        if self.dtype == torch.float32:
+            return self
         model = HRM(dataclasses.replace(self.config, dtype="float32"))
         model.load_state_dict(self.state_dict())
         return model

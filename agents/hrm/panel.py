@@ -26,16 +26,13 @@ TRIES = 64
 """Keys tried for each symmetry that is wanted, before giving up on finding another one."""
 
 
-def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
-    """Keys of `count` symmetries that differ from each other and from the identity.
+def known_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
+    """Keys of `count` symmetries that differ from each other and from the identity, or of as many as there are.
 
     Args:
         family: whose symmetries.
         shape: (H, W) of its boards.
         count: how many are wanted, at least 0.
-
-    Raises:
-        ValueError: there are not so many.
     """
     seen = {(np.arange(shape[0] * shape[1]).tobytes(), np.arange(family.vocab_size, dtype=np.uint8).tobytes())}
     keys: list[int] = []
@@ -48,12 +45,22 @@ def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> t
         if signature not in seen:
             seen.add(signature)
             keys.append(key)
+    return tuple(keys)
+
+
+def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
+    """`known_keys`, exactly `count` of them.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    keys = known_keys(family, shape, count)
     if len(keys) < count:
         raise ValueError(
             f"expected at most {len(keys) + 1} images, so many symmetries were found of {family.name} "
             f"{shape[0]}x{shape[1]}, got {count + 1}"
         )
-    return tuple(keys)
+    return keys
 
 
 def images_of(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[int | None]) -> NDArray[np.uint8]:
@@ -189,15 +196,16 @@ class PanelAgent(ABC):
     def _keys(self, count: int) -> tuple[int | None, ...]:
         """Of `count` images; equivariant networks, for which starts differ too, take known images again if need be."""
         layouts = {member.task_rows for member in self.members}
-        if not any(layout.variants for layout in layouts):
-            return distinct_keys(self.family, self.members[0].model.config.grid, count)
-        if len(layouts) > 1:
+        if len(layouts) > 1 and any(layout.variants for layout in layouts):
             raise ValueError(f"expected networks that know the same images, got {sorted(layouts)}")
-        layout = layouts.pop()
-        if not all(member.model.config.equivariant for member in self.members):
-            return layout.keys(count)
-        known = (None, *layout.keys(min(count, layout.variants)))
-        return tuple(known[image % len(known)] for image in range(1, count + 1))
+        layout, grid = layouts.pop(), self.members[0].model.config.grid
+        again = all(member.model.config.equivariant for member in self.members)
+        if layout.variants:
+            known = layout.keys(min(count, layout.variants) if again else count)
+        else:
+            known = (known_keys if again else distinct_keys)(self.family, grid, count)
+        images = (None, *known)
+        return tuple(images[image % len(images)] for image in range(1, count + 1))
 
     # ---- what a subclass says ----
 
