@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -324,8 +325,8 @@ def test_an_equivariant_network_looks_at_the_images_it_knows_again_from_other_st
 def test_nine_images_of_a_maze_are_eight_and_one_from_another_start() -> None:
     env = gym.make("HRMMaze-v0", size=5, disable_env_checker=True)
     config = HRMConfig(
-        vocab_size=6, grid=(5, 5), hidden_size=8, heads=1, h_layers=1, l_layers=1, mixer="convolution", positions="none",
-        mlp_width=8, gradient="last_cycle", halting="bce", dtype="float32",
+        vocab_size=6, grid=(5, 5), hidden_size=8, heads=1, h_layers=1, l_layers=1, mixer="convolution", mlp_width=8,
+        positions="none", gradient="last_cycle", halting="bce", dtype="float32",
     )  # fmt: skip
     member = HRMAgent(HRM(config), env.unwrapped.family, max_segments=1, device="cpu")
     panel = VotingAgent([member], 9)
@@ -336,8 +337,7 @@ def test_nine_images_of_a_maze_are_eight_and_one_from_another_start() -> None:
     member.segment = lambda *given: numbers.append(given[3]) or segment(*given)  # type: ignore[func-returns-value,method-assign]
     panel.predict(env.reset(seed=0)[0])
     assert numbers[0].tolist() == list(range(9))
-    bare = HRMAgent(
-        HRM(dataclasses.replace(config, mixer="attention", positions="rope2d")), member.family, device="cpu"
-    )
+    placed = dataclasses.replace(config, mixer="attention", positions="rope2d")
+    bare = HRMAgent(HRM(placed), member.family, device="cpu")
     with pytest.raises(ValueError, match="at most 8 images"):
         VotingAgent([bare], 9)
