@@ -62,6 +62,7 @@ class SolveConfig:
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
         adapt_lr: Learning rate of that copy.
+        adapt_known: Begin with what the network knows of the task, if it was part of its training.
         compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time while the figures are taken.
         save: Write a film (.gif or .mp4) or a page that goes through the segments (.html) of the first five puzzles, or
@@ -86,6 +87,7 @@ class SolveConfig:
     adapt: Annotated[int, _arg("N", "300")] = 300
     adapt_whole: bool = False
     adapt_lr: Annotated[float, _arg("RATE", "1e-4")] = 1e-4
+    adapt_known: bool = False
     compile: bool = False
     batch: Annotated[int, _arg("B", "64")] = 64
     save: Annotated[Path | None, _arg("OUT.gif")] = None
@@ -241,6 +243,7 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     if name == "hrm-adapt":
         votes = {"votes": config.votes} if config.votes > 1 else {}
         learning = {"updates": config.adapt, "whole": config.adapt_whole, "lr": config.adapt_lr}
+        learning |= {"known": config.adapt_known}
         return name, {**options, **votes, **learning}
     if name == "hrm-search":
         return name, options

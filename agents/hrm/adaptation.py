@@ -31,13 +31,15 @@ class Adaptation:
     """How a task is learnt at test time.
 
     Attributes:
-        updates: optimiser updates, each one segment of `batch` boards; 0 leaves the vectors at zero.
+        updates: optimiser updates, each one segment of `batch` boards; 0 leaves the vectors as they begin.
         batch: boards under way at once.
         puzzle_lr: learning rate of the puzzle vectors (SignSGD), the one of training on ARC.
         puzzle_weight_decay: its decay.
         whole: whether a copy of the network learns too; it is dropped when the task is answered.
         lr: learning rate of that copy (AdamATan2).
         weight_decay: its decay.
+        known: begin with the rows of the puzzle embedding that belong to a task, if it has any, instead of zeros: then
+            it goes on learning a task that was seen, demonstrations alone, in training.
         compile: compile what learns; pays for a dozen tasks or more.
         seed: of the order of the demonstrations.
     """
@@ -49,6 +51,7 @@ class Adaptation:
     whole: bool = False
     lr: float = 1e-4
     weight_decay: float = 0.1
+    known: bool = False
     compile: bool = False
     seed: int = 0
 
@@ -75,13 +78,13 @@ class Adapted(NamedTuple):
     losses: list[float]
 
 
-def adapt(model: HRM, examples: act.Boards, images: int, settings: Adaptation) -> Adapted:
+def adapt(model: HRM, examples: act.Boards, start: Tensor, settings: Adaptation) -> Adapted:
     """Learn a task from solved examples; the network that is given stays as it is.
 
     Args:
         model: on the device of the examples.
-        examples: at least one; `puzzle_ids` are the numbers of their images, 0 … images - 1.
-        images: how many vectors are wanted.
+        examples: at least one; `puzzle_ids` are the numbers of their images, 0 … K - 1.
+        start: (K, embedding_dim) float32, the vectors before.
         settings: how.
 
     Raises:
@@ -96,7 +99,7 @@ def adapt(model: HRM, examples: act.Boards, images: int, settings: Adaptation) -
     named = [p for name, p in model.named_parameters() if name != "puzzles"]
     optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
     device = examples.inputs.device
-    vectors = torch.zeros(images, model.config.embedding_dim, device=device)
+    vectors = start.to(device, copy=True)
     slots, losses = act.Slots.waiting(model, settings.batch, device), []
     draw = torch.Generator().manual_seed(settings.seed)
     for _ in range(settings.updates):

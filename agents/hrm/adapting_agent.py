@@ -10,7 +10,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
@@ -69,7 +71,7 @@ class AdaptingAgent:
             name: what tables call it.
 
         Raises:
-            ValueError: fewer than one image, or more than there are symmetries.
+            ValueError: fewer than one image, or more than there are symmetries (with `known`: than have rows).
         """
         if votes < 1:
             raise ValueError(f"expected votes of at least 1, got {votes}")
@@ -77,7 +79,11 @@ class AdaptingAgent:
         if self.settings.compile:
             member.model.compile_levels(dynamic=True)
         self.family, self.action_mode = member.family, member.action_mode
-        self.keys = distinct_keys(self.family, member.model.config.grid, votes - 1)
+        self.keys = (
+            member.task_rows.keys(votes - 1)
+            if self.settings.known
+            else distinct_keys(self.family, member.model.config.grid, votes - 1)
+        )
         self.name = name or f"hrm-adapt-{votes}"
         self.losses: list[float] = []
         self._answered: Answered | None = None
@@ -166,9 +172,18 @@ class AdaptingAgent:
         if len(pairs) == 0:
             settings = dataclasses.replace(settings, updates=0)
         examples = examples_of(self.family, pairs, self.keys, self.member.device)
-        learnt = adapt(self.member.model, examples, 1 + len(self.keys), settings)
+        learnt = adapt(self.member.model, examples, self._start(observation), settings)
         self.losses = learnt.losses
         return self._vote(observation["puzzle"][None], learnt, settings.updates * settings.batch)
+
+    def _start(self, observation: Observation) -> Tensor:
+        """(1 + K, embedding_dim) vectors of the task's images before it is learnt."""
+        model, images = self.member.model, np.arange(1 + len(self.keys))
+        if not self.settings.known:
+            return torch.zeros(len(images), model.config.embedding_dim)
+        task = np.full(len(images), int(observation["task"].item()))
+        rows = self.member.task_rows.rows(task, images, model.config.puzzle_count)
+        return model.puzzles[torch.from_numpy(rows).long()]
 
     def _vote(self, clues: NDArray[np.uint8], learnt: Adapted, spent: int) -> Answered:
         """Solve the images of one puzzle, (1, H, W), each with its vector, and count."""

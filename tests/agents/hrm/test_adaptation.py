@@ -47,6 +47,10 @@ def state_of(model: HRM) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+def zeros(model: HRM, images: int = 3) -> torch.Tensor:
+    return torch.zeros(images, model.config.embedding_dim)
+
+
 def boards(env: Any, images: int = 3) -> Any:
     observation, _ = env.reset(options={"puzzle": task(0)})
     keys = distinct_keys(env.unwrapped.family, (SIDE, SIDE), images - 1)
@@ -72,7 +76,9 @@ def test_examples_are_the_demonstrations_under_every_image(env: Any) -> None:
 def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: Any) -> None:
     model = member(env, halting=halting).model
     before = state_of(model)
-    learnt = adapt(model, boards(env), 3, Adaptation(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3))
+    learnt = adapt(
+        model, boards(env), zeros(model), Adaptation(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3)
+    )
     assert np.mean(learnt.losses[-10:]) < (0.75 if whole else 0.97) * np.mean(learnt.losses[:5])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -142,8 +148,9 @@ def test_bad_settings(changes: dict[str, Any]) -> None:
 
 
 def test_nothing_to_learn_with(env: Any) -> None:
+    model = member(env, puzzle_dim=0).model
     with pytest.raises(ValueError, match="puzzle embedding"):
-        adapt(member(env, puzzle_dim=0).model, boards(env), 3, Adaptation(updates=1))
+        adapt(model, boards(env), zeros(model), Adaptation(updates=1))
 
 
 def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +162,23 @@ def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyP
     assert len(compiled) == 2
     assert compiled[0] is agent.member.model
     assert compiled[1] is not agent.member.model
+
+
+def test_a_task_that_is_known_begins_with_its_rows() -> None:
+    env = gym.make("HRMARCMini-v0", split="evaluation", disable_env_checker=True)
+    agent: Any = hrm_gym.make_agent("hrm-adapt", env, votes=4, updates=0, known=True)
+    observation, _ = env.reset(seed=0)
+    begun: list[torch.Tensor] = []
+    start = agent._start
+    agent._start = lambda given: begun.append(start(given)) or begun[0]
+    agent.predict(observation)
+    task, model = int(observation["task"][0]), agent.member.model
+    assert torch.equal(begun[0], model.puzzles[4 * task : 4 * task + 4])
+    assert begun[0].abs().max() > 0
+    voted: Any = hrm_gym.make_agent("hrm-vote", env, votes=4)
+    state = None
+    for _ in range(env.unwrapped.max_segments):
+        _, state = voted.predict(observation, state)
+    np.testing.assert_array_equal(agent.thought.answer, voted.thoughts()[0].answer)
+    with pytest.raises(ValueError, match="at most 4 images"):
+        hrm_gym.make_agent("hrm-adapt", env, votes=5, known=True)
