@@ -132,6 +132,10 @@ class GridFamily(ABC):
         """No moves here."""
         raise ValueError(f"expected a family with moves, got {self.name}")
 
+    def legal_moves_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, move_count) bool: every move there is."""
+        return np.ones((len(clues), self.move_count), dtype=np.bool_)
+
     def difficulty(self, puzzle: Puzzle) -> float:
         """Number of free cells."""
         return float(np.count_nonzero(self.free(puzzle.clues)))

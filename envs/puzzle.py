@@ -297,6 +297,10 @@ class PuzzleFamily(Protocol):
         """(N, H*W, len(writable)) bool: `legal_writes` of (N, H, W) boards."""
         ...
 
+    def legal_moves_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, move_count) bool: move mode's legal moves from the states that (N, H, W) boards show."""
+        ...
+
     def candidates_many(self, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N, H*W, len(writable)) bool: the tokens that a free cell may hold without breaking a rule at once."""
         ...

@@ -149,8 +149,7 @@ class SB3Agent:
             return {}
         one = observation["puzzle"].ndim == 2
         batch = {name: observation[name][None] if one else observation[name] for name in ("puzzle", "answer")}
-        masks = legal_actions(self.family, self.action_mode, batch)
-        return {} if masks is None else {"action_masks": masks}
+        return {"action_masks": legal_actions(self.family, self.action_mode, batch)}
 
 
 def _takes_masks(policy: BasePolicy) -> bool:

@@ -9,7 +9,7 @@ from hrm_gym.agents.agent import Observation
 from hrm_gym.envs.puzzle import PuzzleFamily
 
 
-def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observation) -> NDArray[np.bool_] | None:
+def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observation) -> NDArray[np.bool_]:
     """The environment's `action_masks()` for a batch of observations.
 
     Args:
@@ -18,7 +18,7 @@ def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observati
         observation: `puzzle` and `answer`, (B, H, W) uint8 each.
 
     Returns:
-        (B, A) bool, or None in move mode, whose walls the policy sees well enough.
+        (B, A) bool.
     """
     clues = observation["puzzle"]
     if action_mode == "cell":
@@ -29,4 +29,4 @@ def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observati
         free, written = family.free(clues)[..., None], np.isin(tokens, family.writable)
         legal = np.where(free, written, clues[..., None] == tokens).reshape(len(clues), -1)
         return np.append(legal, np.ones((len(clues), 2), dtype=np.bool_), axis=1)
-    return None
+    return family.legal_moves_many(clues, observation["answer"])

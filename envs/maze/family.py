@@ -160,6 +160,15 @@ class MazeFamily(GridFamily):
         row, column = divmod(int(np.argmax(current == tokens.START)), current.shape[1])
         return rules.walk_moves(clues, answer, (row, column))
 
+    def legal_moves_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N, 4) bool: the moves up, right, down and left that no wall stops, from where the start token stands."""
+        count, height, width = shown.shape
+        row, column = divmod((shown == tokens.START).reshape(count, -1).argmax(axis=1), width)
+        bordered = np.full((count, height + 2, width + 2), False)
+        bordered[:, 1:-1, 1:-1] = clues != tokens.WALL
+        beside = [bordered[np.arange(count), 1 + row + down, 1 + column + right] for down, right in rules.MOVES]
+        return np.stack(beside, axis=1)
+
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the maze so that it fills `surface`."""
         from hrm_gym.envs.maze.drawing import draw_maze

@@ -171,6 +171,16 @@ def test_masks_from_observations_are_the_environments_own(env_id: str, mode: str
     np.testing.assert_array_equal(legal_actions(envs.world.family, mode, seen), envs.action_masks())
 
 
+def test_masks_of_walks_are_the_environments_own() -> None:
+    envs, seen = batch_of("HRMMaze-v0", action_mode="move", autoreset_mode="SameStep", size=6)
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        masks = envs.action_masks()
+        np.testing.assert_array_equal(legal_actions(envs.world.family, "move", seen), masks)
+        assert masks.any(axis=1).all()
+        seen = envs.step(np.array([draw.choice(np.flatnonzero(mask)) for mask in masks]))[0]
+
+
 def test_masks_obey_legal_only() -> None:
     envs, seen = batch_of("HRMSudokuMini-v0", action_mode="cell", legal_only=True, autoreset_mode="SameStep")
     np.testing.assert_array_equal(legal_actions(envs.world.family, "cell", seen), envs.action_masks())
