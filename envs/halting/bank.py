@@ -122,7 +122,7 @@ class HaltingBank:
 def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
     """The bank that an argument means: a file, the name of a bundled one, one that is loaded already, or None.
 
-    Bundled are "hrm-maze", which None means too, and "hrm-sudoku".
+    Bundled are "hrm-maze", which None means too, "hrm-sudoku" and "hrm-arc".
 
     Raises:
         FileNotFoundError: there is no such file.

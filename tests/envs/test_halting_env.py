@@ -414,3 +414,11 @@ def test_bundled_banks_go_by_name(name: str) -> None:
     solved = find_bank(name).only("test").solved
     assert solved[:, 0].mean() < solved[:, -1].mean() < 1
     assert solved[:, -1].mean() > 0.5
+
+
+def test_the_bank_of_arc_is_of_thoughts_that_are_best_halted_early() -> None:
+    env = gym.make("HRMHalting-v0", bank="hrm-arc", split="train")
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    solved = find_bank("hrm-arc").only("train").solved
+    assert 0 < solved[:, -1].mean() < solved[:, 3].mean() < solved.any(axis=1).mean()
