@@ -104,7 +104,7 @@ CANDIDATES = replace(
 )
 """A feed-forward network that treats all digits, lines and boxes alike; every right digit pays at once (gamma 0)."""
 
-UNMASKED = replace(CANDIDATES, algorithm="ppo", timesteps=400_000)
+UNMASKED = replace(CANDIDATES, algorithm="ppo")
 VALUED = replace(
     CANDIDATES,
     algorithm="dqn",

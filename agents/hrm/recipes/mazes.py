@@ -94,18 +94,6 @@ ANY_SIZE_LONG = replace(
 )
 """16x16 mazes with shortest paths of 16, 30 and 40 cells at least: more puzzles a minute than larger boards give."""
 
-ANY_SIZE_20 = replace(
-    ANY_SIZE_LONG,
-    env={"size": 20},
-    mixture=({"min_path": 40, "wall_share": 0.37}, {"min_path": 60, "wall_share": 0.37}),
-    model=replace(ANY_SIZE_NETWORK, grid=(20, 20), max_segments=24),
-    init="runs/maze-any-size/model",
-    updates=54_000,
-    seed=2,
-    eval_every=6000,
-)
-"""20x20 mazes with shortest paths of 20, 40 and 60 cells at least, and half as many segments again to find them."""
-
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
 
 MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=1000)
@@ -117,7 +105,6 @@ RECIPES = {
     "maze-any-size-8": ANY_SIZE_8,
     "maze-any-size-16": ANY_SIZE_16,
     "maze-any-size": ANY_SIZE_LONG,
-    "maze-any-size-20": ANY_SIZE_20,
     "maze-hard": PAPER_MAZES,
     "maze-hard-1k": MAZE_HARD_1K,
 }
