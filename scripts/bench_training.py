@@ -30,13 +30,11 @@ def small() -> Contest:
     explicit, wide = network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS
     turns = {
         PLAIN: updating(SMALL, SMALL_BATCH, True, explicit_length=0, float32_products=False),
-        SPELT: updating(SMALL, SMALL_BATCH, True, explicit, float32_products=False),
+        **({SPELT: updating(SMALL, SMALL_BATCH, True, explicit, float32_products=False)} if wide else {}),
         OURS: updating(SMALL, SMALL_BATCH, True, explicit, wide),
         "the same, Q(continue) every 4th update": updating(SMALL, SMALL_BATCH, True, explicit, wide, target_every=4),
         "the same as hrm-gym train, not compiled": updating(SMALL, SMALL_BATCH, False, explicit, wide),
     }
-    if not wide:
-        del turns[SPELT]  # what OURS is
     return Contest(_title(SMALL, SMALL_BATCH), turns, PLAIN)
 
 

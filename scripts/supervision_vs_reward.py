@@ -24,8 +24,8 @@ from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import read_curve
-from hrm_gym.agents.sb3.recipe import HRMModel, RLRecipe
-from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER
+from hrm_gym.agents.sb3.recipe import RLRecipe
+from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.recorder import written_whole
 from hrm_gym.scripts.arguments import parse
@@ -119,7 +119,7 @@ def supervised_recipe(size: str, seed: int) -> Recipe:
 def rewarded_recipe(size: str, arm: str, seed: int) -> RLRecipe:
     """MaskablePPO with the same network: answer mode and sparse reward, or cell mode and dense reward."""
     env_id, env, side = SIZES[size]
-    model = HRMModel(dataclasses.replace(SMALL_HRM, grid=(side, side)), segments=1)
+    model = dataclasses.replace(POLICY, hrm=dataclasses.replace(SMALL_HRM, grid=(side, side)))
     learner = dataclasses.replace(THINKER.learner, lr_min_ratio=1.0)
     changes: dict[str, Any] = {"reward": "dense", "action_mode": "cell", "max_steps": 3 * side}
     if arm == "sparse":

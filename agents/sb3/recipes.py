@@ -216,9 +216,11 @@ SMALL_HRM = HRMConfig(
 )
 """An HRM for any board, small enough to think anew at every step of an environment, as a policy must."""
 
+POLICY = HRMModel(SMALL_HRM, segments=1)
+
 THINKER = replace(
     FOUR,
-    model=HRMModel(SMALL_HRM, segments=1),
+    model=POLICY,
     learner=replace(AT_ONCE, n_steps=4, batch_size=256, n_epochs=3),
     max_steps=12,
     envs=256,

@@ -157,13 +157,13 @@ class MazeFamily(GridFamily):
 
     def next_move(self, clues: Grid, current: Grid, answer: Grid) -> int:
         """The move that carries out `answer` from the walker's cell, shown as the start token in `current`."""
-        row, column = divmod(int(np.argmax(current == tokens.START)), current.shape[1])
-        return rules.walk_moves(clues, answer, (row, column))
+        (row,), (column,) = _walkers(current[None])
+        return rules.walk_moves(clues, answer, (int(row), int(column)))
 
     def legal_moves_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N, 4) bool: the moves up, right, down and left that no wall stops, from where the start token stands."""
         count, height, width = shown.shape
-        row, column = divmod((shown == tokens.START).reshape(count, -1).argmax(axis=1), width)
+        row, column = _walkers(shown)
         bordered = np.full((count, height + 2, width + 2), False)
         bordered[:, 1:-1, 1:-1] = clues != tokens.WALL
         beside = [bordered[np.arange(count), 1 + row + down, 1 + column + right] for down, right in rules.MOVES]
@@ -174,6 +174,11 @@ class MazeFamily(GridFamily):
         from hrm_gym.envs.maze.drawing import draw_maze
 
         draw_maze(surface, puzzle.clues, answer, thought)
+
+
+def _walkers(shown: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N,) rows and (N,) columns of the walkers that (N, H, W) boards of move mode show, as start tokens."""
+    return np.divmod((shown == tokens.START).reshape(len(shown), -1).argmax(axis=1), shown.shape[2])
 
 
 MAZE = MazeFamily()
