@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm.images import images_of
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.network import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
-from hrm_gym.agents.hrm.panel import images_of
 from hrm_gym.envs.puzzle import PuzzleFamily
 
 

@@ -20,7 +20,8 @@ from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.adaptation import Adaptation, Adapted, adapt, examples_of
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
-from hrm_gym.agents.hrm.panel import Opinions, answers_back, distinct_keys, images_of
+from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
+from hrm_gym.agents.hrm.panel import Opinions
 from hrm_gym.agents.hrm.voting import decide
 from hrm_gym.envs.puzzle import Thought
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,13 @@ from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
+from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.network import HRM, Carry
 from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+
+IMAGES = 8
+"""Symmetric images of a board, itself included, on which a thought that does not halt is tried before other starts."""
 
 STARTS = 4096
 """More than there are thoughts about one puzzle at a time: sets apart the starts of their restarts."""
@@ -131,8 +136,10 @@ class HRMAgent(HubAgent):
             halting: a halting rule or its text, see `halting.parse_halting`.
             name: what tables call it.
             compile: compile the network; pays after a minute of thinking or so.
-            restart: segments after which a thought that has not halted begins anew from another start (`HRM.start`);
-                0 never. Bundled weights say in their JSON what suits them.
+            restart: segments after which a thought that has not halted begins anew; 0 never. Networks that treat all
+                symmetric images alike, or know tasks by their colours and their turn, begin from another start
+                (`HRM.start`); others first try the board turned, mirrored or renamed, and then other starts. Bundled
+                weights say in their JSON what suits them.
             check: do not halt by the rule with an answer that breaks the rules of the puzzle (the environment tells
                 everybody how many are broken, in `info["violations"]`). Bundled weights say in their JSON whether.
 
@@ -301,10 +308,16 @@ class HRMAgent(HubAgent):
             The next mind, and (B,) bool: the boards that halt.
         """
         puzzles = self.model.puzzles[boards.puzzle_ids.long()]
-        result = self.model.run(self._started(mind, starts, numbers), boards.inputs, puzzles)
-        segments = torch.where(starts, 0, mind.segments) + 1
+        past = torch.where(starts, 0, mind.segments)
+        attempt = past.long() // self.restart if self.restart else torch.zeros_like(past, dtype=torch.int64)
+        image = attempt % self._turns.count
+        turned = bool((image > 0).any())
+        inputs = self._turns.images(boards.inputs, image) if turned else boards.inputs
+        result = self.model.run(self._started(mind, starts, attempt, numbers), inputs, puzzles)
+        logits = self._turns.back(result.logits, image) if turned else result.logits
+        segments = past + 1
         before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
-        reading, q = before.after(result.logits), (result.q_halt, result.q_continue)
+        reading, q = before.after(logits), (result.q_halt, result.q_continue)
         halts = act.judge(self.halting, segments, q, reading, boards.free)
         if self.check:
             halts = self._keeping_rules(halts, boards.inputs, reading.answers)
@@ -320,14 +333,19 @@ class HRMAgent(HubAgent):
         halts[rows[broken.to(rows.device)]] = False
         return halts
 
-    def _started(self, mind: Mind, starts: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
+    @cached_property
+    def _turns(self) -> Turns:
+        """The images on which a thought is tried: one where all are alike, or where the row of a task fits just one."""
+        config = self.model.config
+        alike = config.by_symbol or config.puzzle_count > 1
+        return Turns(self.family, config.grid, 1 if alike else IMAGES, self.device)
+
+    def _started(self, mind: Mind, starts: torch.Tensor, attempt: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
         """The carry for the next segment: boards that begin, or begin anew, are put to their starts."""
-        if self.restart == 0:
-            return self.model.reset_rows(mind.carry, starts, numbers)
-        before = torch.where(starts, 0, mind.segments).long()
-        again = starts | ((before > 0) & (before % self.restart == 0))
-        attempt = before // self.restart
-        return self.model.reset_rows(mind.carry, again, attempt if numbers is None else attempt * STARTS + numbers)
+        if self.restart:
+            starts = starts | ((mind.segments > 0) & (mind.segments % self.restart == 0))
+        own = attempt // self._turns.count
+        return self.model.reset_rows(mind.carry, starts, own if numbers is None else own * STARTS + numbers)
 
     def _think(self, mind: Mind, boards: Boards, starts: NDArray[np.bool_]) -> tuple[Mind, Any]:
         """The next mind and the halt bits: one segment in answer mode, else the whole thought of boards that begin."""

@@ -20,63 +20,8 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought, mix64
-
-TRIES = 64
-"""Keys tried for each symmetry that is wanted, before giving up on finding another one."""
-
-
-def known_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
-    """Keys of `count` symmetries that differ from each other and from the identity, or of as many as there are.
-
-    Args:
-        family: whose symmetries.
-        shape: (H, W) of its boards.
-        count: how many are wanted, at least 0.
-    """
-    seen = {(np.arange(shape[0] * shape[1]).tobytes(), np.arange(family.vocab_size, dtype=np.uint8).tobytes())}
-    keys: list[int] = []
-    for number in range(TRIES * (count + 1)):
-        if len(keys) == count:
-            break
-        key = mix64(number)
-        cells, tokens = family.symmetry(shape, key)
-        signature = (cells.tobytes(), tokens.tobytes())
-        if signature not in seen:
-            seen.add(signature)
-            keys.append(key)
-    return tuple(keys)
-
-
-def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
-    """`known_keys`, exactly `count` of them.
-
-    Raises:
-        ValueError: there are not so many.
-    """
-    keys = known_keys(family, shape, count)
-    if len(keys) < count:
-        raise ValueError(
-            f"expected at most {len(keys) + 1} images, so many symmetries were found of {family.name} "
-            f"{shape[0]}x{shape[1]}, got {count + 1}"
-        )
-    return keys
-
-
-def images_of(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[int | None]) -> NDArray[np.uint8]:
-    """(B, 1 + K, H, W) images of (B, H, W) puzzles: themselves, then one for each of K keys; None is no symmetry."""
-    return np.stack([puzzles, *(puzzles if key is None else family.image(puzzles, key) for key in keys)], axis=1)
-
-
-def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[int | None]) -> NDArray[np.uint8]:
-    """(B, 1 + K, H, W) answers to `images_of` puzzles as answers to the puzzles themselves."""
-
-    def back(image: int, key: int | None) -> NDArray[np.uint8]:
-        if key is None:  # only what can be read off the board
-            return family.image(family.preimage(answers[:, image], 0), 0)
-        return family.preimage(answers[:, image], key)
-
-    return np.stack([back(image, key) for image, key in enumerate((None, *keys))], axis=1)
+from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of, known_keys
+from hrm_gym.envs.puzzle import Thought
 
 
 def members_for(

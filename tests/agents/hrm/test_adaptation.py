@@ -16,8 +16,8 @@ import hrm_gym
 from hrm_gym.agents.hrm.adaptation import Adaptation, adapt, examples_of
 from hrm_gym.agents.hrm.adapting_agent import AdaptingAgent
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.images import distinct_keys
 from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.agents.hrm.panel import distinct_keys
 from hrm_gym.rollout import rollout_batched
 
 hrm_gym.register_environments()

@@ -13,8 +13,8 @@ from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.augment import apply_symmetries, draw_symmetries
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.images import Turns, answers_back, images_of, known_keys
 from hrm_gym.agents.hrm.network import HRM, Carry, Segment
-from hrm_gym.agents.hrm.panel import images_of
 from hrm_gym.agents.hrm.voting import VotingAgent
 
 NINE = HRMConfig(
@@ -215,6 +215,47 @@ def test_a_thought_begins_anew_from_another_start() -> None:
     assert torch.equal(mind.carry.z_h, carry.z_h)
     solved = act.solve(model, boards.inputs, ids, 8, agent.halting, restart=3)
     assert torch.equal(solved.answers, mind.answers)
+
+
+PLACES = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=16, heads=2, h_layers=1, l_layers=1, dtype="float32")
+"""A network that knows places and digits apart: attention, for 4x4 Sudoku."""
+
+
+@pytest.mark.parametrize(
+    ("env_id", "arguments", "config"),
+    [("HRMMaze-v0", {"size": 7}, MAZE), ("HRMSudokuMini-v0", {}, PLACES)],
+    ids=["maze", "sudoku"],
+)
+def test_a_network_that_tells_images_apart_begins_anew_on_another_one(env_id, arguments, config) -> None:
+    side, every = config.grid[0], 3
+    agent = HRMAgent(network(config), gym.make(env_id, **arguments).unwrapped.family, restart=every, max_segments=99)
+    shown = puzzles(env_id, arguments).numpy().astype("uint8").reshape(-1, side, side)
+    keys = known_keys(agent.family, config.grid, 7)
+    images = images_of(agent.family, shown, keys)
+    mind, starts = agent.begin(len(shown)), torch.ones(len(shown), dtype=torch.bool)
+    for segment in range(every * (len(keys) + 1)):
+        mind, _ = agent.segment(mind, agent.boards(shown), starts)
+        starts = torch.zeros_like(starts)
+        if segment % every == 0:  # the first thought of an attempt: that of the image, brought back
+            image = segment // every
+            seen = torch.from_numpy(images[:, image].reshape(len(shown), -1).astype("int32"))
+            answers = act.read_answer(after(agent.model, seen, 1).logits)[0].numpy().reshape(-1, 1, side, side)
+            there = answers_back(agent.family, answers.repeat(1 + len(keys), axis=1), keys)[:, image]
+            assert (mind.answers.numpy().reshape(there.shape) == there).all(), image
+    mind, _ = agent.segment(mind, agent.boards(shown), starts)  # all images were tried: now another start
+    boards, begun = agent.boards(shown), Carry(*(state.expand(len(shown), -1, -1) for state in agent.model.start(1)))
+    with torch.no_grad():
+        expected = agent.model.segment(begun, boards.inputs, boards.puzzle_ids).carry
+    assert torch.allclose(mind.carry.z_h, expected.z_h, atol=1e-5)
+
+
+def test_answers_and_doubts_are_brought_back_from_an_image() -> None:
+    family = gym.make("HRMSudokuMini-v0").unwrapped.family
+    turns = Turns(family, (4, 4), 6, torch.device("cpu"))
+    boards, numbers = torch.randint(1, 6, (12, 16), generator=torch.Generator().manual_seed(0)), torch.arange(12) % 6
+    logits = torch.nn.functional.one_hot(turns.images(boards, numbers), 6).float()
+    assert torch.equal(turns.back(logits, numbers).argmax(-1), boards)
+    assert torch.equal(turns.images(boards, numbers * 0), boards)
 
 
 def test_a_panel_of_an_equivariant_network_thinks_differently_about_every_image() -> None:

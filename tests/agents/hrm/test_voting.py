@@ -17,8 +17,9 @@ import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.ensemble import EnsembleAgent
+from hrm_gym.agents.hrm.images import distinct_keys, images_of
 from hrm_gym.agents.hrm.network import HRM, Carry, Segment
-from hrm_gym.agents.hrm.panel import PanelAgent, distinct_keys, images_of
+from hrm_gym.agents.hrm.panel import PanelAgent
 from hrm_gym.agents.hrm.voting import VotingAgent, count_votes
 from hrm_gym.rollout import rollout, rollout_batched
 
