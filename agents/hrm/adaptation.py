@@ -148,7 +148,7 @@ def _update(
 
 
 def examples_of(
-    family: PuzzleFamily, pairs: NDArray[np.uint8], keys: Sequence[int], device: torch.device
+    family: PuzzleFamily, pairs: NDArray[np.uint8], keys: Sequence[int | None], device: torch.device
 ) -> act.Boards:
     """(P, 2, H, W) demonstrations under every image, P * (1 + K) boards; `puzzle_ids` tell the image."""
     count, side = len(pairs), pairs.shape[2] * pairs.shape[3]

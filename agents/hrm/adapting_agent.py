@@ -22,6 +22,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
 from hrm_gym.agents.hrm.panel import Opinions
+from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.agents.hrm.voting import decide
 from hrm_gym.envs.puzzle import Thought
 
@@ -58,7 +59,8 @@ class AdaptingAgent:
         action_mode: "answer", "cell" or "move".
         member: the network.
         settings: how a task is learnt.
-        keys: of the symmetries; the first image is the task itself.
+        keys: of the symmetries; the first image is the task itself. With `known`, tasks with official rows of their
+            own have keys of their own.
         losses: of the last adaptation, one an update.
     """
 
@@ -80,9 +82,9 @@ class AdaptingAgent:
         if self.settings.compile:
             member.model.compile_levels(dynamic=True)
         self.family, self.action_mode = member.family, member.action_mode
-        self.keys = (
+        self.keys: tuple[int | None, ...] = (
             member.task_rows.keys(votes - 1)
-            if self.settings.known
+            if self.settings.known and isinstance(member.task_rows, TaskRows)
             else distinct_keys(self.family, member.model.config.grid, votes - 1)
         )
         self.name = name or f"hrm-adapt-{votes}"
@@ -172,10 +174,18 @@ class AdaptingAgent:
         settings = dataclasses.replace(self.settings, seed=self.settings.seed ^ zlib.crc32(pairs.tobytes()))
         if len(pairs) == 0:
             settings = dataclasses.replace(settings, updates=0)
-        examples = examples_of(self.family, pairs, self.keys, self.member.device)
+        keys = self._keys_of(observation)
+        examples = examples_of(self.family, pairs, keys, self.member.device)
         learnt = adapt(self.member.model, examples, self._start(observation), settings)
         self.losses = learnt.losses
-        return self._vote(observation["puzzle"][None], learnt, settings.updates * settings.batch)
+        return self._vote(observation["puzzle"][None], keys, learnt, settings.updates * settings.batch)
+
+    def _keys_of(self, observation: Observation) -> tuple[int | None, ...]:
+        """The keys of the images of a task."""
+        own = None
+        if self.settings.known:
+            own = self.member.task_rows.keys_of(self.family, int(observation["task"].item()), len(self.keys))
+        return own or self.keys
 
     def _start(self, observation: Observation) -> Tensor:
         """(1 + K, embedding_dim) vectors of the task's images before it is learnt."""
@@ -186,16 +196,16 @@ class AdaptingAgent:
         rows = self.member.task_rows.rows(task, images, model.config.puzzle_count)
         return model.puzzles[torch.from_numpy(rows).long()]
 
-    def _vote(self, clues: NDArray[np.uint8], learnt: Adapted, spent: int) -> Answered:
+    def _vote(self, clues: NDArray[np.uint8], keys: tuple[int | None, ...], learnt: Adapted, spent: int) -> Answered:
         """Solve the images of one puzzle, (1, H, W), each with its vector, and count."""
-        images = images_of(self.family, clues, self.keys)
+        images = images_of(self.family, clues, keys)
         member, shape = self.member, images.shape
         boards = member.boards(images[0])
         found = act.solve_with(
             learnt.model, boards.inputs, learnt.vectors, member.max_segments, member.halting, boards.free
         )
         opinions = Opinions(
-            answers_back(self.family, found.answers.cpu().numpy().reshape(shape), self.keys),
+            answers_back(self.family, found.answers.cpu().numpy().reshape(shape), keys),
             found.q_halt.cpu().numpy()[None],
             certainty(found.confidence, boards.free)[1].cpu().numpy()[None],
             found.segments.cpu().numpy().astype(np.int64)[None],

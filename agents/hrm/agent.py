@@ -21,7 +21,7 @@ from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.network import HRM, Carry
-from hrm_gym.agents.hrm.task_rows import TaskRows
+from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 
 IMAGES = 8
@@ -109,7 +109,7 @@ class HRMAgent(HubAgent):
         weights: where `for_env` found them.
     """
 
-    task_rows = TaskRows()
+    task_rows: TaskRows | NamedRows = TaskRows()
     weights: Path | str | None = None
 
     def __init__(
@@ -188,6 +188,7 @@ class HRMAgent(HubAgent):
         found = found._replace(model=found.model.on_grid(grid))
         settings = {"action_mode": world.action_mode, "max_segments": world.max_segments, **kwargs}
         agent = cls.of(found, family, **settings)
+        agent.task_rows = agent.task_rows.numbered(getattr(world.puzzle_source, "task_names", ()))
         agent.weights = weights
         return agent
 

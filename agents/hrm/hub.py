@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,8 +24,8 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.network import HRM
 from hrm_gym.agents.hrm.official import load_official
 from hrm_gym.agents.hrm.official_config import read_settings
-from hrm_gym.agents.hrm.official_folder import find_run, is_official, official_family
-from hrm_gym.agents.hrm.task_rows import TaskRows
+from hrm_gym.agents.hrm.official_folder import find_identifiers, find_run, is_official, official_family
+from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows, identifier_names
 from hrm_gym.envs.files.hub import is_hub_name
 from hrm_gym.envs.puzzle import PuzzleFamily
 from hrm_gym.families import make_family
@@ -44,11 +46,13 @@ class Pretrained(NamedTuple):
         model: in evaluation mode.
         about: the JSON beside our weights; `family` is always there.
         card: the text of the model card without its metadata, if there is one.
+        task_rows: which row of the puzzle embedding belongs to a task.
     """
 
     model: HRM
     about: dict[str, Any]
     card: str | None
+    task_rows: TaskRows | NamedRows = TaskRows()
 
 
 def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
@@ -70,11 +74,22 @@ def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
         folder = config.parent
     if not is_official(folder):
         model, about = load_model(folder)
+        names = find_identifiers(folder, {}) if about.get("official") else None
     else:
-        model = load_official(checkpoint, config).requires_grad_(False)
-        family = official_family(read_settings(config), model.config)
+        model, settings = load_official(checkpoint, config).requires_grad_(False), read_settings(config)
+        family = official_family(settings, model.config)
         about = {"kind": "hrm", "family": family, "source": str(weights), "official": True}
-    return Pretrained(model, about, _read_card(folder))
+        names = find_identifiers(folder, settings)
+    named = about.get("family") == "arc" and names is not None
+    rows = _named_rows(names, model.config.puzzle_count) if named and names else TaskRows.of(about)
+    return Pretrained(model, about, _read_card(folder), rows)
+
+
+def _named_rows(path: Path, count: int) -> NamedRows:
+    """The rows whose names are in a file; ValueError unless there are `count` of them."""
+    if (names := len(identifier_names(path))) != count:
+        raise ValueError(f"{path}: expected {count} names, one for each row of the puzzle embedding, got {names}")
+    return NamedRows(path.resolve())
 
 
 def locate(weights: Path | str, **download: Any) -> Path:
@@ -117,7 +132,7 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
 
     model: HRM
     family: PuzzleFamily
-    task_rows: TaskRows
+    task_rows: TaskRows | NamedRows
     about: dict[str, Any] | None = None
     card: str | None = None
 
@@ -171,7 +186,7 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
         settings = {"max_segments": model.config.max_segments, **suits, **kwargs}
         agent = cls(model, family, **settings)
         agent.about, agent.card = {**found.about, "model": model.config.to_json()}, found.card
-        agent.task_rows = TaskRows.of(found.about)
+        agent.task_rows = found.task_rows
         return agent
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -181,6 +196,9 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
         config: HRMConfig = dataclasses.replace(self.model.config, dtype=saved.get("dtype", self.model.config.dtype))
         state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         write_model(save_directory, state, config, about)
+        if isinstance(self.task_rows, NamedRows) and not (save_directory / IDENTIFIERS).exists():
+            shutil.copyfile(self.task_rows.path, save_directory / f"{IDENTIFIERS}.part")
+            os.replace(save_directory / f"{IDENTIFIERS}.part", save_directory / IDENTIFIERS)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that came with the weights, or a few lines where none came, under the hub's metadata."""

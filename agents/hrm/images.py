@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -67,6 +67,34 @@ def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequenc
         return family.preimage(answers[:, image], key)
 
     return np.stack([back(image, key) for image, key in enumerate((None, *keys))], axis=1)
+
+
+def images_of_each(
+    family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[tuple[int | None, ...]]
+) -> NDArray[np.uint8]:
+    """`images_of` where each of (B, H, W) puzzles has K keys of its own."""
+    images = np.empty((len(puzzles), 1 + len(keys[0]), *puzzles.shape[1:]), np.uint8)
+    for own, rows in _alike(keys):
+        images[rows] = images_of(family, puzzles[rows], own)
+    return images
+
+
+def answers_back_from_each(
+    family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[tuple[int | None, ...]]
+) -> NDArray[np.uint8]:
+    """`answers_back` from `images_of_each`."""
+    back = np.empty_like(answers)
+    for own, rows in _alike(keys):
+        back[rows] = answers_back(family, answers[rows], own)
+    return back
+
+
+def _alike(keys: Sequence[tuple[int | None, ...]]) -> Iterable[tuple[tuple[int | None, ...], list[int]]]:
+    """The rows that have the same keys, together."""
+    rows: dict[tuple[int | None, ...], list[int]] = {}
+    for row, own in enumerate(keys):
+        rows.setdefault(own, []).append(row)
+    return rows.items()
 
 
 class Turns:

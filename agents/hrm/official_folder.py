@@ -11,6 +11,7 @@ from typing import Any
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.official_config import data_family
+from hrm_gym.agents.hrm.task_rows import IDENTIFIERS
 
 CONFIGS = ("all_config.yaml", "all_config.yml", "all_config.json", "config.yaml", "config.json")
 """Files that can hold the settings of an official run, the likeliest first."""
@@ -76,6 +77,13 @@ def official_family(settings: Mapping[str, Any], config: HRMConfig) -> str:
             f"here (expected {known}, or a data_path that names them); load_official gives the bare network"
         )
     return family
+
+
+def find_identifiers(folder: Path, settings: Mapping[str, Any]) -> Path | None:
+    """The names of the rows of a run's puzzle embedding: beside its settings, or with the data that they name."""
+    named = settings.get("data_path") or settings.get("data_paths") or []
+    data = [Path(str(one)) for one in ([named] if isinstance(named, str) else named)]
+    return next((place / IDENTIFIERS for place in (folder, *data) if (place / IDENTIFIERS).is_file()), None)
 
 
 def _one_a_folder(root: Path) -> dict[Path, Path]:

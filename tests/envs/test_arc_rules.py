@@ -164,7 +164,7 @@ def test_turns_are_the_official_ones():
 
 
 def test_every_turn_and_colour_is_drawn_and_black_stays():
-    turns, colours = rules.draw_symmetries(np.arange(2000, dtype=np.uint64) * np.uint64(977))
+    turns, colours = rules.draw_symmetries(np.arange(1, 2001, dtype=np.uint64) << np.uint64(40))
     assert set(turns.tolist()) == set(range(8))
     assert (np.sort(colours, axis=1) == np.arange(12)).all()
     assert (colours[:, :3] == [0, 1, 2]).all()
@@ -205,3 +205,27 @@ def test_every_pixel_of_the_answer_has_its_cell():
         assert {cell for cell in cells if cell} == set(np.ndindex(shape))
         assert family.cell_at(shape, (0, 0)) is None
         assert family.cell_at(shape, (width - 1, height - 1)) is None
+
+
+# ---- symmetries by name ----
+
+
+@given(turn=st.integers(0, 7), colours=st.permutations(range(1, 10)), grid=grids)
+def test_a_symmetry_has_a_key_of_its_own(turn: int, colours: list[int], grid: np.ndarray) -> None:
+    key = FAMILY.symmetry_key(turn, [0, *colours])
+    assert 0 <= key < 8 * 362_880
+    drawn, tokens_of = rules.draw_symmetries(np.array([key, key], dtype=np.uint64))
+    assert drawn.tolist() == [turn, turn]
+    assert tokens_of.tolist() == [[0, 1, 2, *(colour + 2 for colour in colours)]] * 2
+    shown = tokens.place(grid, SIDE)
+    recoloured = np.array([0, *colours], np.uint8)[grid]
+    image = FAMILY.image(shown[None], key)
+    assert (image[0] == tokens.place(rules.turned(recoloured, turn), SIDE)).all()
+    assert (FAMILY.preimage(image, key)[0] == shown).all()
+
+
+def test_no_symmetry_is_no_key() -> None:
+    assert FAMILY.symmetry_key(0, range(10)) == 0
+    for turn, colours in ((8, range(10)), (0, [1, 0, *range(2, 10)]), (0, [0, *range(8), 8])):
+        with pytest.raises(ValueError, match="expected a turn"):
+            FAMILY.symmetry_key(turn, list(colours))

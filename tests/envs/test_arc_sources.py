@@ -47,7 +47,7 @@ def write(path: Path, content: object) -> Path:
 def test_the_public_tasks(dataset, split, canvas, count, tasks):
     source = ArcTasks(dataset, split, canvas)
     assert isinstance(source, PuzzleSource)
-    assert (len(source), source.task_count, source.shape) == (count, tasks, (canvas, canvas))
+    assert (len(source), len(source.task_names), source.shape) == (count, tasks, (canvas, canvas))
     assert source.augment == (split == "train")
 
 
