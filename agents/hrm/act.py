@@ -208,10 +208,9 @@ def solve(
     max_segments: int,
     rule: Halting | None = None,
     free: Tensor | None = None,
-    restart: int = 0,
 ) -> Solved:
     """`solve_with` the network's own puzzle vectors, those of the (N,) rows `puzzle_ids` of its puzzle embedding."""
-    return solve_with(model, inputs, model.puzzles[puzzle_ids.long()], max_segments, rule, free, restart)
+    return solve_with(model, inputs, model.puzzles[puzzle_ids.long()], max_segments, rule, free)
 
 
 @torch.inference_mode()
@@ -222,7 +221,6 @@ def solve_with(
     max_segments: int,
     rule: Halting | None = None,
     free: Tensor | None = None,
-    restart: int = 0,
 ) -> Solved:
     """Solve N boards with real halting: a board that halts leaves the batch, so thinking less costs less.
 
@@ -233,7 +231,6 @@ def solve_with(
         max_segments: segments at most; may exceed the number used in training.
         rule: when to halt; the learned rule by default.
         free: (N, S) bool, the cells that count in a confidence; all by default.
-        restart: segments after which a board that has not halted is thought about anew from another start; 0 never.
     """
     rule = rule or learned(model.config)
     count, device = len(inputs), inputs.device
@@ -243,9 +240,6 @@ def solve_with(
     reading = Reading.nothing(count, inputs.shape[1], device)
     out = _unsolved(reading)
     for segment in range(1, max_segments + 1):
-        if restart and segment > 1 and (segment - 1) % restart == 0:
-            every = torch.ones_like(rows, dtype=torch.bool)
-            carry = model.reset_rows(carry, every, torch.full_like(rows, (segment - 1) // restart))
         carry = advance(model, carry, x)
         q = model.q_values(carry.z_h)
         if rule.reads_answers:
