@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,3 +45,38 @@ class Agent(Protocol):
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""
         ...
+
+
+class StatefulAgent(ABC):
+    """An agent with a state, and what is convenient in a single environment: `act` keeps the state inside."""
+
+    _state: Any = None
+
+    @abstractmethod
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions for one observation or a batch, and the next state; see `Agent`."""
+
+    @abstractmethod
+    def thoughts(self) -> list[Thought] | None:
+        """What the agent had in mind at the last `predict`, one Thought a board."""
+
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """The action for one environment; call `reset` before each episode."""
+        action, self._state = self.predict(observation, self._state)
+        return action
+
+    def reset(self) -> None:
+        """Forget the state that `act` keeps."""
+        self._state = None
+
+    @property
+    def thought(self) -> Thought | None:
+        """The first board's Thought at the last `predict`."""
+        found = self.thoughts()
+        return found[0] if found else None

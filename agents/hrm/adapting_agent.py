@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.agent import Observation
+from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.adaptation import Adaptation, Adapted, adapt, examples_of
@@ -47,7 +47,7 @@ class Answered:
         return Answered(self.answers[rows], self.confidence[rows], self.q_halt[rows], self.spent[rows])
 
 
-class AdaptingAgent:
+class AdaptingAgent(StatefulAgent):
     """An HRM that learns every task from its demonstrations before it answers, and lets symmetric images vote.
 
     It needs observations with demonstrations (ARC). All is thought when a puzzle begins; then the best answer is given
@@ -91,7 +91,6 @@ class AdaptingAgent:
         self.losses: list[float] = []
         self._answered: Answered | None = None
         self._shown: NDArray[np.uint8] | None = None
-        self._state: Any = None
 
     @classmethod
     def for_env(
@@ -137,15 +136,6 @@ class AdaptingAgent:
         actions = carry_out_rows(self.family, self.action_mode, rows, self._shown, True)
         return (actions[0] if single else actions), self._answered
 
-    def act(self, observation: Observation) -> NDArray[Any]:
-        """The action for one environment, with the state kept inside; call `reset` before each episode."""
-        action, self._state = self.predict(observation, self._state)
-        return action
-
-    def reset(self) -> None:
-        """Forget the state that `act` keeps."""
-        self._state = None
-
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""
         found, shown = self._answered, self._shown
@@ -155,12 +145,6 @@ class AdaptingAgent:
             Thought(shown[i], found.confidence[i], float(found.q_halt[i]), None, int(found.spent[i]))
             for i in range(len(shown))
         ]
-
-    @property
-    def thought(self) -> Thought | None:
-        """The first board's Thought at the last `predict`."""
-        found = self.thoughts()
-        return found[0] if found else None
 
     def spent(self) -> NDArray[np.int64]:
         """(B,) segments of single boards run for each board of the last `predict`, those of learning included."""

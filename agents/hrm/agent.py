@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.agent import Observation
+from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm import act
@@ -90,7 +90,7 @@ class Mind:
         return Mind(carry, reading, *(put(getattr(self, name), getattr(other, name)) for name in names))
 
 
-class HRMAgent(HubAgent):
+class HRMAgent(HubAgent, StatefulAgent):
     """A Hierarchical Reasoning Model in an environment.
 
     In answer mode a `predict` runs one segment on every board and halts a board when its halting rule says so, by
@@ -160,7 +160,6 @@ class HRMAgent(HubAgent):
         if compile:
             self.model.compile_levels(dynamic=True)
         self._mind: Mind | None = None
-        self._state: Any = None
 
     @classmethod
     def for_env(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> HRMAgent:
@@ -222,15 +221,6 @@ class HRMAgent(HubAgent):
         actions = carry_out_rows(self.family, self.action_mode, rows, answers, halts)
         return (actions[0] if single else actions), mind
 
-    def act(self, observation: Observation) -> NDArray[Any]:
-        """The action for one environment, with the recurrent state kept inside; call `reset` before each episode."""
-        action, self._state = self.predict(observation, self._state)
-        return action
-
-    def reset(self) -> None:
-        """Forget the state that `act` keeps."""
-        self._state = None
-
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""
         mind = self._mind
@@ -248,12 +238,6 @@ class HRMAgent(HubAgent):
             )
             for i in range(len(mind.answers))
         ]
-
-    @property
-    def thought(self) -> Thought | None:
-        """The first board's Thought at the last `predict`."""
-        found = self.thoughts()
-        return found[0] if found else None
 
     def spent(self) -> NDArray[np.int64]:
         """(B,) segments run so far on each board of the last `predict`."""

@@ -6,7 +6,7 @@ what both share: the images, the batch that only thoughts under way are part of,
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation
+from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
 from hrm_gym.agents.hrm.images import answers_back_from_each, distinct_keys, images_of_each, known_keys
@@ -94,7 +94,7 @@ class PanelMind:
         return PanelMind(tuple(mind[places] for mind in self.minds), self.halted[rows])
 
 
-class PanelAgent(ABC):
+class PanelAgent(StatefulAgent):
     """Some HRMs, each on some images of every puzzle; a subclass says when they stop and what comes of it.
 
     A network that is itself equivariant would think the same about every image; its images differ by their start
@@ -135,7 +135,6 @@ class PanelAgent(ABC):
         self.family, self.action_mode = members[0].family, members[0].action_mode
         self.keys = self._keys(images - 1)
         self.name = name or f"hrm-{self.kind}-{len(self.members) * images}"
-        self._state: Any = None
         self._thoughts: list[Thought] | None = None
         self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -194,23 +193,9 @@ class PanelAgent(ABC):
         actions = carry_out_rows(self.family, self.action_mode, rows, answers, self.finished(mind.halted))
         return (actions[0] if single else actions), mind
 
-    def act(self, observation: Observation) -> NDArray[Any]:
-        """The action for one environment, with the state kept inside; call `reset` before each episode."""
-        action, self._state = self.predict(observation, self._state)
-        return action
-
-    def reset(self) -> None:
-        """Forget the state that `act` keeps."""
-        self._state = None
-
     def thoughts(self) -> list[Thought] | None:
         """What the panel had in mind at the last `predict`; `segment` counts those of all thoughts together."""
         return self._thoughts
-
-    @property
-    def thought(self) -> Thought | None:
-        """The first board's Thought at the last `predict`."""
-        return self._thoughts[0] if self._thoughts else None
 
     def spent(self) -> NDArray[np.int64]:
         """(B,) segments run so far on each board of the last `predict`, summed over networks and images."""

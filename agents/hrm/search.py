@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation
+from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm import act
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
@@ -77,7 +77,7 @@ class Lanes:
         )
 
 
-class SearchAgent:
+class SearchAgent(StatefulAgent):
     """An HRM with beam search over guesses; for networks with interchangeable symbols (mixer "symbols").
 
     A `predict` in answer mode is one segment of every lane. A board halts when a lane wants to halt with an answer that
@@ -127,7 +127,6 @@ class SearchAgent:
         self.about, self.weights = member.about, member.weights
         member.max_segments, member.restart = np.iinfo(np.int32).max, 0
         self._lanes: Lanes | None = None
-        self._state: Any = None
 
     @classmethod
     def for_env(
@@ -163,15 +162,6 @@ class SearchAgent:
         actions = carry_out_rows(self.family, self.action_mode, rows, lanes.answers, self._over(lanes))
         return (actions[0] if single else actions), lanes
 
-    def act(self, observation: Observation) -> NDArray[Any]:
-        """The action for one environment, with the state kept inside; call `reset` before each episode."""
-        action, self._state = self.predict(observation, self._state)
-        return action
-
-    def reset(self) -> None:
-        """Forget the state that `act` keeps."""
-        self._state = None
-
     def thoughts(self) -> list[Thought] | None:
         """The leading lane of every board at the last `predict`; `segment` counts those of all lanes together."""
         found = self._lanes
@@ -179,12 +169,6 @@ class SearchAgent:
             return None
         boards = zip(found.answers, found.confidence, found.q_halt, found.spent, strict=True)
         return [Thought(answer, sure, float(q), None, int(spent)) for answer, sure, q, spent in boards]
-
-    @property
-    def thought(self) -> Thought | None:
-        """The first board's Thought at the last `predict`."""
-        found = self.thoughts()
-        return found[0] if found else None
 
     def spent(self) -> NDArray[np.int64]:
         """(B,) segments run so far on each board of the last `predict`, summed over lanes."""
