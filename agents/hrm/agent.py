@@ -294,12 +294,14 @@ class HRMAgent(HubAgent, StatefulAgent):
         """
         puzzles = self.model.puzzles[boards.puzzle_ids.long()]
         past = torch.where(starts, 0, mind.segments)
-        attempt = past.long() // self.restart if self.restart else torch.zeros_like(past, dtype=torch.int64)
-        image = attempt % self._turns.count
-        turned = bool((image > 0).any())
-        inputs = self._turns.images(boards.inputs, image) if turned else boards.inputs
-        result = self.model.run(self._started(mind, starts, attempt, numbers), inputs, puzzles)
-        logits = self._turns.back(result.logits, image) if turned else result.logits
+        carry = self._started(mind, starts, numbers)
+        if self.restart and bool((past >= self.restart).any()):  # not all are at their first attempt
+            image = past.long() // self.restart % self._turns.count
+            result = self.model.run(carry, self._turns.images(boards.inputs, image), puzzles)
+            logits = self._turns.back(result.logits, image)
+        else:
+            result = self.model.run(carry, boards.inputs, puzzles)
+            logits = result.logits
         segments = past + 1
         before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
         reading, q = before.after(logits), (result.q_halt, result.q_continue)
@@ -325,12 +327,14 @@ class HRMAgent(HubAgent, StatefulAgent):
         alike = config.by_symbol or config.puzzle_count > 1
         return Turns(self.family, config.grid, 1 if alike else IMAGES, self.device)
 
-    def _started(self, mind: Mind, starts: torch.Tensor, attempt: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
+    def _started(self, mind: Mind, starts: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
         """The carry for the next segment: boards that begin, or begin anew, are put to their starts."""
-        if self.restart:
-            starts = starts | ((mind.segments > 0) & (mind.segments % self.restart == 0))
-        own = attempt // self._turns.count
-        return self.model.reset_rows(mind.carry, starts, own if numbers is None else own * STARTS + numbers)
+        if self.restart == 0:
+            return self.model.reset_rows(mind.carry, starts, numbers)
+        past = torch.where(starts, 0, mind.segments).long()
+        own = past // self.restart // self._turns.count
+        begins = starts | ((past > 0) & (past % self.restart == 0))
+        return self.model.reset_rows(mind.carry, begins, own if numbers is None else own * STARTS + numbers)
 
     def _think(self, mind: Mind, boards: Boards, starts: NDArray[np.bool_]) -> tuple[Mind, Any]:
         """The next mind and the halt bits: one segment in answer mode, else the whole thought of boards that begin."""
