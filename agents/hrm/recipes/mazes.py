@@ -94,21 +94,18 @@ ANY_SIZE_LONG = replace(
 )
 """16x16 mazes with shortest paths of 16, 30 and 40 cells at least: more puzzles a minute than larger boards give."""
 
-ANY_SIZE_30 = replace(
+ANY_SIZE_24 = replace(
     ANY_SIZE,
-    env={"size": 30},
-    mixture=({"min_path": 60}, {"min_path": 110, "wall_share": 0.37}),
-    model=replace(ANY_SIZE_NETWORK, grid=(30, 30)),
+    env={"size": 24},
+    mixture=({"min_path": 48},),
+    model=replace(ANY_SIZE_NETWORK, grid=(24, 24)),
     init="runs/maze-any-size/model",
-    updates=18_000,
+    updates=8000,
     lr=5e-4,
     seed=2,
-    eval_puzzles=128,
-    test_puzzles=256,
-    eval_every=2500,
     checkpoint_every=500,
 )
-"""30x30 mazes with shortest paths of 30, 60 and 110 cells at least; the rate of learning is an eighth of before."""
+"""24x24 mazes with shortest paths of 24 and 48 cells at least; the rate of learning is an eighth of before."""
 
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
 
@@ -121,7 +118,7 @@ RECIPES = {
     "maze-any-size-8": ANY_SIZE_8,
     "maze-any-size-16": ANY_SIZE_16,
     "maze-any-size": ANY_SIZE_LONG,
-    "maze-any-size-30": ANY_SIZE_30,
+    "maze-any-size-24": ANY_SIZE_24,
     "maze-hard": PAPER_MAZES,
     "maze-hard-1k": MAZE_HARD_1K,
 }
