@@ -107,8 +107,10 @@ ANY_SIZE_24 = replace(
     test_puzzles=256,
     checkpoint_every=500,
 )
-"""24x24 mazes with shortest paths of 24 and 48 cells at least; the rate of learning is an eighth of before. For ordinary
-large mazes: what it learns there it loses on winding ones, as Maze-Hard has them."""
+"""24x24 mazes with shortest paths of 24 and 48 cells at least; the rate of learning is an eighth of before.
+
+For ordinary large mazes: what it learns there it loses on winding ones, as Maze-Hard has them.
+"""
 
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
 
