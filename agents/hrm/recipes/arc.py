@@ -75,12 +75,22 @@ COLOURS = replace(
 Every task has four rows, one for itself and three for turned images; with seed 0 they are turned in three ways.
 """
 
+COLOURS_LONGER = replace(
+    COLOURS,
+    model=replace(COLOURS.model, dtype="float32"),
+    init="runs/arc-colours/model",
+    updates=36_000,
+    lr=3e-3,
+    eval_every=3000,
+)
+
 RECIPES = {
     "arc-1": ARC_1,
     "arc-2": ARC_2,
     "arc-1-trm-att": tiny_recursive(ARC_1, "attention", l_cycles=4),
     "arc-2-trm-att": tiny_recursive(ARC_2, "attention", l_cycles=4),
     "arc-colours": COLOURS,
+    "arc-colours-longer": COLOURS_LONGER,
     "arc-mini": replace(
         ARC_1,
         env_id="HRMARCMini-v0",
@@ -102,5 +112,6 @@ RECIPES = {
 "arc-1" has room for the 960 tasks of the official set: the 800 public ones of ARC-AGI-1, which it takes by itself, and
 160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files beside the 400 to train:
 `--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-mini" is for a
-CPU: small grids, one embedding row a task. "arc-colours" is too, and made the bundled weights for 12x12.
+CPU: small grids, one embedding row a task. "arc-colours" is too; "arc-colours-longer" goes on from it to the bundled
+weights for 12x12.
 """
