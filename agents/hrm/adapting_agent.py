@@ -22,7 +22,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
 from hrm_gym.agents.hrm.panel import Opinions
-from hrm_gym.agents.hrm.task_rows import TaskRows
+from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
 from hrm_gym.agents.hrm.voting import decide
 from hrm_gym.envs.puzzle import Thought
 
@@ -82,7 +82,7 @@ class AdaptingAgent(StatefulAgent):
         if self.settings.compile:
             member.model.compile_levels(dynamic=True)
         self.family, self.action_mode = member.family, member.action_mode
-        self.keys: tuple[int | None, ...] = (
+        self.keys: Keys = (
             member.task_rows.keys(votes - 1)
             if self.settings.known and isinstance(member.task_rows, TaskRows)
             else distinct_keys(self.family, member.model.config.grid, votes - 1)
@@ -164,7 +164,7 @@ class AdaptingAgent(StatefulAgent):
         self.losses = learnt.losses
         return self._vote(observation["puzzle"][None], keys, learnt, settings.updates * settings.batch)
 
-    def _keys_of(self, observation: Observation) -> tuple[int | None, ...]:
+    def _keys_of(self, observation: Observation) -> Keys:
         """The keys of the images of a task."""
         own = None
         if self.settings.known:
@@ -180,7 +180,7 @@ class AdaptingAgent(StatefulAgent):
         rows = self.member.task_rows.rows(task, images, model.config.puzzle_count)
         return model.puzzles[torch.from_numpy(rows).long()]
 
-    def _vote(self, clues: NDArray[np.uint8], keys: tuple[int | None, ...], learnt: Adapted, spent: int) -> Answered:
+    def _vote(self, clues: NDArray[np.uint8], keys: Keys, learnt: Adapted, spent: int) -> Answered:
         """Solve the images of one puzzle, (1, H, W), each with its vector, and count."""
         images = images_of(self.family, clues, keys)
         member, shape = self.member, images.shape

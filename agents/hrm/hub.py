@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
 from pathlib import Path
@@ -25,10 +24,11 @@ from hrm_gym.agents.hrm.network import HRM
 from hrm_gym.agents.hrm.official import load_official
 from hrm_gym.agents.hrm.official_config import read_settings
 from hrm_gym.agents.hrm.official_folder import find_identifiers, find_run, is_official, official_family
-from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows, identifier_names
+from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows
 from hrm_gym.envs.files.hub import is_hub_name
 from hrm_gym.envs.puzzle import PuzzleFamily
 from hrm_gym.families import make_family
+from hrm_gym.recorder import written_whole
 
 CARDS = ("CARD.md", "README.md")
 NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")
@@ -52,7 +52,7 @@ class Pretrained(NamedTuple):
     model: HRM
     about: dict[str, Any]
     card: str | None
-    task_rows: TaskRows | NamedRows = TaskRows()
+    task_rows: TaskRows | NamedRows
 
 
 def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
@@ -80,16 +80,9 @@ def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
         family = official_family(settings, model.config)
         about = {"kind": "hrm", "family": family, "source": str(weights), "official": True}
         names = find_identifiers(folder, settings)
-    named = about.get("family") == "arc" and names is not None
-    rows = _named_rows(names, model.config.puzzle_count) if named and names else TaskRows.of(about)
-    return Pretrained(model, about, _read_card(folder), rows)
-
-
-def _named_rows(path: Path, count: int) -> NamedRows:
-    """The rows whose names are in a file; ValueError unless there are `count` of them."""
-    if (names := len(identifier_names(path))) != count:
-        raise ValueError(f"{path}: expected {count} names, one for each row of the puzzle embedding, got {names}")
-    return NamedRows(path.resolve())
+    if names and about.get("family") == "arc":
+        return Pretrained(model, about, _read_card(folder), NamedRows.read(names, model.config.puzzle_count))
+    return Pretrained(model, about, _read_card(folder), TaskRows.of(about))
 
 
 def locate(weights: Path | str, **download: Any) -> Path:
@@ -196,9 +189,9 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
         config: HRMConfig = dataclasses.replace(self.model.config, dtype=saved.get("dtype", self.model.config.dtype))
         state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         write_model(save_directory, state, config, about)
-        if isinstance(self.task_rows, NamedRows) and not (save_directory / IDENTIFIERS).exists():
-            shutil.copyfile(self.task_rows.path, save_directory / f"{IDENTIFIERS}.part")
-            os.replace(save_directory / f"{IDENTIFIERS}.part", save_directory / IDENTIFIERS)
+        if isinstance(self.task_rows, NamedRows):
+            with written_whole(save_directory / IDENTIFIERS) as draft:
+                shutil.copyfile(self.task_rows.path, draft)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that came with the weights, or a few lines where none came, under the hub's metadata."""

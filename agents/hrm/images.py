@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents.hrm.augment import Symmetries, apply_symmetries, draw_symmetries
+from hrm_gym.agents.hrm.task_rows import Keys
 from hrm_gym.envs.puzzle import PuzzleFamily, mix64
 
 TRIES = 64
@@ -69,9 +70,7 @@ def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequenc
     return np.stack([back(image, key) for image, key in enumerate((None, *keys))], axis=1)
 
 
-def images_of_each(
-    family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[tuple[int | None, ...]]
-) -> NDArray[np.uint8]:
+def images_of_each(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[Keys]) -> NDArray[np.uint8]:
     """`images_of` where each of (B, H, W) puzzles has K keys of its own."""
     images = np.empty((len(puzzles), 1 + len(keys[0]), *puzzles.shape[1:]), np.uint8)
     for own, rows in _alike(keys):
@@ -79,9 +78,7 @@ def images_of_each(
     return images
 
 
-def answers_back_from_each(
-    family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[tuple[int | None, ...]]
-) -> NDArray[np.uint8]:
+def answers_back_from_each(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequence[Keys]) -> NDArray[np.uint8]:
     """`answers_back` from `images_of_each`."""
     back = np.empty_like(answers)
     for own, rows in _alike(keys):
@@ -89,9 +86,9 @@ def answers_back_from_each(
     return back
 
 
-def _alike(keys: Sequence[tuple[int | None, ...]]) -> Iterable[tuple[tuple[int | None, ...], list[int]]]:
+def _alike(keys: Sequence[Keys]) -> Iterable[tuple[Keys, list[int]]]:
     """The rows that have the same keys, together."""
-    rows: dict[tuple[int | None, ...], list[int]] = {}
+    rows: dict[Keys, list[int]] = {}
     for row, own in enumerate(keys):
         rows.setdefault(own, []).append(row)
     return rows.items()

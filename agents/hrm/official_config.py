@@ -137,9 +137,14 @@ def data_family(settings: Mapping[str, Any]) -> str | None:
     >>> data_family({"data_path": "data/sudoku-extreme-1k-aug-1000"})
     'sudoku'
     """
-    folders = settings.get("data_path") or settings.get("data_paths") or []
-    names = [Path(str(folder)).name.lower() for folder in ([folders] if isinstance(folders, str) else folders)]
+    names = [folder.name.lower() for folder in data_folders(settings)]
     return next((family for family in _LENGTHS if any(family in name for name in names)), None)
+
+
+def data_folders(settings: Mapping[str, Any]) -> list[Path]:
+    """The folders of an official run's data: HRM names one, TRM a list."""
+    folders = settings.get("data_path") or settings.get("data_paths") or []
+    return [Path(str(folder)) for folder in ([folders] if isinstance(folders, str) else folders)]
 
 
 def _is_recursive(settings: Mapping[str, Any], state: Mapping[str, Tensor] | None) -> bool:

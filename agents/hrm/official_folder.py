@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.official_config import data_family
+from hrm_gym.agents.hrm.official_config import data_family, data_folders
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS
 
 CONFIGS = ("all_config.yaml", "all_config.yml", "all_config.json", "config.yaml", "config.json")
@@ -81,9 +81,8 @@ def official_family(settings: Mapping[str, Any], config: HRMConfig) -> str:
 
 def find_identifiers(folder: Path, settings: Mapping[str, Any]) -> Path | None:
     """The names of the rows of a run's puzzle embedding: beside its settings, or with the data that they name."""
-    named = settings.get("data_path") or settings.get("data_paths") or []
-    data = [Path(str(one)) for one in ([named] if isinstance(named, str) else named)]
-    return next((place / IDENTIFIERS for place in (folder, *data) if (place / IDENTIFIERS).is_file()), None)
+    places = (folder, *data_folders(settings))
+    return next((place / IDENTIFIERS for place in places if (place / IDENTIFIERS).is_file()), None)
 
 
 def _one_a_folder(root: Path) -> dict[Path, Path]:

@@ -21,6 +21,7 @@ from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.carry_out import carry_out_rows
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
 from hrm_gym.agents.hrm.images import answers_back_from_each, distinct_keys, images_of_each, known_keys
+from hrm_gym.agents.hrm.task_rows import Keys, NamedRows, TaskRows
 from hrm_gym.envs.puzzle import Thought
 
 
@@ -138,21 +139,21 @@ class PanelAgent(StatefulAgent):
         self._thoughts: list[Thought] | None = None
         self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def _keys(self, count: int) -> tuple[int | None, ...]:
+    def _keys(self, count: int) -> Keys:
         """Of `count` images; equivariant networks, for which starts differ too, take known images again if need be."""
         layouts = {member.task_rows for member in self.members}
-        if len(layouts) > 1 and any(layout.variants for layout in layouts):
+        if len(layouts) > 1 and any(isinstance(layout, NamedRows) or layout.variants for layout in layouts):
             raise ValueError(f"expected networks that know the same images, got {sorted(map(str, layouts))}")
         layout, grid = layouts.pop(), self.members[0].model.config.grid
         again = all(member.model.config.equivariant for member in self.members)
-        if layout.variants:
+        if isinstance(layout, TaskRows) and layout.variants:
             known = layout.keys(min(count, layout.variants) if again else count)
         else:
             known = (known_keys if again else distinct_keys)(self.family, grid, count)
         images = (None, *known)
         return tuple(images[image % len(images)] for image in range(1, count + 1))
 
-    def _keys_of_boards(self, tasks: NDArray[np.int32] | None, count: int) -> list[tuple[int | None, ...]]:
+    def _keys_of_boards(self, tasks: NDArray[np.int32] | None, count: int) -> list[Keys]:
         """The keys of the images of each of `count` boards, which belong to (count, 1) tasks."""
         layout = self.members[0].task_rows
         numbers = np.zeros(count, np.int64) if tasks is None else tasks.reshape(count)
@@ -229,7 +230,7 @@ class PanelAgent(StatefulAgent):
             halted[:, columns][board, image] = halts.cpu().numpy()
         return PanelMind(tuple(minds), halted)
 
-    def _opinions(self, mind: PanelMind, images: NDArray[np.uint8], keys: Sequence[tuple[int | None, ...]]) -> Opinions:
+    def _opinions(self, mind: PanelMind, images: NDArray[np.uint8], keys: Sequence[Keys]) -> Opinions:
         """The state in numpy, the answers mapped back."""
         count, height, width = len(images), *images.shape[2:]
         shape = (count, self.images)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -28,6 +27,9 @@ _IMAGE = re.compile(r"(.+?)(?:_|\|\|\|)t([0-7])(?:_|\|\|\|)(0[0-9]{9})")
 
 HRM's data put `_` between them, TRM's `|||`.
 """
+
+Keys = tuple[int | None, ...]
+"""Symmetries of the images of a puzzle, without the first, which is the puzzle itself; None is no symmetry."""
 
 
 class TaskRows(NamedTuple):
@@ -99,26 +101,37 @@ class NamedRows:
 
     Attributes:
         path: the list of names.
+        images: name of a task -> its rows, that of the task as it is first.
         tasks: the names of an environment's tasks: task k is `tasks[k - 1]`. Empty: none is known.
     """
 
     path: Path
+    images: Mapping[str, list[NamedImage]] = field(compare=False, repr=False)
     tasks: tuple[str, ...] = ()
-    variants = 0
+
+    @classmethod
+    def read(cls, path: Path, count: int) -> NamedRows:
+        """The rows that a file names.
+
+        Args:
+            path: a JSON list of names.
+            count: rows of the puzzle embedding.
+
+        Raises:
+            ValueError: the file is no such list, or does not name `count` rows.
+        """
+        names = _read_names(path)
+        if len(names) != count:
+            raise ValueError(
+                f"{path}: expected {count} names, one for each row of the puzzle embedding, got {len(names)}"
+            )
+        return cls(path.resolve(), images_by_task(names))
 
     def numbered(self, tasks: Sequence[str]) -> NamedRows:
         """The same rows, for tasks numbered as in `tasks`."""
         return replace(self, tasks=tuple(tasks))
 
-    def keys(self, count: int) -> tuple[int, ...]:
-        """No symmetry has rows in all tasks.
-
-        Raises:
-            ValueError: one is wanted.
-        """
-        return TaskRows().keys(count)
-
-    def keys_of(self, family: PuzzleFamily, task: int, count: int) -> tuple[int | None, ...] | None:
+    def keys_of(self, family: PuzzleFamily, task: int, count: int) -> Keys | None:
         """The keys of images 1 … count of a task, those with rows again and again; None for a task without a row."""
         images = self._images(task)
         if not images:
@@ -138,7 +151,7 @@ class NamedRows:
     def _images(self, task: int) -> list[NamedImage]:
         """The task itself, then its images, of task number `task`."""
         known = 0 < task <= len(self.tasks)
-        return read_identifiers(self.path).get(self.tasks[task - 1], []) if known else []
+        return self.images.get(self.tasks[task - 1], []) if known else []
 
 
 class NamedImage(NamedTuple):
@@ -155,15 +168,10 @@ class NamedImage(NamedTuple):
     colours: tuple[int, ...] = ()
 
 
-@lru_cache(maxsize=2)
-def read_identifiers(path: Path) -> dict[str, list[NamedImage]]:
-    """The images of every task that an official list names, the task itself first.
-
-    Raises:
-        ValueError: the file is no JSON list of names.
-    """
+def images_by_task(names: Sequence[str]) -> dict[str, list[NamedImage]]:
+    """The images of every task that an official list names, the task itself first."""
     images: dict[str, list[NamedImage]] = {}
-    for row, name in enumerate(identifier_names(path)):
+    for row, name in enumerate(names):
         if named := _IMAGE.fullmatch(name):
             images.setdefault(named[1], []).append(NamedImage(row, int(named[2]), tuple(map(int, named[3]))))
         elif row:  # row 0 is that of no task
@@ -171,12 +179,8 @@ def read_identifiers(path: Path) -> dict[str, list[NamedImage]]:
     return images
 
 
-def identifier_names(path: Path) -> list[str]:
-    """The names of all rows, in order.
-
-    Raises:
-        ValueError: the file is no JSON list of names.
-    """
+def _read_names(path: Path) -> list[str]:
+    """The names of all rows, in order; ValueError if the file is no JSON list of names."""
     try:
         names = json.loads(path.read_text())
     except ValueError as error:

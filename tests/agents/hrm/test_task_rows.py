@@ -16,7 +16,7 @@ from official_reference import HRM, random_state
 import hrm_gym
 from hrm_gym.agents.hrm import HRMAgent
 from hrm_gym.agents.hrm.images import images_of
-from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, read_identifiers
+from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows
 
 NAMES = {"plain": "{task}_t{turn}_{colours}", "bars": "{task}|||t{turn}|||{colours}"}
 """How the two official builds of the data name an image: HRM's, and TRM's."""
@@ -179,7 +179,7 @@ def test_bad_names(run: tuple[Path, Official], text: str, said: str) -> None:
 def test_names_that_are_no_images_are_tasks(tmp_path: Path) -> None:
     path = tmp_path / IDENTIFIERS
     path.write_text(json.dumps(["<blank>", "a_t3_x", "b_t1_0123456798", "b", "c_t9_0123456789"]))
-    found = read_identifiers(path)
+    found = NamedRows.read(path, 5).images
     assert [(name, [image.row for image in images]) for name, images in found.items()] == [
         ("a_t3_x", [1]), ("b", [3, 2]), ("c_t9_0123456789", [4]),
     ]  # fmt: skip
