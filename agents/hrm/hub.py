@@ -52,7 +52,7 @@ class Pretrained(NamedTuple):
     model: HRM
     about: dict[str, Any]
     card: str | None
-    task_rows: TaskRows | NamedRows
+    task_rows: TaskRows | NamedRows = TaskRows()
 
 
 def load_pretrained(weights: Path | str, **download: Any) -> Pretrained:
@@ -125,7 +125,7 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
 
     model: HRM
     family: PuzzleFamily
-    task_rows: TaskRows | NamedRows
+    task_rows: TaskRows | NamedRows = TaskRows()
     about: dict[str, Any] | None = None
     card: str | None = None
 
