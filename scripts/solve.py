@@ -58,6 +58,7 @@ class SolveConfig:
         halting: When an HRM stops before that: q (its own decision), fixed:8, confidence:0.99 (every free cell is
             that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never.
         votes: Let every HRM solve so many symmetric images of each puzzle and vote on the answer.
+        agree: Halt when so many of the votes at their end are for equally good answers; 0 waits for all votes.
         first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
@@ -83,6 +84,7 @@ class SolveConfig:
     max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
     halting: Annotated[str, _arg("RULE", "q")] = "q"
     votes: Annotated[int, _arg("N", "1")] = 1
+    agree: Annotated[int, _arg("N", "0")] = 0
     first: Annotated[int, _arg("N", "1")] = 1
     adapt: Annotated[int, _arg("N", "300")] = 300
     adapt_whole: bool = False
@@ -195,6 +197,8 @@ def check(config: SolveConfig) -> None:
     if config.votes > 1 and config.first > 1:
         raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
     named = [re.split("[@=]", label)[0] for label in config.agent or DEFAULT_AGENTS]
+    if config.agree < 0 or (config.agree and config.votes == 1 and "hrm-vote" not in named):
+        raise ValueError(f"expected --agree of at least 0, with --votes or hrm-vote, got {config.agree}")
     if _thinking(config, "hrm")[1] and not set(named) & set(HRM_AGENTS):
         options = "--halting, --votes, --first and --compile"
         raise ValueError(f"expected an HRM among the agents for {options}, got {', '.join(named)}")
@@ -247,8 +251,10 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
         return name, {**options, **votes, **learning}
     if name == "hrm-search":
         return name, options
-    if config.votes > 1:
-        return "hrm-vote", {**options, "votes": config.votes}
+    if config.votes > 1 or name == "hrm-vote":
+        votes = {"votes": config.votes} if config.votes > 1 else {}
+        agree = {"agree": config.agree} if config.agree else {}
+        return "hrm-vote", {**options, **votes, **agree}
     if config.first > 1:
         return "hrm-first", {**options, "images": config.first}
     return name, options

@@ -29,9 +29,9 @@ class EnsembleAgent(PanelAgent):
         """The agent for an environment; `images` of every puzzle, the rest as `members_for`."""
         return cls(members_for(env, **kwargs), images)
 
-    def finished(self, halted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def finished(self, clues: NDArray[np.uint8], opinions: Opinions) -> NDArray[np.bool_]:
         """(B,) bool: one has halted."""
-        return np.asarray(halted.any(axis=1))
+        return np.asarray(opinions.halted.any(axis=1))
 
     def conclude(self, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
         """Take the answer of the first to halt, or of the one that is nearest to it."""

@@ -72,6 +72,7 @@ def segment_losses(
     q_continue: Tensor,
     target_continue: Tensor | None,
     kind: AnswerLoss = "stablemax",
+    target_halt: Tensor | None = None,
 ) -> SegmentLosses:
     """Losses of one segment of deep supervision (HRM paper, section 2: L = answer loss + binary cross-entropy of Q).
 
@@ -82,6 +83,7 @@ def segment_losses(
         q_continue: (B,) logits.
         target_continue: (B,) probabilities Q(continue) should predict, None to leave it untrained.
         kind: cross-entropy over the cells.
+        target_halt: (B,) probabilities Q(halt) should predict; `exact` by default, as the paper has it.
     """
     counted = labels != IGNORE
     counts = counted.sum(-1)
@@ -89,7 +91,8 @@ def segment_losses(
     right = (logits.argmax(-1) == labels) & counted
     exact = right.sum(-1) == counts
     answer = per_board.sum()
-    halt = F.binary_cross_entropy_with_logits(q_halt, exact.to(q_halt.dtype), reduction="sum")
+    wanted = exact if target_halt is None else target_halt
+    halt = F.binary_cross_entropy_with_logits(q_halt, wanted.to(q_halt.dtype), reduction="sum")
     onward = torch.zeros_like(halt)
     if target_continue is not None:
         onward = F.binary_cross_entropy_with_logits(q_continue, target_continue, reduction="sum")

@@ -83,16 +83,18 @@ class PanelMind:
     Attributes:
         minds: for every network a Mind of B * images rows, the images of a board one after another.
         halted: (B, networks * images) bool, network by network.
+        finished: (B,) bool, boards on which nothing is thought any more.
     """
 
     minds: tuple[Mind, ...]
     halted: NDArray[np.bool_]
+    finished: NDArray[np.bool_]
 
     def __getitem__(self, rows: NDArray[np.int64]) -> PanelMind:
         rows = np.asarray(rows)
         images = self.halted.shape[1] // len(self.minds)
         places = (rows[:, None] * images + np.arange(images)).ravel()
-        return PanelMind(tuple(mind[places] for mind in self.minds), self.halted[rows])
+        return PanelMind(tuple(mind[places] for mind in self.minds), self.halted[rows], self.finished[rows])
 
 
 class PanelAgent(StatefulAgent):
@@ -162,8 +164,8 @@ class PanelAgent(StatefulAgent):
     # ---- what a subclass says ----
 
     @abstractmethod
-    def finished(self, halted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(B,) bool, boards on which nothing is thought any more, given (B, K) thoughts that halted."""
+    def finished(self, clues: NDArray[np.uint8], opinions: Opinions) -> NDArray[np.bool_]:
+        """(B,) bool, boards on which nothing more need be thought, given (B, H, W) puzzles and what is thought."""
 
     @abstractmethod
     def conclude(self, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
@@ -186,12 +188,11 @@ class PanelAgent(StatefulAgent):
         keys = self._keys_of_boards(rows.get("task"), count)
         images = images_of_each(self.family, rows["puzzle"], keys)
         mind: PanelMind = self._begin(count) if state is None else state
-        mind = self._segment(mind, images, rows.get("task"), starts)
-        while self.action_mode != "answer" and not self.finished(mind.halted).all():
-            mind = self._segment(mind, images, rows.get("task"), np.zeros(count, np.bool_))
-        opinions = self._opinions(mind, images, keys)
+        mind, opinions = self._segment(mind, images, rows, keys, starts)
+        while self.action_mode != "answer" and not mind.finished.all():
+            mind, opinions = self._segment(mind, images, rows, keys, np.zeros(count, np.bool_))
         answers = self._remember(self.conclude(rows["puzzle"], opinions), opinions, rows.get("attempt"))
-        actions = carry_out_rows(self.family, self.action_mode, rows, answers, self.finished(mind.halted))
+        actions = carry_out_rows(self.family, self.action_mode, rows, answers, mind.finished)
         return (actions[0] if single else actions), mind
 
     def thoughts(self) -> list[Thought] | None:
@@ -207,15 +208,21 @@ class PanelAgent(StatefulAgent):
     def _begin(self, count: int) -> PanelMind:
         """The state before the first segment of `count` boards."""
         halted = np.zeros((count, len(self.members) * self.images), np.bool_)
-        return PanelMind(tuple(member.begin(count * self.images) for member in self.members), halted)
+        minds = tuple(member.begin(count * self.images) for member in self.members)
+        return PanelMind(minds, halted, np.zeros(count, np.bool_))
 
     def _segment(
-        self, mind: PanelMind, images: NDArray[np.uint8], tasks: NDArray[np.int32] | None, starts: NDArray[np.bool_]
-    ) -> PanelMind:
-        """One segment of every thought that is under way."""
+        self,
+        mind: PanelMind,
+        images: NDArray[np.uint8],
+        rows: Observation,
+        keys: Sequence[Keys],
+        starts: NDArray[np.bool_],
+    ) -> tuple[PanelMind, Opinions]:
+        """One segment of every thought that is under way, and what is thought after it."""
         halted = mind.halted & ~starts[:, None]
-        live = ~halted & ~self.finished(halted)[:, None]
-        minds = list(mind.minds)
+        live = ~halted & ~(mind.finished & ~starts)[:, None]
+        minds, tasks = list(mind.minds), rows.get("task")
         for number, member in enumerate(self.members):
             columns = slice(number * self.images, (number + 1) * self.images)
             board, image = np.nonzero(live[:, columns])
@@ -228,15 +235,18 @@ class PanelAgent(StatefulAgent):
             after, halts = member.segment(minds[number][places], boards, fresh, from_start)
             minds[number] = minds[number].merged(places, after)
             halted[:, columns][board, image] = halts.cpu().numpy()
-        return PanelMind(tuple(minds), halted)
+        opinions = self._opinions(minds, halted, images, keys)
+        return PanelMind(tuple(minds), halted, self.finished(rows["puzzle"], opinions)), opinions
 
-    def _opinions(self, mind: PanelMind, images: NDArray[np.uint8], keys: Sequence[Keys]) -> Opinions:
+    def _opinions(
+        self, minds: Sequence[Mind], halted: NDArray[np.bool_], images: NDArray[np.uint8], keys: Sequence[Keys]
+    ) -> Opinions:
         """The state in numpy, the answers mapped back."""
         count, height, width = len(images), *images.shape[2:]
         shape = (count, self.images)
         free = self.family.free(images.reshape(-1, height, width)).reshape(*shape, -1)
         answers, q_halt, confidence, segments = [], [], [], []
-        for one in mind.minds:
+        for one in minds:
             given = one.answers.cpu().numpy().reshape(*shape, height, width)
             answers.append(answers_back_from_each(self.family, given, keys))
             q_halt.append(one.q_halt.cpu().numpy().reshape(shape))
@@ -248,7 +258,7 @@ class PanelAgent(StatefulAgent):
             np.concatenate(q_halt, axis=1),
             np.concatenate(confidence, axis=1),
             np.concatenate(segments, axis=1),
-            mind.halted,
+            halted,
         )
 
     def _remember(

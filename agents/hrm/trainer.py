@@ -120,8 +120,9 @@ class Trainer:
         if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
             target = act.continue_target(config, self.model.run, result, slots.segments, slots.boards.inputs, puzzles)
         losses = segment_losses(
-            result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss
-        )
+            result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss,
+            self._solved(result.logits) if self.recipe.halt_target == "solved" else None,
+        )  # fmt: skip
         self._optimise(losses.total / self.recipe.batch_size, puzzles)
         slots.carry = result.carry
         return losses
@@ -145,6 +146,16 @@ class Trainer:
             for _ in range(self.recipe.silent_segments):
                 carry = self.model.run(carry, inputs, puzzles).carry
         return self.model.run(carry, inputs, puzzles)
+
+    def _solved(self, logits: Tensor) -> Tensor:
+        """(B,) bool, the boards whose answers the rules accept, whatever the stored solution is."""
+        boards, answers = self.slots.boards, act.read_answer(logits.detach())[0]
+        shape = (len(answers), *self.recipe.model.grid)
+        clues, solutions, found = (
+            part.cpu().numpy().astype(np.uint8).reshape(shape)
+            for part in (boards.inputs, boards.labels.clamp(min=0), answers)
+        )
+        return torch.from_numpy(self.feed.family.judge_many(clues, solutions, found)).to(self.device)
 
     def _exploration(self) -> act.Exploration:
         """This update's draws for the slots of this process, out of those for all."""

@@ -5,12 +5,14 @@ An HRM can fall into a wrong fixed point; under another symmetry it rarely falls
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.panel import Conclusion, Opinions, PanelAgent, members_for
 from hrm_gym.envs.puzzle import PuzzleFamily
 
@@ -82,21 +84,52 @@ def decide(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -
 class VotingAgent(PanelAgent):
     """HRMs on symmetric images of every puzzle, which vote on the whole answer.
 
-    Every image is thought about until its own halt; the board halts when all of them have. Meanwhile it shows the
-    answer that leads, and the share of votes that agree with it cell by cell. A second attempt, where the puzzle allows
-    one, gives the answer that came second.
+    Every image is thought about until its own halt; the board halts when all of them have, or when enough of those that
+    have agree. Meanwhile it shows the answer that leads, and the share of votes that agree with it cell by cell. A
+    second attempt, where the puzzle allows one, gives the answer that came second.
+
+    Attributes:
+        agree: thoughts at their end with equally good answers, none better (`PuzzleFamily.cost_many`), that suffice; 0
+            waits for all. Puzzles with a second attempt wait for all in any case.
     """
 
     kind = "vote"
 
-    @classmethod
-    def for_env(cls, env: gym.Env[Any, Any], votes: int = 8, **kwargs: Any) -> VotingAgent:
-        """The agent for an environment; `votes` images of every puzzle, the rest as `members_for`."""
-        return cls(members_for(env, **kwargs), votes)
+    def __init__(self, members: Sequence[HRMAgent], images: int = 1, name: str = "", agree: int = 0) -> None:
+        """Put a panel together.
 
-    def finished(self, halted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(B,) bool: all have halted."""
-        return np.asarray(halted.all(axis=1))
+        Args:
+            members: at least one HRM, all for the same boards.
+            images: symmetric images of every puzzle, the puzzle itself included, at least 1.
+            name: what tables call it.
+            agree: see the attributes.
+
+        Raises:
+            ValueError: as `PanelAgent`, or `agree` is negative or more than there are thoughts.
+        """
+        super().__init__(members, images, name)
+        if not 0 <= agree <= len(self.members) * images:
+            raise ValueError(
+                f"expected agree of 0 to {len(self.members) * images}, the thoughts there are, got {agree}"
+            )
+        self.agree = agree
+
+    @classmethod
+    def for_env(cls, env: gym.Env[Any, Any], votes: int = 8, agree: int = 0, **kwargs: Any) -> VotingAgent:
+        """The agent for an environment; `votes` images of every puzzle, the rest as `members_for`."""
+        return cls(members_for(env, **kwargs), votes, agree=agree)
+
+    def finished(self, clues: NDArray[np.uint8], opinions: Opinions) -> NDArray[np.bool_]:
+        """(B,) bool: all have halted, or enough that agree."""
+        halted = opinions.halted
+        done = halted.all(axis=1)
+        if self.agree and self.family.attempts == 1:
+            board, thought = halted.nonzero()
+            cost = np.full(halted.shape, np.inf)
+            cost[board, thought] = self.family.cost_many(clues[board], opinions.answers[board, thought])
+            best = cost.min(axis=1, keepdims=True)
+            done |= ((cost == best) & np.isfinite(cost)).sum(axis=1) >= self.agree
+        return np.asarray(done)
 
     def conclude(self, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
         """Count the votes of every board."""

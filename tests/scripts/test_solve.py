@@ -75,6 +75,11 @@ def test_figures_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("solves").exists()
 
 
+def test_votes_that_agree_need_votes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected --agree of at least 0, with --votes or hrm-vote, got 2" in failure(capsys, "--agree", "2")
+    assert "got -1" in failure(capsys, "--agree", "-1", "--votes", "4")
+
+
 def test_the_default_agents_without_weights_are_skipped_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", "--episodes", "2", "--no-render"]) == 0
     streams = capsys.readouterr()

@@ -28,6 +28,8 @@ class Recipe:
         init: checkpoint folder whose weights the run starts from, e.g. one of smaller boards; "" starts afresh.
         model: the network.
         loss: cross-entropy over the cells.
+        halt_target: what Q(halt) learns to foresee: that the answer is the stored one, or that it is solved by the
+            rules of the puzzle, which may allow several answers (mazes).
         silent_segments: segments without loss and gradient in front of each one with; 0 supervises every segment.
         batch_size: boards under way at once (slots).
         updates: optimiser updates, one a segment.
@@ -66,6 +68,7 @@ class Recipe:
     demonstrations: bool = False
     init: str = ""
     loss: AnswerLoss = "stablemax"
+    halt_target: Literal["exact", "solved"] = "exact"
     silent_segments: int = 0
     batch_size: int = 768
     updates: int = 26_000

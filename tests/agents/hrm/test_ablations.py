@@ -6,11 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import TINY, TINY_MODEL
 
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.memory import measure
 from hrm_gym.agents.hrm.network import HRM, schedule
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent, tiny_recursive
@@ -27,6 +30,7 @@ def run(recipe: Recipe, folder: Path, updates: int = 3) -> Trainer:
 def test_defaults_are_the_papers() -> None:
     recipe = Recipe("HRMMaze-v0", HRMConfig(vocab_size=6, grid=(5, 5)))
     assert (recipe.silent_segments, recipe.shown, recipe.ema, recipe.clip_norm) == (0, 0.0, 0.0, 0.0)
+    assert recipe.halt_target == "exact"
     assert (recipe.augment, recipe.variants, recipe.puzzles, recipe.continue_every) == (False, 0, 0, 1)
     model = recipe.model
     assert (model.positions, model.gradient, model.levels, model.shared) == ("rope", "one_step", 2, False)
@@ -102,6 +106,39 @@ def test_silent_segments_are_counted_and_leave_no_gradient(tmp_path: Path) -> No
         result = plain.model.run(carry, plain.slots.boards.inputs, puzzles)
         carry = result.carry
     assert torch.allclose(silent._segments(puzzles).logits, result.logits, atol=1e-3)
+
+
+def test_halting_can_learn_from_the_rules(tmp_path: Path) -> None:
+    """Other shortest paths than the stored ones are right by the rules, and what Q(halt) is told then."""
+    recipe = dataclasses.replace(TINY, halt_target="solved", batch_size=64)
+    trainer = Trainer(recipe, tmp_path)
+    trainer._refill()
+    boards, solve = trainer.slots.boards, trainer.feed.family.solve
+    clues = boards.inputs.numpy().astype(np.uint8).reshape(-1, 5, 5)
+    others = np.stack([solve(clue.T).T for clue in clues])  # the same mazes, ties broken the other way
+    others[:8] = clues[:8]  # no path drawn
+    answers = torch.from_numpy(others).long().flatten(1)
+    logits = F.one_hot(answers, TINY.model.vocab_size).float() * 50
+    solved = trainer._solved(logits)
+    assert solved.tolist() == [False] * 8 + [True] * 56
+    exact = (answers == boards.labels).all(dim=1)
+    assert not exact.all()
+    assert (exact <= solved).all()
+    q = torch.where(solved, 50.0, -50.0)
+    told, paper = (segment_losses(logits, boards.labels, q, q, None, target_halt=given) for given in (solved, None))
+    assert float(told.q_halt) < 1e-6 < float(paper.q_halt)
+    assert torch.equal(told.exact, exact)
+
+
+def test_the_target_of_halting_changes_what_is_learnt(tmp_path: Path) -> None:
+    """A recipe says which; the answers' loss stays."""
+    solved = dataclasses.replace(TINY, halt_target="solved")
+    trainer = Trainer(solved, tmp_path)
+    trainer._solved = lambda logits: torch.ones(len(logits), dtype=torch.bool)  # type: ignore[method-assign]
+    plain = Trainer(TINY, tmp_path / "plain")
+    told, paper = trainer.step(), plain.step()
+    assert torch.equal(told.answer, paper.answer)
+    assert told.q_halt > paper.q_halt, "Q(halt) begins low, and is told that every answer is right"
 
 
 def test_partly_filled_puzzles_show_what_the_plain_ones_hide(tmp_path: Path) -> None:

@@ -163,6 +163,35 @@ def test_thoughts_that_halted_leave_the_batch_and_are_counted() -> None:
     assert panel.thought.segment == 10  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("agree", "segments"), [(0, 4), (1, 1), (2, 3), (3, 4)])
+def test_a_board_halts_when_enough_thoughts_agree(agree: int, segments: int) -> None:
+    """Image number n halts after n + 1 segments; all but image 1, which draws no path, solve the maze."""
+    env = make()
+    family = env.unwrapped.family
+    observation, _ = env.reset(seed=2)
+    names: dict[bytes, int] = {}
+
+    def answer(segment: int, shown: np.ndarray) -> tuple[np.ndarray, bool]:
+        name = names[shown.tobytes()]
+        return (shown if name == 1 else family.solve(shown)), segment > name
+
+    panel = VotingAgent([scripted(env, answer)], 4, agree=agree)
+    images = images_of(family, observation["puzzle"][None], panel.keys)[0]
+    names.update({image.tobytes(): n for n, image in enumerate(images)})
+    state, ended = None, False
+    while not ended:
+        action, state = panel.predict(observation, state)
+        observation, _, ended, _, info = env.step(action)
+    assert (info["segment"], info["solved"]) == (segments, True)
+    assert panel.spent().tolist() == [sum(min(segments, n + 1) for n in range(4))]
+
+
+def test_there_must_be_enough_thoughts_to_agree() -> None:
+    member = scripted(make(), solving(make().unwrapped.family, some))
+    with pytest.raises(ValueError, match=r"expected agree of 0 to 4.*got 5"):
+        VotingAgent([member], 4, agree=5)
+
+
 def test_the_first_to_halt_answers_and_stops_the_others() -> None:
     """Only image 2 halts, after two segments; it alone is right."""
     env = make()
