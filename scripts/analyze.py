@@ -19,7 +19,8 @@ from hrm_gym.scripts.analyze_curve import analyze_curve
 from hrm_gym.scripts.analyze_setup import PuzzlesConfig, one_network, prepared, puzzles_of, show, write
 from hrm_gym.scripts.analyze_states import analyze_convergence, analyze_dimensionality
 from hrm_gym.scripts.arguments import parse
-from hrm_gym.scripts.solve import Worlds, agent_named, with_progress
+from hrm_gym.scripts.progress import with_progress
+from hrm_gym.scripts.solve import Worlds, agent_named
 
 HELP = """usage: hrm-gym analyze STUDY [ENV_ID] [options]
 

@@ -15,13 +15,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 import hrm_gym
 from hrm_gym.env_text import read_arguments
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.recorder import check_writable
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.progress import progress_bar
 
 gym.register_envs(hrm_gym)
 
@@ -169,8 +169,7 @@ def build(argv: Sequence[str]) -> None:
         print(f"going on with {work.place}", file=sys.stderr)
     if work.puzzles < sum(counts):
         print(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
-    interval = 0.5 if sys.stderr.isatty() else 30
-    with tqdm(total=work.total, unit="block", dynamic_ncols=True, mininterval=interval) as bar:
+    with progress_bar(work.total, "block") as bar:
         for finished in work.run():
             bar.update(finished - bar.n)
     work.finish()

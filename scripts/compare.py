@@ -6,11 +6,10 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -23,6 +22,7 @@ from hrm_gym.compare.run import Comparison
 from hrm_gym.compare.text import markdown, terminal_table
 from hrm_gym.recorder import check_writable, written_whole
 from hrm_gym.scripts.arguments import parse, spread_lists
+from hrm_gym.scripts.progress import passing_bar
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 AGENTS = ("hrm", "ppo", "maskableppo", "dqn", "random", "oracle")
@@ -121,30 +121,20 @@ def _play(comparison: Comparison) -> None:
     there = sum(part.finished for part in parts)
     if there:
         print(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
-    with _bar(len(parts)) as tick:
+    with passing_bar(len(parts), "chunk", "playing") as bar:
         for part in comparison.run():
-            tick(f"{part.entrant.label.text} in {part.world.label}")
+            bar.set_description(f"{part.entrant.label.text} in {part.world.label}", refresh=False)
+            bar.update()
 
 
 def _film(comparison: Comparison) -> None:
     """Make the films that are missing, with a bar."""
     missing = missing_films(comparison)
-    with _bar(len(missing)) as tick:
+    with passing_bar(len(missing), "film", "films") as bar:
         for world, entrant in missing:
+            bar.set_description(f"film of {entrant.label.text} in {world.label}", refresh=False)
             shoot(comparison, world, entrant)
-            tick(f"film of {entrant.label.text} in {world.label}")
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Any]:
-    """A bar on stderr if that is a terminal; gives a function that moves it on and says what was done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda what: progress.update(task, advance=1, description=what)
+            bar.update()
 
 
 def _write(comparison: Comparison, rows: Sequence[Row], command: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hrm_gym.dataset_build import DatasetBuild, Plan, with_images
 from hrm_gym.dataset_folder import Groups, SplitRecord, check_place, write_dataset, write_manifest
@@ -22,6 +21,7 @@ from hrm_gym.envs.files.npy_folder import splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily
 from hrm_gym.scripts.arguments import parse
 from hrm_gym.scripts.data_kinds import KINDS, BuildConfig, Kind
+from hrm_gym.scripts.progress import passing_bar
 
 INTERRUPTED = 130
 DEFAULT_COUNTS = {"train": 1000, "test": 200}
@@ -97,7 +97,7 @@ class Job:
         work = DatasetBuild(plan, workplace)
         if work.done:
             print(f"going on in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
-        with tqdm(total=sum(counts.values()), initial=work.done, unit=" puzzles", disable=None) as bar:
+        with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
             for done in work.run(config.processes):
                 bar.update(done - bar.n)
         return self._finish(workplace, family, {split: work.batches(split) for split in counts if counts[split]})
@@ -167,7 +167,7 @@ class Job:
 
     def _with_images(self, family: PuzzleFamily, split: str, batches: Iterator[PuzzleBatch]) -> Iterator[Groups]:
         count, first = self.config.aug if split == "train" else 0, 0
-        with tqdm(desc=split, unit=" puzzles", delay=3.0, disable=None, leave=False) as bar:
+        with passing_bar(None, " puzzles", split) as bar:
             for batch in batches:
                 yield with_images(family, batch, count, self.config.seed, first)
                 first += len(batch)

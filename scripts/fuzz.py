@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +23,7 @@ import tyro
 
 from hrm_gym.scripts import fuzz_cases, fuzz_files
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.progress import with_progress
 from hrm_gym.scripts.supervision import BATCH, Stopped, supervise
 
 FILE_WEIGHT = 6
@@ -113,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
     if config.case is not None:
         return show_case(config.seed, config.case)
     tally = Tally()
-    for item in _with_progress(supervise(start, (config.seed,), config.count, LIMIT), config.count):
+    for item in with_progress(supervise(start, (config.seed,), config.count, LIMIT), config.count, "fuzz", " cases"):
         tally.add(_verdict_of(item, config.seed) if isinstance(item, Stopped) else Verdict(*item))
     print_report(tally, config)
     if config.json is not None:
@@ -280,15 +281,3 @@ def _place(error: BaseException) -> str:
     ours = [frame for frame in frames if "fuzz" not in Path(frame.filename).name]
     last = (ours or frames)[-1]
     return f"{'/'.join(Path(last.filename).parts[-3:])}:{last.lineno}"
-
-
-def _with_progress(items: Iterator[Any], total: int) -> Iterator[Any]:
-    """Pass items on, with a bar on stderr if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from items
-        return
-    yield from track(items, description="fuzz", total=total, console=console, transient=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from tqdm import tqdm
 
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.recorder import check_writable
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.progress import progress_bar
 
 if TYPE_CHECKING:
     from hrm_gym.agents.halting.learning import HaltingRecipe, Learned
@@ -160,8 +159,7 @@ class _Trained:
     def __init__(self, config: ReportConfig, bank: HaltingBank, costs: int) -> None:
         self._config, self._bank = config, bank
         one = sum(recipe["steps"] for recipe in self.recipes().values())
-        interval = 0.5 if sys.stderr.isatty() else 30
-        self.bar = tqdm(total=costs * config.seeds * one, unit="step", dynamic_ncols=True, mininterval=interval)
+        self.bar = progress_bar(costs * config.seeds * one, "step")
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """The recipe of each agent, but for cost and seed."""
@@ -202,8 +200,7 @@ def _train(recipe: HaltingRecipe, bank: HaltingBank, threads: int, bar: Any = No
 
     if threads:
         torch.set_num_threads(threads)
-    interval = 0.5 if sys.stderr.isatty() else 30
-    own = None if bar is not None else tqdm(total=recipe.steps, unit="step", dynamic_ncols=True, mininterval=interval)
+    own = None if bar is not None else progress_bar(recipe.steps, "step")
     shown: Any = bar if own is None else own
     begun = shown.n
     try:

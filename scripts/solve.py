@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import tyro
@@ -27,9 +27,8 @@ from hrm_gym.report import Score, puzzles_said, score, to_table, write_json
 from hrm_gym.rollout import Env, rollout_batched
 from hrm_gym.scripts import showing
 from hrm_gym.scripts.arguments import parse
+from hrm_gym.scripts.progress import with_progress
 from hrm_gym.side_by_side import Player
-
-Item = TypeVar("Item")
 
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
@@ -325,18 +324,6 @@ def _save_path(config: SolveConfig, name: str, whole: bool = False) -> Path:
     if config.save is None:
         return Path("solves") / f"{env}-{name[:100]}.gif"
     return config.save if whole or len(config.agent) == 1 else config.save.with_stem(f"{config.save.stem}-{name}")
-
-
-def with_progress(episodes: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """Pass on what takes time, such as episodes, with a bar on stderr if that is a terminal; it is wiped at the end."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from episodes
-        return
-    yield from track(episodes, description=label, total=total, console=console, transient=True)
 
 
 def _print_table(scores: Sequence[Score]) -> None:

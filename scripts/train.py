@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import torch
 import tyro
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.scripts.arguments import parse_recipe
+from hrm_gym.scripts.progress import progress_bar
 
 HELP = f"""usage: hrm-gym train RECIPE [options]
 
@@ -109,15 +109,8 @@ def _follow(trainer: Trainer) -> None:
     """Carry the run to its end and show how it goes."""
     recipe, out = trainer.recipe, trainer.run
     print(_introduction(trainer), file=sys.stderr)
-    quiet = not sys.stderr.isatty()
     writer = SummaryWriter(str(out), purge_step=trainer.update + 1)
-    bar = tqdm(
-        total=recipe.updates,
-        initial=trainer.update,
-        unit="update",
-        dynamic_ncols=True,
-        mininterval=30 if quiet else 0.5,
-    )
+    bar = progress_bar(recipe.updates, "update", initial=trainer.update)
     before = trainer.seconds
     with writer, bar:
         for row in trainer.fit():

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from tqdm import tqdm
 
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.curves import draw_curves
@@ -19,6 +18,7 @@ from hrm_gym.agents.sb3.recipe import RLRecipe
 from hrm_gym.agents.sb3.recipes import RECIPES
 from hrm_gym.agents.sb3.training import start_run
 from hrm_gym.scripts.arguments import parse_recipe
+from hrm_gym.scripts.progress import progress_bar
 
 HELP = f"""usage: hrm-gym train-rl RECIPE [options]
 
@@ -115,8 +115,7 @@ def train(recipe: RLRecipe, out: Path, device: str) -> None:
         print(f"continuing {out} at timestep {taken:,} of {recipe.timesteps:,}", file=sys.stderr)
     parameters = sum(parameter.numel() for parameter in run.policy.parameters())
     print(f"{recipe.algorithm}, {parameters:,} parameters, {recipe.env_id} on {device}", file=sys.stderr)
-    interval = 0.5 if sys.stderr.isatty() else 30
-    with tqdm(total=recipe.timesteps, initial=taken, unit="step", dynamic_ncols=True, mininterval=interval) as bar:
+    with progress_bar(recipe.timesteps, "step", initial=taken) as bar:
         run.learn(lambda row: _show(bar, row))
     print(f"finished weights: {out / 'model'}", file=sys.stderr)
 
