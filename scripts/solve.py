@@ -62,6 +62,7 @@ class SolveConfig:
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
         adapt_lr: Learning rate of that copy.
+        adapt_batch: Demonstrations, or images of them, that are under way at once while hrm-adapt learns.
         adapt_known: Begin with what the network knows of the task, if it was part of its training.
         compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time while the figures are taken.
@@ -88,6 +89,7 @@ class SolveConfig:
     adapt: Annotated[int, _arg("N", "300")] = 300
     adapt_whole: bool = False
     adapt_lr: Annotated[float, _arg("RATE", "1e-4")] = 1e-4
+    adapt_batch: Annotated[int, _arg("B", "16")] = 16
     adapt_known: bool = False
     compile: bool = False
     batch: Annotated[int, _arg("B", "64")] = 64
@@ -189,7 +191,7 @@ class Worlds:
 
 def check(config: SolveConfig) -> None:
     """Refuse numbers out of range and paths that cannot be written, before any work."""
-    for name in ("episodes", "batch", "max_segments", "size", "votes", "first", "adapt"):
+    for name in ("episodes", "batch", "max_segments", "size", "votes", "first", "adapt", "adapt_batch"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
@@ -246,7 +248,7 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     if name == "hrm-adapt":
         votes = {"votes": config.votes} if config.votes > 1 else {}
         learning = {"updates": config.adapt, "whole": config.adapt_whole, "lr": config.adapt_lr}
-        learning |= {"known": config.adapt_known}
+        learning |= {"batch": config.adapt_batch, "known": config.adapt_known}
         return name, {**options, **votes, **learning}
     if name == "hrm-search":
         return name, options

@@ -45,7 +45,7 @@ class Adaptation:
     """
 
     updates: int = 300
-    batch: int = 32
+    batch: int = 16
     puzzle_lr: float = 1e-2
     puzzle_weight_decay: float = 0.1
     whole: bool = False
