@@ -55,7 +55,8 @@ class SolveConfig:
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
         max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
         halting: When an HRM stops before that: q (its own decision), fixed:8, confidence:0.99 (every free cell is
-            that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never.
+            that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never;
+            q,stable:2 is whichever halts first.
         votes: Let every HRM solve so many symmetric images of each puzzle and vote on the answer.
         agree: Halt when so many of the votes at their end are for equally good answers; 0 waits for all votes.
         first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
 
-FORMS = "q, fixed:N, confidence:P, confidence:P:mean, stable:N or never"
+FORMS = "q, fixed:N, confidence:P, confidence:P:mean, stable:N, never, or several with commas between"
 
 
 class Evidence(NamedTuple):
@@ -39,13 +39,12 @@ class Evidence(NamedTuple):
 
 
 class Halting(ABC):
-    """A halting rule. Beside it there is always a limit of segments, at which every board halts.
+    """A halting rule. Beside it there is always a limit of segments, at which every board halts."""
 
-    Attributes:
-        reads_answers: whether the rule needs the parts of the evidence that come from the answers.
-    """
-
-    reads_answers: ClassVar[bool] = False
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the rule needs the parts of the evidence that come from the answers."""
+        return False
 
     @abstractmethod
     def halts(self, evidence: Evidence) -> Tensor:
@@ -102,7 +101,6 @@ class Confidence(Halting):
 
     threshold: float
     over: Literal["lowest", "mean"] = "lowest"
-    reads_answers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -115,6 +113,11 @@ class Confidence(Halting):
         found = evidence.lowest if self.over == "lowest" else evidence.mean
         assert found is not None
         return found >= self.threshold
+
+    @property
+    def reads_answers(self) -> bool:
+        """Yes."""
+        return True
 
     def __str__(self) -> str:
         return f"confidence:{self.threshold:g}" + (":mean" if self.over == "mean" else "")
@@ -129,7 +132,6 @@ class Stable(Halting):
     """
 
     segments: int
-    reads_answers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _at_least_one("stable", self.segments)
@@ -138,6 +140,11 @@ class Stable(Halting):
         """(B,) bool."""
         assert evidence.unchanged is not None
         return evidence.unchanged >= self.segments
+
+    @property
+    def reads_answers(self) -> bool:
+        """Yes."""
+        return True
 
     def __str__(self) -> str:
         return f"stable:{self.segments}"
@@ -155,6 +162,29 @@ class Never(Halting):
         return "never"
 
 
+@dataclass(frozen=True)
+class FirstOf(Halting):
+    """Halt as soon as one of several rules does.
+
+    Attributes:
+        rules: at least two.
+    """
+
+    rules: tuple[Halting, ...]
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether one of them does."""
+        return any(rule.reads_answers for rule in self.rules)
+
+    def halts(self, evidence: Evidence) -> Tensor:
+        """(B,) bool."""
+        return torch.stack([rule.halts(evidence) for rule in self.rules]).any(dim=0)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.rules))
+
+
 def learned(config: HRMConfig) -> QHead:
     """The rule that a network was trained with."""
     return QHead(alone=config.halting == "bce")
@@ -165,7 +195,8 @@ def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
 
     Args:
         rule: `q` (the network's own decision), `fixed:8`, `confidence:0.99` (every free cell is that sure),
-            `confidence:0.99:mean` (they are on average), `stable:2` (two segments did not change the answer), `never`.
+            `confidence:0.99:mean` (they are on average), `stable:2` (two segments did not change the answer), `never`;
+            with commas between, as `q,stable:2`, whichever halts first.
         config: of the network, for what its Q-head means.
 
     Raises:
@@ -173,6 +204,8 @@ def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
     """
     if isinstance(rule, Halting):
         return rule
+    if "," in str(rule):
+        return FirstOf(tuple(parse_halting(part, config) for part in str(rule).split(",")))
     name, *values = str(rule).split(":")
     try:
         if name == "q" and not values:

@@ -14,6 +14,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import (
     Confidence,
     Evidence,
+    FirstOf,
     Fixed,
     Halting,
     Never,
@@ -43,6 +44,7 @@ EVIDENCE = Evidence(
         ("confidence:0.95:mean", Confidence(0.95, "mean"), [True, True, True, True]),
         ("stable:1", Stable(1), [False, True, True, False]),
         ("never", Never(), [False] * 4),
+        ("q,stable:1", FirstOf((QHead(), Stable(1))), [False, True, True, True]),
     ],
 )
 def test_rules(text: str, rule: Halting, halts: list[bool]) -> None:
@@ -75,6 +77,8 @@ def test_a_q_head_trained_alone_halts_above_one_half() -> None:
         "stable:0",
         "never:1",
         "none",
+        "q,",
+        "q,stable:0",
     ],
 )
 def test_what_is_no_rule(text: str) -> None:
@@ -101,7 +105,7 @@ def test_unchanged_counts_segments_in_a_row() -> None:
     assert counts == [0, 1, 2, 0, 1]
 
 
-RULES = ("q", "fixed:3", "never", "stable:1", "confidence:0.3", "confidence:0.4:mean")
+RULES = ("q", "fixed:3", "never", "stable:1", "confidence:0.3", "confidence:0.4:mean", "q,stable:2")
 
 
 @pytest.mark.parametrize("text", RULES)
