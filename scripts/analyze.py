@@ -57,13 +57,14 @@ class SegmentsConfig(PuzzlesConfig):
 
     Attributes:
         max_segments: Segments after which an answer is forced (the environment's own).
-        halting: When the HRM stops before that: q, fixed:8, confidence:0.99, stable:2 or never.
+        halting: When the HRM stops before that: q, fixed:8, confidence:0.99, stable:2 or never; by default what suits
+            the weights, mostly q.
         votes: Let it solve so many symmetric images of each puzzle and vote.
         bins: Rows of the table, at most.
     """
 
     max_segments: int | None = None
-    halting: str = "q"
+    halting: str | None = None
     votes: int = 1
     bins: int = 8
 
@@ -126,7 +127,7 @@ def analyze_scaling(argv: Sequence[str]) -> None:
     budgets = sorted(set(config.budgets))
     if not budgets or budgets[0] < 1:
         raise ValueError(f"expected --budgets of at least 1 segment, got {config.budgets}")
-    out, settings = prepared(config, "scaling", budgets[-1], "q", 1)
+    out, settings = prepared(config, "scaling", budgets[-1], None, 1)
     worlds = Worlds(settings)
     agent = one_network(config, settings, worlds)
     model = agent.model.config

@@ -28,12 +28,13 @@ class AnswersConfig(PuzzlesConfig):
     Attributes:
         episodes: Puzzles, a row of pictures each.
         segments: The segments that are shown.
-        halting: The rule whose decision is marked: q, fixed:8, confidence:0.99, stable:2 or never.
+        halting: The rule whose decision is marked: q, fixed:8, confidence:0.99, stable:2 or never; by default what
+            suits the weights, mostly q.
     """
 
     episodes: int | None = 4
     segments: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
-    halting: str = "q"
+    halting: str | None = None
 
 
 def analyze_answers(argv: Sequence[str]) -> None:

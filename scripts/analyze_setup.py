@@ -52,7 +52,7 @@ class PuzzlesConfig:
 
 
 def prepared(
-    config: PuzzlesConfig, study: str, max_segments: int | None, halting: str, votes: int
+    config: PuzzlesConfig, study: str, max_segments: int | None, halting: str | None, votes: int
 ) -> tuple[Path, SolveConfig]:
     """Where the figures go, and what `solve` would be told; bad settings are refused before any work."""
     if config.agent.partition("=")[0] not in HRM_AGENTS:

@@ -50,7 +50,7 @@ def analyze_convergence(argv: Sequence[str]) -> None:
     """Run `hrm-gym analyze convergence`."""
     config = parse(ConvergenceConfig, "hrm-gym analyze convergence", argv)
     _check_segments(config.segments)
-    out, settings = prepared(config, "convergence", config.segments, "q", 1)
+    out, settings = prepared(config, "convergence", config.segments, None, 1)
     worlds = Worlds(settings)
     agent = one_network(config, settings, worlds)
     agents = [(agent.name, agent)]
@@ -68,7 +68,7 @@ def analyze_dimensionality(argv: Sequence[str]) -> None:
     """Run `hrm-gym analyze dimensionality`."""
     config = parse(DimensionalityConfig, "hrm-gym analyze dimensionality", argv)
     _check_segments(config.segments)
-    out, settings = prepared(config, "dimensionality", config.segments, "q", 1)
+    out, settings = prepared(config, "dimensionality", config.segments, None, 1)
     worlds = Worlds(settings)
     agent = one_network(config, settings, worlds)
     puzzles = puzzles_of(worlds)

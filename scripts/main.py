@@ -14,6 +14,7 @@ COMMANDS = {
     "record": ("hrm_gym.scripts.record:main", "keep how agents solve: HTML replay, Minari data set, film, JSON lines"),
     "play": ("hrm_gym.scripts.play:main", "solve puzzles yourself, with keyboard and mouse"),
     "train": ("hrm_gym.scripts.train:main", "train an HRM by deep supervision"),
+    "average": ("hrm_gym.scripts.average:main", "the mean of several networks' weights, as one network"),
     "train-rl": ("hrm_gym.scripts.train_rl:main", "train a stable-baselines3 opponent from reward alone"),
     "versus": ("hrm_gym.scripts.supervision_vs_reward:main", "one network under supervision and under reward"),
     "depth": ("hrm_gym.scripts.depth_against_width:main", "direct prediction against recurrence, by layers and width"),

@@ -83,7 +83,7 @@ class SolveConfig:
     source: Literal["bank", "generate"] = "bank"
     data: Annotated[Path | None, _arg("FILE.csv")] = None
     max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
-    halting: Annotated[str, _arg("RULE", "q")] = "q"
+    halting: Annotated[str | None, _arg("RULE", "what suits the weights, mostly q")] = None
     votes: Annotated[int, _arg("N", "1")] = 1
     agree: Annotated[int, _arg("N", "0")] = 0
     first: Annotated[int, _arg("N", "1")] = 1
@@ -243,7 +243,7 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     """The factory behind a name, and those of its options that differ from its own defaults; only HRMs have any."""
     if name not in HRM_AGENTS:
         return name, {}
-    options: dict[str, Any] = {} if config.halting == "q" else {"halting": config.halting}
+    options: dict[str, Any] = {} if config.halting is None else {"halting": config.halting}
     if config.compile:
         options["compile"] = True
     if name == "hrm-adapt":
