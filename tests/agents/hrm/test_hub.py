@@ -184,6 +184,17 @@ def test_our_own_folder_in_a_sub_folder(maze_run: Path, tmp_path: Path) -> None:
         assert hub.load_pretrained(tmp_path / place).about["family"] == "maze"
 
 
+def test_weights_say_what_suits_them_and_the_caller_has_the_last_word(maze_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    HRMAgent.from_pretrained(maze_run, device="cpu").save_pretrained(folder)
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**about, "halting": "stable:2", "restart": 8, "check": True}))
+    suited = HRMAgent.from_pretrained(folder, device="cpu")
+    assert (str(suited.halting), suited.restart, suited.check) == ("stable:2", 8, True)
+    bare = HRMAgent.from_pretrained(folder, device="cpu", halting="q", restart=0, check=False)
+    assert (str(bare.halting), bare.restart, bare.check) == ("q", 0, False)
+
+
 def test_the_card_goes_with_the_weights(tmp_path: Path) -> None:
     folder = next(folder for folder, _ in pretrained.bundled("hrm"))
     agent = HRMAgent.from_pretrained(folder, device="cpu")
