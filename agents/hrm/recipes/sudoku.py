@@ -115,11 +115,10 @@ HARDEST = replace(
     HARDER,
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", *["extreme"] * 4)),
     init="runs/sudoku-harder/model",
-    updates=24_000,
-    lr=6e-4,
+    updates=50_000,
     seed=2,
 )
-"""Goes on from `HARDER`, five puzzles of eight extreme, with an eighth of its rate of learning."""
+"""Goes on from `HARDER`, five puzzles of eight extreme."""
 
 PAPER = Recipe(
     env_id="HRMSudokuExtreme-v0",
