@@ -175,7 +175,8 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
                 f"weights with a vocabulary of {model.config.vocab_size} do not fit {family.name}, "
                 f"which has {family.vocab_size} tokens"
             )
-        suits = {name: found.about[name] for name in ("halting", "restart", "check") if name in found.about}
+        named = ("halting", "restart", "check")
+        suits: dict[str, Any] = {name: found.about[name] for name in named if name in found.about}
         settings = {"max_segments": model.config.max_segments, **suits, **kwargs}
         agent = cls(model, family, **settings)
         agent.about, agent.card = {**found.about, "model": model.config.to_json()}, found.card
