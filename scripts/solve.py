@@ -57,9 +57,11 @@ class SolveConfig:
         halting: When an HRM stops before that: q (its own decision), fixed:8, confidence:0.99 (every free cell is
             that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never;
             q,stable:2 is whichever halts first.
-        votes: Let every HRM solve so many symmetric images of each puzzle and vote on the answer.
+        votes: Let every HRM (only hrm-vote, if that is among the agents) solve so many symmetric images of each puzzle
+            and vote on the answer.
         agree: Halt when so many of the votes at their end are for equally good answers; 0 waits for all votes.
-        first: Let every HRM solve so many symmetric images of each puzzle; the first to halt gives the answer.
+        first: Let every HRM (only hrm-first, if that is among the agents) solve so many symmetric images of each
+            puzzle; the first to halt gives the answer.
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
         adapt_lr: Learning rate of that copy.
@@ -198,7 +200,7 @@ def check(config: SolveConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
     if config.votes > 1 and config.first > 1:
         raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
-    named = [re.split("[@=]", label)[0] for label in config.agent or DEFAULT_AGENTS]
+    named = _named(config)
     if config.agree < 0 or (config.agree and config.votes == 1 and "hrm-vote" not in named):
         raise ValueError(f"expected --agree of at least 0, with --votes or hrm-vote, got {config.agree}")
     if _thinking(config, "hrm")[1] and not set(named) & set(HRM_AGENTS):
@@ -239,6 +241,11 @@ def agent_named(label: str, config: SolveConfig, worlds: Worlds) -> Agent:
     return agent
 
 
+def _named(config: SolveConfig) -> list[str]:
+    """The agents of a configuration, without modes and weights."""
+    return [re.split("[@=]", label)[0] for label in config.agent or DEFAULT_AGENTS]
+
+
 def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     """The factory behind a name, and those of its options that differ from its own defaults; only HRMs have any."""
     if name not in HRM_AGENTS:
@@ -253,11 +260,12 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
         return name, {**options, **votes, **learning}
     if name == "hrm-search":
         return name, options
-    if config.votes > 1 or name == "hrm-vote":
+    named = _named(config)
+    if name == "hrm-vote" or (config.votes > 1 and "hrm-vote" not in named):
         votes = {"votes": config.votes} if config.votes > 1 else {}
         agree = {"agree": config.agree} if config.agree else {}
         return "hrm-vote", {**options, **votes, **agree}
-    if config.first > 1:
+    if config.first > 1 and (name == "hrm-first" or "hrm-first" not in named):
         return "hrm-first", {**options, "images": config.first}
     return name, options
 

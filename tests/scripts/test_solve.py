@@ -75,6 +75,18 @@ def test_figures_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("solves").exists()
 
 
+def test_votes_are_for_the_voting_agent_if_it_is_named() -> None:
+    def seats(*agents: str, **options: int) -> list[tuple[str, dict[str, Any]]]:
+        config = solve.SolveConfig(agent=agents, **options)
+        return [solve._thinking(config, agent) for agent in agents]
+
+    assert seats("hrm", votes=4) == [("hrm-vote", {"votes": 4})]
+    assert seats("hrm", "hrm-vote", votes=4) == [("hrm", {}), ("hrm-vote", {"votes": 4})]
+    assert seats("hrm", "hrm-first", first=4) == [("hrm", {}), ("hrm-first", {"images": 4})]
+    assert seats("hrm", "hrm-vote", agree=2) == [("hrm", {}), ("hrm-vote", {"agree": 2})]
+    assert seats("hrm-first", "hrm-vote") == [("hrm-first", {}), ("hrm-vote", {})]
+
+
 def test_votes_that_agree_need_votes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected --agree of at least 0, with --votes or hrm-vote, got 2" in failure(capsys, "--agree", "2")
     assert "got -1" in failure(capsys, "--agree", "-1", "--votes", "4")
