@@ -260,14 +260,12 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
         return name, {**options, **votes, **learning}
     if name == "hrm-search":
         return name, options
-    named = _named(config)
-    if name == "hrm-vote" or (config.votes > 1 and "hrm-vote" not in named):
-        votes = {"votes": config.votes} if config.votes > 1 else {}
-        agree = {"agree": config.agree} if config.agree else {}
-        return "hrm-vote", {**options, **votes, **agree}
+    named, agree = _named(config), {"agree": config.agree} if config.agree else {}
+    if config.votes > 1 and (name == "hrm-vote" or "hrm-vote" not in named):
+        return "hrm-vote", {**options, "votes": config.votes, **agree}
     if config.first > 1 and (name == "hrm-first" or "hrm-first" not in named):
         return "hrm-first", {**options, "images": config.first}
-    return name, options
+    return name, {**options, **(agree if name == "hrm-vote" else {})}
 
 
 def _figures(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:

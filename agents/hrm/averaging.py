@@ -33,14 +33,15 @@ def average(folders: Sequence[Path | str], out: Path) -> Path:
     """
     if len(folders) < 2:
         raise ValueError(f"expected at least two folders of weights, got {len(folders)}")
-    (model, about), *others = (load_model(folder) for folder in folders)
-    mean = {name: tensor.double() for name, tensor in model.state_dict().items()}
-    for folder, (other, told) in zip(folders[1:], others, strict=True):
-        fitting = _alike(model, about, other, told, folder)
-        for name, tensor in fitting.state_dict().items():
-            mean[name] += tensor
-    state = {name: (tensor / len(folders)).to(model.state_dict()[name].dtype) for name, tensor in mean.items()}
-    averaged = [told for _, told in [(model, about), *others]]
+    loaded = [load_model(folder) for folder in folders]
+    model, about = loaded[0]
+    first = model.state_dict()
+    total = {name: tensor.double() for name, tensor in first.items()}
+    for folder, (other, told) in zip(folders[1:], loaded[1:], strict=True):
+        for name, tensor in _alike(model, about, other, told, folder).state_dict().items():
+            total[name] += tensor
+    state = {name: (tensor / len(folders)).to(first[name].dtype) for name, tensor in total.items()}
+    averaged = [told for _, told in loaded]
     write_folder(out, lambda draft: write_model(draft, state, model.config, {**about, "averaged": averaged}))
     return out
 

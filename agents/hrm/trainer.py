@@ -119,10 +119,10 @@ class Trainer:
         target = None
         if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
             target = act.continue_target(config, self.model.run, result, slots.segments, slots.boards.inputs, puzzles)
+        solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
         losses = segment_losses(
-            result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss,
-            self._solved(result.logits) if self.recipe.halt_target == "solved" else None,
-        )  # fmt: skip
+            result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss, solved
+        )
         self._optimise(losses.total / self.recipe.batch_size, puzzles)
         slots.carry = result.carry
         return losses

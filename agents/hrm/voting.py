@@ -68,12 +68,16 @@ def count_votes(
     return sorted(ballots, key=lambda ballot: ballot[1:], reverse=True)
 
 
+def costs(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -> NDArray[np.float64]:
+    """(B, K) float64: `PuzzleFamily.cost_many` of each of K answers to each of (B, H, W) puzzles."""
+    count, voters = opinions.answers.shape[:2]
+    flat = opinions.answers.reshape(count * voters, *clues.shape[1:])
+    return family.cost_many(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
+
+
 def decide(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
     """What a vote on each of (B, H, W) puzzles comes to: the best answers, one for each attempt of the family."""
-    answers = opinions.answers
-    count, voters = answers.shape[:2]
-    flat = answers.reshape(count * voters, *clues.shape[1:])
-    cost = family.cost_many(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
+    answers, cost = opinions.answers, costs(family, clues, opinions)
     ranked = [count_votes(*board) for board in zip(answers, cost, opinions.q_halt, opinions.confidence, strict=True)]
     best = np.stack([[board[min(n, len(board) - 1)].answer for n in range(family.attempts)] for board in ranked])
     shares = (answers == best[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -124,9 +128,7 @@ class VotingAgent(PanelAgent):
         halted = opinions.halted
         done = halted.all(axis=1)
         if self.agree and self.family.attempts == 1:
-            board, thought = halted.nonzero()
-            cost = np.full(halted.shape, np.inf)
-            cost[board, thought] = self.family.cost_many(clues[board], opinions.answers[board, thought])
+            cost = np.where(halted, costs(self.family, clues, opinions), np.inf)
             best = cost.min(axis=1, keepdims=True)
             done |= ((cost == best) & np.isfinite(cost)).sum(axis=1) >= self.agree
         return np.asarray(done)

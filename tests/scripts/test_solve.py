@@ -84,6 +84,7 @@ def test_votes_are_for_the_voting_agent_if_it_is_named() -> None:
     assert seats("hrm", "hrm-vote", votes=4) == [("hrm", {}), ("hrm-vote", {"votes": 4})]
     assert seats("hrm", "hrm-first", first=4) == [("hrm", {}), ("hrm-first", {"images": 4})]
     assert seats("hrm", "hrm-vote", agree=2) == [("hrm", {}), ("hrm-vote", {"agree": 2})]
+    assert seats("hrm-vote", first=4) == [("hrm-first", {"images": 4})]
     assert seats("hrm-first", "hrm-vote") == [("hrm-first", {}), ("hrm-vote", {})]
 
 
