@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
@@ -33,6 +34,13 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return True
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return supported is not None and bool(supported()) and not has_slow_bfloat16_products()
+
+
+@functools.cache
+def has_bfloat16_products() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers faster than float32 ones."""
+    amx, avx = (getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("amx_tile", "avx512_bf16"))
+    return bool(amx() or avx()) and not has_slow_bfloat16_products()
 
 
 def has_slow_bfloat16_products() -> bool:

@@ -6,14 +6,17 @@ Parameters are float32 and are cast where they are used; states and logits have 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hrm_gym.agents.hrm import cpu_level
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.grid_blocks import ColourBlock, ConvolutionBlock, SymbolBlock
 from hrm_gym.agents.hrm.layers import (
@@ -145,7 +148,9 @@ class Level(nn.Module):
 
     def __init__(self, config: HRMConfig, layers: int) -> None:
         super().__init__()
-        self.apart = config.equivariant
+        self.apart, self.eps, self.heads = config.equivariant, config.norm_eps, config.heads
+        self.on_cpu = False
+        self.held: dict[torch.dtype, list[Tensor]] | None = None
         self.blocks = nn.ModuleList(BLOCKS[config.mixer](config) for _ in range(layers))
 
     def forward(self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -155,10 +160,29 @@ class Level(nn.Module):
             if len(state) > few and not torch.compiler.is_compiling():
                 parts = zip(state.split(few), injection.split(few), strict=True)
                 return torch.cat([self(part, injected, rotary) for part, injected in parts])
+        if self.on_cpu and cpu_level.takes(state, weights := self._weights()):
+            packed = self._packed(weights, state.dtype)
+            return cpu_level.advance(state, injection, rotary, weights, packed, self.heads, self.eps)
         x = state + injection
         for block in self.blocks:
             x = block(x, rotary)
         return x
+
+    def _packed(self, weights: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """The weights packed, once where they are held."""
+        if self.held is None:
+            return cpu_level.pack(weights, dtype)
+        if dtype not in self.held:
+            self.held[dtype] = cpu_level.pack(weights, dtype)
+        return self.held[dtype]
+
+    def _weights(self) -> list[Tensor]:
+        """Four a block, as `cpu_level` takes them."""
+        return [
+            linear.weight
+            for block in self.blocks
+            for linear in (block.attention.qkv, block.attention.out, block.mlp.gate_up, block.mlp.down)
+        ]
 
 
 class HRM(nn.Module):
@@ -209,9 +233,27 @@ class HRM(nn.Module):
         return sum(p.numel() for name, p in self.named_parameters() if name != "puzzles")
 
     def compile_levels(self, dynamic: bool) -> None:
-        """Compile both levels, which is where time goes; `dynamic` for batches of many sizes."""
+        """Compile both levels, which is where time goes; `dynamic` for batches of many sizes.
+
+        Attention blocks on a CPU go through a routine of their own (`cpu_level`), the rest through `torch.compile`.
+        """
+        on_cpu = self.h_init.device.type == "cpu" and cpu_level.fits(self.config) and cpu_level.load()
         for level in {self.l_level, self.h_level}:
-            level.compile(dynamic=dynamic)
+            level.on_cpu = on_cpu
+            if not on_cpu:
+                level.compile(dynamic=dynamic)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """In here weights do not change, so that what is made of them for fast products is made once."""
+        levels = [level for level in {self.l_level, self.h_level} if level.held is None]
+        for level in levels:
+            level.held = {}
+        try:
+            yield
+        finally:
+            for level in levels:
+                level.held = None
 
     def in_float32(self) -> HRM:
         """The network with activations in float32, itself if it has them: faster where bfloat16 products are slow."""
@@ -362,9 +404,10 @@ class HRM(nn.Module):
     def run(self, carry: Carry, tokens: Tensor, puzzles: Tensor) -> Segment:
         """`segment` with the puzzle vectors (B, embedding_dim) looked up already; the part worth compiling."""
         x = self.embed(tokens, puzzles)
-        with torch.no_grad():
-            carry = self.think(carry, x)
-        carry = self.conclude(carry, x)
+        with self.hold():
+            with torch.no_grad():
+                carry = self.think(carry, x)
+            carry = self.conclude(carry, x)
         logits, q_halt, q_continue = self.heads(carry.z_h)
         return Segment(Carry(carry.z_h.detach(), carry.z_l.detach()), logits, q_halt, q_continue)
 
