@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
-from hrm_gym.agents.hrm import act, layers, network
+from hrm_gym.agents.hrm import act, cpu_level, layers, network
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
@@ -19,21 +19,22 @@ from hrm_gym.scripts.racing import Contest
 SMALL = HRMConfig(vocab_size=11, grid=(10, 10), hidden_size=128, heads=4, h_layers=2, l_layers=2)
 LARGE = HRMConfig(vocab_size=11, grid=(9, 9))
 SMALL_BATCH, LARGE_BATCH = 64, 16
-PLAIN = "compiled, torch's fused attention, bfloat16 products"
-SPELT = "compiled, attention spelt out, bfloat16 products"
-OURS = f"hrm-gym train: attention spelt out, {'float32' if layers.FLOAT32_PRODUCTS else 'bfloat16'} products"
+PLAIN = "compiled by torch, its fused attention, bfloat16 products"
+SPELT = "compiled by torch, attention spelt out, bfloat16 products"
+WIDE = "compiled by torch, attention spelt out, float32 products"
+OURS = "hrm-gym train: the levels' own routine"
 
 
 def small() -> Contest:
     """Updates of a small network: the base, and what each change brings."""
     torch.set_num_threads(1)
-    explicit, wide = network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS
     turns = {
-        PLAIN: updating(SMALL, SMALL_BATCH, True, explicit_length=0, float32_products=False),
-        **({SPELT: updating(SMALL, SMALL_BATCH, True, explicit, float32_products=False)} if wide else {}),
-        OURS: updating(SMALL, SMALL_BATCH, True, explicit, wide),
-        "the same, Q(continue) every 4th update": updating(SMALL, SMALL_BATCH, True, explicit, wide, target_every=4),
-        "the same as hrm-gym train, not compiled": updating(SMALL, SMALL_BATCH, False, explicit, wide),
+        PLAIN: updating(SMALL, SMALL_BATCH, "torch", explicit_length=0, float32_products=False),
+        SPELT: updating(SMALL, SMALL_BATCH, "torch", float32_products=False),
+        **({WIDE: updating(SMALL, SMALL_BATCH, "torch")} if layers.FLOAT32_PRODUCTS else {}),
+        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if cpu_level.load() else {}),
+        "hrm-gym train --continue-every 4": updating(SMALL, SMALL_BATCH, "own", target_every=4),
+        "hrm-gym train --no-compile": updating(SMALL, SMALL_BATCH, "not"),
     }
     return Contest(_title(SMALL, SMALL_BATCH), turns, PLAIN)
 
@@ -42,8 +43,8 @@ def large() -> Contest:
     """Updates of the paper's 27M network on Sudoku."""
     torch.set_num_threads(1)
     turns = {
-        PLAIN: updating(LARGE, LARGE_BATCH, True, explicit_length=0, float32_products=False),
-        OURS: updating(LARGE, LARGE_BATCH, True, network.EXPLICIT_LENGTH, layers.FLOAT32_PRODUCTS),
+        PLAIN: updating(LARGE, LARGE_BATCH, "torch", explicit_length=0, float32_products=False),
+        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if cpu_level.load() else {}),
     }
     return Contest(_title(LARGE, LARGE_BATCH), turns, PLAIN)
 
@@ -59,9 +60,9 @@ def _title(config: HRMConfig, batch: int) -> str:
 def updating(
     config: HRMConfig,
     batch: int,
-    compiled: bool,
-    explicit_length: int,
-    float32_products: bool,
+    compiled: Literal["torch", "own", "not"],
+    explicit_length: int = network.EXPLICIT_LENGTH,
+    float32_products: bool = layers.FLOAT32_PRODUCTS,
     target_every: int = 1,
 ) -> Callable[[float], float]:
     """A turn of updates on random boards; returns boards x segments a second.
@@ -69,15 +70,15 @@ def updating(
     Args:
         config: the network.
         batch: boards.
-        compiled: whether its levels are.
-        explicit_length: longest sequence for which attention is spelt out.
-        float32_products: whether bfloat16 numbers are multiplied as float32.
+        compiled: whether its levels are, by torch or through their own routine where that can be had.
+        explicit_length: longest sequence for which torch's attention is spelt out.
+        float32_products: whether torch multiplies bfloat16 numbers as float32.
         target_every: updates between two extra forward passes for the target of Q(continue).
     """
     torch.manual_seed(0)
     model = HRM(config)
-    if compiled:
-        model.compile_levels(dynamic=False)
+    if compiled != "not":
+        model.compile_levels(dynamic=False, own=compiled == "own")
     optimizer = AdamATan2([p for name, p in model.named_parameters() if name != "puzzles"])
     inputs, labels = (torch.randint(1, config.vocab_size, (batch, config.cells), dtype=torch.int32) for _ in range(2))
     state: dict[str, Any] = {
@@ -111,10 +112,11 @@ def update(
     """One segment, its target, its losses and one optimiser update, as the trainer makes them."""
     ids = torch.zeros(len(inputs), dtype=torch.int32)
     puzzles = F.embedding(ids.long(), model.puzzles)
-    result: Any = model.run(carry, inputs, puzzles)
     target = None
-    if targeted:
-        target = act.continue_target(model.config, model.run, result, torch.ones_like(ids), inputs, puzzles)
+    with model.hold():
+        result: Any = model.run(carry, inputs, puzzles)
+        if targeted:
+            target = act.continue_target(model.config, model.run, result, torch.ones_like(ids), inputs, puzzles)
     losses = segment_losses(result.logits, labels, result.q_halt, result.q_continue, target)
     model.zero_grad(set_to_none=True)
     (losses.total / len(inputs)).backward()

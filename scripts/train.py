@@ -49,7 +49,7 @@ class TrainConfig:
         size: Side length of the puzzles, where the environment has one.
         device: auto, cpu, cuda or mps.
         threads: CPU threads; 0 leaves torch's own choice.
-        compile: Compile the network; half a minute at the start, about twice the speed.
+        compile: Compile the network: about twice the speed, for half a minute at the start (attention on a CPU: once).
     """
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]

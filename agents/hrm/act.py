@@ -198,7 +198,8 @@ def judge(rule: Halting, segments: Tensor, q: tuple[Tensor, Tensor], reading: Re
 
 def advance(model: HRM, carry: Carry, x: Tensor) -> Carry:
     """One segment without its heads, given the embedded input (B, T, D)."""
-    return model.conclude(model.think(carry, x), x)
+    with model.hold():
+        return model.conclude(model.think(carry, x), x)
 
 
 def solve(
@@ -239,20 +240,21 @@ def solve_with(
     carry, x = model.initial_carry(count), model.embed(inputs, puzzles)
     reading = Reading.nothing(count, inputs.shape[1], device)
     out = _unsolved(reading)
-    for segment in range(1, max_segments + 1):
-        carry = advance(model, carry, x)
-        q = model.q_values(carry.z_h)
-        if rule.reads_answers:
-            reading = reading.after(model.answer_logits(carry.z_h))
-        leave = judge(rule, torch.full_like(rows, segment, dtype=torch.int32), q, reading, free)
-        if segment == max_segments:
-            leave = torch.ones_like(leave)
-        if leave.any():
-            _write(out, rows[leave], model.answer_logits(carry.z_h[leave]), (q[0][leave], q[1][leave]), segment)
-            stay = ~leave
-            rows, x, free, carry, reading = rows[stay], x[stay], free[stay], carry.rows(stay), reading.rows(stay)
-            if len(rows) == 0:
-                break
+    with model.hold():
+        for segment in range(1, max_segments + 1):
+            carry = advance(model, carry, x)
+            q = model.q_values(carry.z_h)
+            if rule.reads_answers:
+                reading = reading.after(model.answer_logits(carry.z_h))
+            leave = judge(rule, torch.full_like(rows, segment, dtype=torch.int32), q, reading, free)
+            if segment == max_segments:
+                leave = torch.ones_like(leave)
+            if leave.any():
+                _write(out, rows[leave], model.answer_logits(carry.z_h[leave]), (q[0][leave], q[1][leave]), segment)
+                stay = ~leave
+                rows, x, free, carry, reading = rows[stay], x[stay], free[stay], carry.rows(stay), reading.rows(stay)
+                if len(rows) == 0:
+                    break
     return out
 
 

@@ -12,7 +12,6 @@
 #include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -141,8 +140,9 @@ struct Packed {
 template <class E>
 Tensor pack_panels(const float* from, int64_t K, int64_t N, int64_t row, int64_t column, at::ScalarType type) {
   const int64_t size = even(K) * PANEL;
-  Tensor result = at::zeros({panels(N) * size}, at::TensorOptions().dtype(type));
+  Tensor result = at::empty({panels(N) * size}, at::TensorOptions().dtype(type));
   E* to = result.data_ptr<E>();
+  if (K % 2 || N % PANEL) std::fill_n(to, result.numel(), E(0.0f));
   at::parallel_for(0, panels(N), 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++)
       in_squares(K, panel_width(N, p), [&](int64_t k, int64_t n) {

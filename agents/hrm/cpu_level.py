@@ -155,7 +155,9 @@ class _Advance(torch.autograd.Function):
     """`advance` with what its backward pass needs."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor, injection: Tensor, cos: Tensor, sin: Tensor, packed: Any, *rest: Any) -> Tensor:
+    def forward(
+        ctx: Any, state: Tensor, injection: Tensor, cos: Tensor, sin: Tensor, packed: Any, *rest: Any
+    ) -> Tensor:
         inner, heads, eps, *weights = rest
         saved = torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, True)
         ctx.sizes, ctx.kept = (inner, heads, eps), len(saved)

@@ -160,9 +160,11 @@ class Level(nn.Module):
             if len(state) > few and not torch.compiler.is_compiling():
                 parts = zip(state.split(few), injection.split(few), strict=True)
                 return torch.cat([self(part, injected, rotary) for part, injected in parts])
-        if self.on_cpu and cpu_level.takes(state, weights := self._weights()):
-            packed = self._packed(weights, state.dtype)
-            return cpu_level.advance(state, injection, rotary, weights, packed, self.heads, self.eps)
+        if self.on_cpu and not torch.compiler.is_compiling():
+            weights = self._weights()
+            if cpu_level.takes(state, weights):
+                packed = self._packed(weights, state.dtype)
+                return cpu_level.advance(state, injection, rotary, weights, packed, self.heads, self.eps)
         x = state + injection
         for block in self.blocks:
             x = block(x, rotary)
@@ -178,11 +180,8 @@ class Level(nn.Module):
 
     def _weights(self) -> list[Tensor]:
         """Four a block, as `cpu_level` takes them."""
-        return [
-            linear.weight
-            for block in self.blocks
-            for linear in (block.attention.qkv, block.attention.out, block.mlp.gate_up, block.mlp.down)
-        ]
+        names = ("attention.qkv", "attention.out", "mlp.gate_up", "mlp.down")
+        return [block.get_parameter(f"{name}.weight") for block in self.blocks for name in names]
 
 
 class HRM(nn.Module):
@@ -232,12 +231,16 @@ class HRM(nn.Module):
         """Trained parameters, the puzzle embedding not counted (as the papers count)."""
         return sum(p.numel() for name, p in self.named_parameters() if name != "puzzles")
 
-    def compile_levels(self, dynamic: bool) -> None:
-        """Compile both levels, which is where time goes; `dynamic` for batches of many sizes.
+    def compile_levels(self, dynamic: bool, own: bool = True) -> None:
+        """Compile both levels, which is where time goes.
 
-        Attention blocks on a CPU go through a routine of their own (`cpu_level`), the rest through `torch.compile`.
+        Attention blocks on a CPU go through a routine of our own (`cpu_level`), the rest through `torch.compile`.
+
+        Args:
+            dynamic: for batches of many sizes.
+            own: whether our own routine may be taken.
         """
-        on_cpu = self.h_init.device.type == "cpu" and cpu_level.fits(self.config) and cpu_level.load()
+        on_cpu = own and self.h_init.device.type == "cpu" and cpu_level.fits(self.config) and cpu_level.load()
         for level in {self.l_level, self.h_level}:
             level.on_cpu = on_cpu
             if not on_cpu:
@@ -245,7 +248,7 @@ class HRM(nn.Module):
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """In here weights do not change, so that what is made of them for fast products is made once."""
+        """A stretch in which weights do not change, so that what is made of them for fast products is made once."""
         levels = [level for level in {self.l_level, self.h_level} if level.held is None]
         for level in levels:
             level.held = {}

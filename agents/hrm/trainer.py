@@ -113,12 +113,15 @@ class Trainer:
         self._refill()
         self.update += 1
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
-        result = self._segments(puzzles)
-        slots.segments = slots.segments + 1 + self.recipe.silent_segments
-        slots.halted = act.training_halt(config, slots.segments, result, self._exploration())
-        target = None
-        if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-            target = act.continue_target(config, self.model.run, result, slots.segments, slots.boards.inputs, puzzles)
+        with self.model.hold():
+            result = self._segments(puzzles)
+            slots.segments = slots.segments + 1 + self.recipe.silent_segments
+            slots.halted = act.training_halt(config, slots.segments, result, self._exploration())
+            target = None
+            if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
+                target = act.continue_target(
+                    config, self.model.run, result, slots.segments, slots.boards.inputs, puzzles
+                )
         solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
         losses = segment_losses(
             result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss, solved
@@ -219,6 +222,8 @@ class Trainer:
         """
         model = HRM(self.recipe.model).to(self.device)
         model.load_state_dict(self.weights())
+        if self.model.l_level.on_cpu:
+            model.compile_levels(dynamic=True)
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(3, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):

@@ -20,14 +20,20 @@ STRIDE = 13
 
 
 class Kit:
-    """One official model: its settings, its arrays, and our network with its weights."""
+    """One official model: its settings, its arrays, and our network with its weights.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: hrm or trm_att.
+        own: whether our network's levels go through their own routine on a CPU.
+    """
+
+    def __init__(self, name: str, own: bool = False) -> None:
+        self.own = own
         self.settings: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
         with np.load(GOLDEN / f"{name}.npz") as arrays:
             self.arrays = dict(arrays)
         self.eval_tolerance = {"hrm": 2e-4, "trm_att": 2e-5}[name]
-        self.bfloat16_tolerance = {"hrm": 0.7, "trm_att": 0.05}[name]
+        self.bfloat16_tolerance = {"hrm": 0.7, "trm_att": 0.1}[name]
 
     def tensor(self, key: str) -> Tensor:
         return torch.from_numpy(np.array(self.arrays[key]))
@@ -41,6 +47,8 @@ class Kit:
         official = load_official(self.state, self.settings)
         model = HRM(dataclasses.replace(official.config, **changes))
         model.load_state_dict(official.state_dict())
+        if self.own:
+            model.compile_levels(dynamic=True)
         return model
 
     def boards(self, prefix: str) -> act.Boards:

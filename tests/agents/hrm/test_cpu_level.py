@@ -1,0 +1,184 @@
+"""Levels through their own routine on a CPU against the same levels as PyTorch carries them out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hrm_gym.agents.hrm import act, cpu_level
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.network import HRM, Level
+
+needs_routine = pytest.mark.skipif(not cpu_level.load(), reason="levels have no routine of their own on this machine")
+
+CONFIG = HRMConfig(
+    vocab_size=11, grid=(4, 4), hidden_size=64, heads=2, h_layers=2, l_layers=2, mlp_width=64, dtype="float32"
+)
+
+
+def a_level(config: HRMConfig) -> tuple[Level, tuple[Tensor, Tensor] | None]:
+    torch.manual_seed(0)
+    model = HRM(config)
+    return model.l_level, model.rotary
+
+
+def through(
+    level: Level, own: bool, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None, gradient: Tensor
+) -> list[Tensor]:
+    """The next state, and the gradients of the state, of the injection and of all weights."""
+    level.on_cpu = own
+    level.zero_grad()
+    inputs = [part.clone().requires_grad_() for part in (state, injection)]
+    found = level(*inputs, rotary)
+    found.backward(gradient)
+    return [found.detach(), *(part.grad for part in inputs), *(p.grad for p in level.parameters())]
+
+
+def far(found: Tensor, expected: Tensor) -> float:
+    """The distance of two tensors, in units of the second one's length."""
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+shapes = st.fixed_dictionaries(
+    {
+        "grid": st.tuples(st.integers(1, 14), st.integers(1, 14)),
+        "hidden_size": st.sampled_from([32, 96, 128, 288]),
+        "heads": st.sampled_from([1, 2, 4]),
+        "l_layers": st.integers(1, 3),
+        "mlp_width": st.sampled_from([64, 192]),
+        "positions": st.sampled_from(["rope", "learned"]),
+    }
+)
+
+
+@needs_routine
+@settings(max_examples=25, deadline=None)
+@given(shapes, st.integers(1, 9))
+def test_a_level_and_its_gradients_in_float32(shape: dict[str, Any], boards: int) -> None:
+    config = dataclasses.replace(CONFIG, **shape)
+    level, rotary = a_level(config)
+    state, injection, gradient = torch.randn(3, boards, config.length, config.hidden_size)
+    expected = through(level, False, state, injection, rotary, gradient)
+    for found, wanted in zip(through(level, True, state, injection, rotary, gradient), expected, strict=True):
+        assert found.shape == wanted.shape
+        assert far(found, wanted) < 1e-5
+
+
+@needs_routine
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("grid", [(3, 3), (10, 10), (13, 17)])
+def test_bfloat16_is_as_near_to_float32_as_roundings_let_it(
+    monkeypatch: pytest.MonkeyPatch, narrow: bool, grid: tuple[int, int]
+) -> None:
+    """Both kinds of products: those of bfloat16 numbers, and those of the same numbers as float32."""
+    monkeypatch.setattr(cpu_level, "has_bfloat16_products", lambda: narrow)
+    config = dataclasses.replace(CONFIG, grid=grid, hidden_size=128)
+    level, rotary = a_level(config)
+    given_ = torch.randn(3, 3, config.length, config.hidden_size).bfloat16()
+    expected = through(level, False, *given_[:2].float(), rotary, given_[2].float())
+    found = through(level, True, *given_[:2], rotary, given_[2])
+    assert found[0].dtype == found[1].dtype == torch.bfloat16
+    for own, wanted in zip(found, expected, strict=True):
+        assert far(own, wanted) < 2**-6
+
+
+@needs_routine
+def test_a_board_does_not_depend_on_the_others_nor_on_the_number_of_threads() -> None:
+    level, rotary = a_level(dataclasses.replace(CONFIG, hidden_size=256, grid=(9, 9)))
+    level.on_cpu = True
+    state, injection = torch.randn(2, 7, 82, 256)
+    threads = torch.get_num_threads()
+    try:
+        with torch.no_grad():
+            torch.set_num_threads(1)
+            alone = torch.cat([level(state[[n]], injection[[n]], rotary) for n in range(7)])
+            torch.set_num_threads(2)
+            together = level(state, injection, rotary)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
+@needs_routine
+def test_a_network_solves_as_before_and_sees_new_weights() -> None:
+    torch.manual_seed(0)
+    plain = HRM(CONFIG)
+    own = HRM(CONFIG)
+    own.load_state_dict(plain.state_dict())
+    own.compile_levels(dynamic=True)
+    assert own.l_level.on_cpu
+    boards = torch.randint(1, 11, (5, 16))
+    for scale in (1.0, 0.5):
+        for model in (plain, own):
+            for parameter in model.l_level.parameters():
+                parameter.data.mul_(scale)
+        found, expected = (act.solve(model, boards, torch.zeros(5), 3) for model in (own, plain))
+        assert torch.equal(found.answers, expected.answers)
+        assert torch.allclose(found.confidence, expected.confidence, atol=1e-5)
+    assert own.l_level.held is None
+
+
+@needs_routine
+def test_weights_are_packed_once_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, packed = HRM(CONFIG), []
+    model.compile_levels(dynamic=True)
+    pack = cpu_level.pack
+    monkeypatch.setattr(cpu_level, "pack", lambda *given, **named: packed.append(1) or pack(*given, **named))
+    boards, ids = torch.ones(2, 16, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    with torch.no_grad():
+        carry = model.segment(model.initial_carry(2), boards, ids).carry
+        assert len(packed) == 2, "one of each level"
+        with model.hold():
+            model.segment(model.segment(carry, boards, ids).carry, boards, ids)
+        assert len(packed) == 4
+
+
+def test_what_does_not_fit_goes_another_way() -> None:
+    assert cpu_level.fits(CONFIG)
+    assert not cpu_level.fits(dataclasses.replace(CONFIG, mixer="mlp"))
+    assert not cpu_level.fits(dataclasses.replace(CONFIG, mlp_width=72))
+    assert not cpu_level.takes(torch.zeros(1, 2, 4, dtype=torch.float16), [])
+    assert not cpu_level.takes(torch.zeros(1, 2, 4), [torch.zeros(1, dtype=torch.bfloat16)])
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"HRM_GYM_CPU_LEVEL": "0"}, "HRM_GYM_CPU_LEVEL is 0"),
+        ({"CXX": "/no/such/compiler"}, "/no/such/compiler"),
+        ({"CXX": "false"}, ""),
+    ],
+)
+def test_without_a_routine_pytorch_does_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variables: dict[str, str], reason: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with caplog.at_level(logging.INFO, cpu_level.__name__):
+        assert not cpu_level.load.__wrapped__()
+    assert "left to PyTorch" in caplog.text
+    assert reason in caplog.text or "there are no kernels" in caplog.text
+
+
+@needs_routine
+def test_a_compiled_routine_is_kept_and_never_half_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cpu_level, "FLAGS", (*cpu_level.FLAGS, "-O0"))
+    path = cpu_level._compiled()
+    made = path.stat().st_mtime_ns
+    assert cpu_level._compiled() == path
+    assert path.stat().st_mtime_ns == made
+    assert [found.name for found in (tmp_path / "hrm_gym").iterdir()] == [path.name]
+    monkeypatch.setattr(cpu_level, "SOURCE", tmp_path / "broken.cpp")
+    (tmp_path / "broken.cpp").write_text("int main( {")
+    assert not cpu_level.load.__wrapped__()
+    assert [found.name for found in (tmp_path / "hrm_gym").iterdir()] == [path.name]
