@@ -202,23 +202,61 @@ inline void pack(const From* from, int64_t K, int64_t N, int64_t ld, E* to, int6
   }
 }
 
-// Pack the transpose: element (k, n) of the right side is from[n * ld + k]; K is even for bfloat16.
+// Sixteen rows of sixteen numbers, transposed in registers where the compiler can shuffle.
+struct Square {
+  typedef float Row __attribute__((vector_size(4 * LANES)));
+  Row rows[LANES];
+
+  void turn() {
+    for (int step = 0; step < 4; step++) {
+      Row next[LANES];
+      for (int64_t i = 0; i < LANES / 2; i++) {
+        const Row a = rows[i], b = rows[i + LANES / 2];
+        next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      }
+      std::copy_n(next, LANES, rows);
+    }
+  }
+};
+
+// to (N x M, rows `ldt` apart) = the transpose of (M x N) numbers.
 template <class From, class E>
-inline void pack_transposed(const From* from, int64_t K, int64_t N, int64_t ld, E* to, int64_t ldb) {
-  constexpr int64_t together = std::is_same_v<E, float> ? 1 : 2;
-  for (int64_t k = 0; k < K; k += together)
-    for (int64_t n = 0; n < N; n++)
-      for (int64_t j = 0; j < together; j++) to[k * ldb + n * together + j] = narrow<E>(widen(from[n * ld + k + j]));
+inline void turned(const From* from, int64_t M, int64_t N, int64_t ld, E* to, int64_t ldt) {
+  Square square;
+  for (int64_t m = 0; m < M; m += LANES)
+    for (int64_t n = 0; n < N; n += LANES) {
+      const From* corner = from + m * ld + n;
+      E* target = to + n * ldt + m;
+      if (m + LANES <= M && n + LANES <= N) {
+        for (int64_t i = 0; i < LANES; i++)
+          for (int64_t j = 0; j < LANES; j++) square.rows[i][j] = widen(corner[i * ld + j]);
+        square.turn();
+        for (int64_t i = 0; i < LANES; i++)
+          for (int64_t j = 0; j < LANES; j++) target[i * ldt + j] = narrow<E>(square.rows[i][j]);
+      } else {
+        for (int64_t i = 0; i < std::min(LANES, M - m); i++)
+          for (int64_t j = 0; j < std::min(LANES, N - n); j++) target[j * ldt + i] = narrow<E>(widen(corner[i * ld + j]));
+      }
+    }
+}
+
+// Pack the transpose: element (k, n) of the right side is from[n * ld + k]; K is even for bfloat16. `space` holds N x K.
+template <class From, class E>
+inline void pack_transposed(const From* from, int64_t K, int64_t N, int64_t ld, E* to, int64_t ldb, E* space) {
+  if constexpr (std::is_same_v<E, float>) {
+    turned(from, N, K, ld, to, ldb);
+  } else {  // two numbers at a time, as if they were one float
+    for (int64_t n = 0; n < N; n++) convert(from + n * ld, space + n * K, K);
+    turned(reinterpret_cast<const float*>(space), N, K / 2, K / 2, reinterpret_cast<float*>(to), ldb);
+  }
 }
 
 // to (N x even(M)) = the transpose of (M x N) numbers, as a left side; an odd M gets a column of zeros.
 template <class From, class E>
 inline void transpose(const From* from, int64_t M, int64_t N, int64_t ld, E* to) {
   const int64_t wide = even(M);
-  constexpr int64_t BLOCK = 16;
-  for (int64_t n0 = 0; n0 < N; n0 += BLOCK)
-    for (int64_t m = 0; m < M; m++)
-      for (int64_t n = n0; n < std::min(N, n0 + BLOCK); n++) to[n * wide + m] = narrow<E>(widen(from[m * ld + n]));
+  turned(from, M, N, ld, to, wide);
   if (wide > M)
     for (int64_t n = 0; n < N; n++) to[n * wide + M] = E(0.0f);
 }
@@ -324,29 +362,24 @@ inline void gated_backward(
 }
 
 // to = e^(line - most), summed.
-template <class E>
-inline float weights_of(const float* __restrict line, float most, E* __restrict to, int64_t count) {
+inline float exponentials(const float* __restrict line, float most, float* __restrict to, int64_t count) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < count; i++) {
-    const float e = exponential(line[i] - most);
-    sum += e;
-    to[i] = narrow<E>(e);
+    to[i] = exponential(line[i] - most);
+    sum += to[i];
   }
   return sum;
 }
 
-// Back through the softmax of one key for all queries: the weights, and the gradients of the scores.
-template <class E>
+// Back through the softmax of one key for all queries: scores become weights, and their gradients those of the scores.
 inline void weights_backward(
-    const float* __restrict scores, const float* __restrict logs, const float* __restrict dots, float scale,
-    float* __restrict gradient, E* __restrict weights, E* __restrict narrowed, int64_t count) {
+    float* __restrict scores, const float* __restrict logs, const float* __restrict dots, float scale,
+    float* __restrict gradient, int64_t count) {
 #pragma omp simd
   for (int64_t i = 0; i < count; i++) {
-    const float weight = exponential(scores[i] * scale - logs[i]), d = weight * (gradient[i] - dots[i]) * scale;
-    gradient[i] = d;
-    weights[i] = narrow<E>(weight);
-    narrowed[i] = narrow<E>(d);
+    scores[i] = exponential(scores[i] * scale - logs[i]);
+    gradient[i] = scores[i] * (gradient[i] - dots[i]) * scale;
   }
 }
 
@@ -357,10 +390,11 @@ class Forward {
       : s(s), weights(weights), cos(cos), sin(sin), most(s.group * s.T), queries(std::min(QUERIES, s.T)), keys(whole(s.T)) {
     x = m.take<float>(most * s.D), qkv = m.take<float>(most * 3 * s.D), part = m.take<float>(s.tile * s.D);
     gate = m.take<float>(std::max(s.tile * PANEL, queries * s.C)), up = m.take<float>(s.tile * PANEL);
-    scores = m.take<float>(queries * keys);
-    std::fill(scores, scores + queries * keys, -1e30f);  // behind the keys it stays so
+    scores = m.take<float>(queries * keys), shares = m.take<float>(queries * keys);
+    std::fill_n(scores, queries * keys, -1e30f);  // behind the keys it stays so
     a = m.take<E>(most * s.D), q = m.take<E>(s.T * s.C), k = m.take<E>(s.C * keys), v = m.take<E>(keys * s.C);
     p = m.take<E>(queries * keys), mixed = m.take<E>(most * s.D), inner = m.take<E>(s.tile * (s.I + 16));
+    space = m.take<E>(s.T * s.C);
   }
 
   // Boards `board` … `board + boards - 1`; `kept` of all, or none.
@@ -383,8 +417,8 @@ class Forward {
   const float *cos, *sin;
   const int64_t most, queries, keys;
   Scratch m;
-  float *x, *qkv, *part, *gate, *up, *scores;
-  E *a, *q, *k, *v, *p, *mixed, *inner;
+  float *x, *qkv, *part, *gate, *up, *scores, *shares;
+  E *a, *q, *k, *v, *p, *mixed, *inner, *space;
 
   void attend(const Weights<E>& w, const Kept<S>* kept, int64_t boards) {
     const int64_t wide = 3 * s.D, rows = boards * s.T;
@@ -410,7 +444,7 @@ class Forward {
     for (int64_t t = 0; t < s.T; t++)
 #pragma omp simd
       for (int64_t i = 0; i < C; i++) q[t * C + i] = narrow<E>(own[t * wide + i] * s.scale);
-    pack_transposed(own + s.D, C, s.T, wide, k, s.T);
+    pack_transposed(own + s.D, C, s.T, wide, k, s.T, space);
     pack(own + 2 * s.D, s.T, C, wide, v, C);
     for (int64_t row = 0; row < s.T; row += queries) {
       const int64_t rows = std::min(queries, s.T - row);
@@ -421,11 +455,12 @@ class Forward {
         float most = line[0];
 #pragma omp simd reduction(max : most)
         for (int64_t t = 0; t < keys; t++) most = line[t] > most ? line[t] : most;
-        const float sum = weights_of(line, most, p + r * keys, keys);
+        const float sum = exponentials(line, most, shares + r * keys, keys);
         sums[r] = 1.0f / sum;
         if (logs) logs[row + r] = most + std::log(sum);
       }
-      multiply(rows, C, std::is_same_v<E, float> ? s.T : even(s.T), p, keys, v, C, gate, C, false);
+      const E* weights = left(shares, rows * keys, p);
+      multiply(rows, C, std::is_same_v<E, float> ? s.T : even(s.T), weights, keys, v, C, gate, C, false);
       for (int64_t r = 0; r < rows; r++) {
         E* to = mixed + (first + row + r) * s.D + h * C;
 #pragma omp simd
@@ -494,11 +529,12 @@ class Backward {
     dx = m.take<float>(most * s.D), dmixed = m.take<float>(most * s.D), dqkv = m.take<float>(most * 3 * s.D);
     dsum = m.take<float>(s.tile * s.D), dmiddle = m.take<float>(s.tile * s.D), gate = m.take<float>(s.tile * PANEL);
     up = m.take<float>(s.tile * PANEL), inner = m.take<float>(s.tile * PANEL), scores = m.take<float>(s.T * broad);
-    dscores = m.take<float>(s.T * broad), turned = m.take<float>(s.C * broad), dots = m.take<float>(s.T + LANES), logs = m.take<float>(broad);
+    dscores = m.take<float>(s.T * broad), dqueries = m.take<float>(s.C * broad), dots = m.take<float>(s.T + LANES), logs = m.take<float>(broad);
     a = m.take<E>(s.tile * 3 * s.D), b = m.take<E>(high * PANEL), t1 = m.take<E>(s.D * high);
     t2 = m.take<E>(s.D * high), e = m.take<E>(s.tile * PANEL), ka = m.take<E>(s.T * s.C), va = m.take<E>(s.T * s.C);
     kt = m.take<E>(s.C * keys), qt = m.take<E>(s.C * broad), gt = m.take<E>(s.C * broad), qb = m.take<E>(broad * s.C);
     gb = m.take<E>(broad * s.C), pa = m.take<E>(s.T * broad), da = m.take<E>(s.T * broad), db = m.take<E>(keys * broad);
+    space = m.take<E>(queries * s.C);
   }
 
   // Boards `board` … `board + boards - 1`.
@@ -524,8 +560,8 @@ class Backward {
   const float *cos, *sin;
   const int64_t most, queries, high, broad, keys;
   Scratch m;
-  float *dx, *dmixed, *dqkv, *dsum, *dmiddle, *gate, *up, *inner, *scores, *dscores, *turned, *dots, *logs;
-  E *a, *b, *t1, *t2, *e, *ka, *va, *kt, *qt, *gt, *qb, *gb, *pa, *da, *db;
+  float *dx, *dmixed, *dqkv, *dsum, *dmiddle, *gate, *up, *inner, *scores, *dscores, *dqueries, *dots, *logs;
+  E *a, *b, *t1, *t2, *e, *ka, *va, *kt, *qt, *gt, *qb, *gb, *pa, *da, *db, *space;
 
   // How many rows a packed right side of `rows` rows has.
   static int64_t depth(int64_t rows) { return std::is_same_v<E, float> ? rows : even(rows); }
@@ -594,28 +630,25 @@ class Backward {
       const S* own = q + row * wide;
       const float* dm = dmixed + (first + row) * D + h * C;
       std::copy_n(kept.logs + first * s.H + h * T + row, rows, logs);
-      pack_transposed(own, C, rows, wide, qt, rows);
-      pack_transposed(dm, C, rows, D, gt, rows);
+      pack_transposed(own, C, rows, wide, qt, rows, space);
+      pack_transposed(dm, C, rows, D, gt, rows, space);
       pack(own, rows, C, wide, qb, C);
       pack(dm, rows, C, D, gb, C);
       multiply(T, rows, C, ka, C, qt, rows, scores, deep, false);   // keys x queries, not scaled
       multiply(T, rows, C, va, C, gt, rows, dscores, deep, false);
-      for (int64_t t = 0; t < T; t++) {
-        E *p = pa + t * deep, *d = da + t * deep;
-        weights_backward(scores + t * deep, logs, dots + row, s.scale, dscores + t * deep, p, d, deep);
-        if (rows % 2) p[rows] = d[rows] = E(0.0f);
-      }
-      float *dq = dqkv + (first + row) * wide + h * C, *dk = dqkv + first * wide + D + h * C, *dv = dk + D;
-      multiply(T, C, depth(rows), pa, deep, gb, C, dv, wide, row > 0);
-      multiply(T, C, depth(rows), da, deep, qb, C, dk, wide, row > 0);
-      const E* packed = da;
+      for (int64_t t = 0; t < T; t++)
+        weights_backward(scores + t * deep, logs, dots + row, s.scale, dscores + t * deep, deep);
+      const E *p = left(scores, T * deep, pa), *d = left(dscores, T * deep, da), *packed = d;
       if constexpr (!std::is_same_v<E, float>) {
+        for (int64_t t = 0; t < T && rows % 2; t++) pa[t * deep + rows] = da[t * deep + rows] = E(0.0f);
         pack(dscores, T, rows, deep, db, rows);
         packed = db;
       }
-      multiply(C, rows, depth(T), kt, keys, packed, std::is_same_v<E, float> ? deep : rows, turned, rows, false);
-      for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < C; i++) dq[r * wide + i] = turned[i * rows + r];
+      float *dq = dqkv + (first + row) * wide + h * C, *dk = dqkv + first * wide + D + h * C, *dv = dk + D;
+      multiply(T, C, depth(rows), p, deep, gb, C, dv, wide, row > 0);
+      multiply(T, C, depth(rows), d, deep, qb, C, dk, wide, row > 0);
+      multiply(C, rows, depth(T), kt, keys, packed, std::is_same_v<E, float> ? deep : rows, dqueries, rows, false);
+      turned(dqueries, C, rows, rows, dq, wide);
     }
   }
 
