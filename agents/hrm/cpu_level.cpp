@@ -32,7 +32,7 @@ constexpr int64_t PANEL = 64;  // columns of a right side that lie together
 constexpr int64_t LANES = 16;     // numbers that loops go through at a time: rows of scores are as many long
 constexpr int64_t LARGE = 256;    // channels from which on weights do not stay in the cache
 constexpr int64_t ROWS = 384;     // rows of a group then
-constexpr int64_t QUERIES = 128;  // queries that go through attention at a time
+constexpr int64_t QUERIES = 64;  // queries that go through attention at a time
 
 int64_t even(int64_t n) { return n + (n & 1); }
 int64_t whole(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
