@@ -20,7 +20,6 @@
 #include <cstring>
 #include <memory>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -154,6 +153,12 @@ Tensor pack_panels(const float* from, int64_t K, int64_t N, int64_t row, int64_t
 
 // ---- products ----
 
+// How many rows a packed right side of `rows` rows has.
+template <class E>
+int64_t depth(int64_t rows) {
+  return std::is_same_v<E, float> ? rows : even(rows);
+}
+
 // c (M x N) = or += a (M x K) b (packed K x N).
 template <class E>
 inline void multiply(
@@ -202,18 +207,25 @@ inline void pack(const From* from, int64_t K, int64_t N, int64_t ld, E* to, int6
   }
 }
 
-// Sixteen rows of sixteen numbers, transposed in registers where the compiler can shuffle.
+// Sixteen rows of sixteen numbers.
 struct Square {
   typedef float Row __attribute__((vector_size(4 * LANES)));
+  typedef int32_t Places __attribute__((vector_size(4 * LANES)));
   Row rows[LANES];
 
+  // Transpose them, in registers: four times over, the upper and the lower half are shuffled into one another.
   void turn() {
     for (int step = 0; step < 4; step++) {
       Row next[LANES];
       for (int64_t i = 0; i < LANES / 2; i++) {
         const Row a = rows[i], b = rows[i + LANES / 2];
+#ifdef __clang__
         next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+        next[2 * i] = __builtin_shuffle(a, b, Places{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+        next[2 * i + 1] = __builtin_shuffle(a, b, Places{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+#endif
       }
       std::copy_n(next, LANES, rows);
     }
@@ -292,7 +304,8 @@ struct Kept {
     const int64_t at = (block * s.B + board) * s.T;
     Kept k;
     k.x = x + at * s.D, k.qkv = qkv + at * 3 * s.D, k.mixed = mixed + at * s.D, k.middle = middle + at * s.D;
-    k.gate_up = gate_up + (block * s.B * 2 * s.I + board * PANEL) * s.T, k.logs = logs + at * s.H, k.first = first + at, k.second = second + at;
+    k.gate_up = gate_up + (block * s.B * 2 * s.I + board * PANEL) * s.T;  // a panel of all boards after the other
+    k.logs = logs + at * s.H, k.first = first + at, k.second = second + at;
     return k;
   }
 };
@@ -361,12 +374,12 @@ inline void gated_backward(
   }
 }
 
-// to = e^(line - most), summed.
-inline float exponentials(const float* __restrict line, float most, float* __restrict to, int64_t count) {
+// to = e^(scale (line - most)), summed.
+inline float exponentials(const float* __restrict line, float most, float scale, float* __restrict to, int64_t count) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < count; i++) {
-    to[i] = exponential(line[i] - most);
+    to[i] = exponential(scale * (line[i] - most));
     sum += to[i];
   }
   return sum;
@@ -387,7 +400,8 @@ template <class S, class E>
 class Forward {
  public:
   Forward(const Shape& s, const std::vector<Weights<E>>& weights, const float* cos, const float* sin)
-      : s(s), weights(weights), cos(cos), sin(sin), most(s.group * s.T), queries(std::min(QUERIES, s.T)), keys(whole(s.T)) {
+      : s(s), weights(weights), cos(cos), sin(sin), most(s.group * s.T), queries(std::min(QUERIES, s.T)),
+        keys(whole(s.T)) {
     x = m.take<float>(most * s.D), qkv = m.take<float>(most * 3 * s.D), part = m.take<float>(s.tile * s.D);
     gate = m.take<float>(std::max(s.tile * PANEL, queries * s.C)), up = m.take<float>(s.tile * PANEL);
     scores = m.take<float>(queries * keys), shares = m.take<float>(queries * keys);
@@ -441,26 +455,30 @@ class Forward {
   void head(int64_t first, int64_t h, float* logs) {
     const int64_t wide = 3 * s.D, C = s.C;
     const float* own = qkv + first * wide + h * C;
-    for (int64_t t = 0; t < s.T; t++)
-#pragma omp simd
-      for (int64_t i = 0; i < C; i++) q[t * C + i] = narrow<E>(own[t * wide + i] * s.scale);
+    const E *asked, *told;
+    int64_t lda = wide, ldb = wide;
+    if constexpr (std::is_same_v<E, float>) {
+      asked = own, told = own + 2 * s.D;
+    } else {
+      for (int64_t t = 0; t < s.T; t++) convert(own + t * wide, q + t * C, C);
+      pack(own + 2 * s.D, s.T, C, wide, v, C);
+      asked = q, told = v, lda = C, ldb = C;
+    }
     pack_transposed(own + s.D, C, s.T, wide, k, s.T, space);
-    pack(own + 2 * s.D, s.T, C, wide, v, C);
     for (int64_t row = 0; row < s.T; row += queries) {
       const int64_t rows = std::min(queries, s.T - row);
-      multiply(rows, s.T, C, q + row * C, C, k, s.T, scores, keys, false);
+      multiply(rows, s.T, C, asked + row * lda, lda, k, s.T, scores, keys, false);
       float sums[QUERIES];
       for (int64_t r = 0; r < rows; r++) {
         float* line = scores + r * keys;
         float most = line[0];
 #pragma omp simd reduction(max : most)
         for (int64_t t = 0; t < keys; t++) most = line[t] > most ? line[t] : most;
-        const float sum = exponentials(line, most, shares + r * keys, keys);
+        const float sum = exponentials(line, most, s.scale, shares + r * keys, keys);
         sums[r] = 1.0f / sum;
-        if (logs) logs[row + r] = most + std::log(sum);
+        if (logs) logs[row + r] = s.scale * most + std::log(sum);
       }
-      const E* weights = left(shares, rows * keys, p);
-      multiply(rows, C, std::is_same_v<E, float> ? s.T : even(s.T), weights, keys, v, C, gate, C, false);
+      multiply(rows, C, depth<E>(s.T), left(shares, rows * keys, p), keys, told, ldb, gate, C, false);
       for (int64_t r = 0; r < rows; r++) {
         E* to = mixed + (first + row + r) * s.D + h * C;
 #pragma omp simd
@@ -523,13 +541,14 @@ class Backward {
   std::vector<BlockSums> sums;
 
   Backward(const Shape& s, const std::vector<Weights<E>>& weights, const float* cos, const float* sin)
-      : s(s), weights(weights), cos(cos), sin(sin), most(s.group * s.T), queries(std::min(QUERIES, s.T)), high(even(s.tile)),
-        broad(whole(queries)), keys(even(s.T)) {
+      : s(s), weights(weights), cos(cos), sin(sin), most(s.group * s.T), queries(std::min(QUERIES, s.T)),
+        high(even(s.tile)), broad(whole(queries)), keys(even(s.T)) {
     for (int64_t block = 0; block < s.L; block++) sums.emplace_back(s);
     dx = m.take<float>(most * s.D), dmixed = m.take<float>(most * s.D), dqkv = m.take<float>(most * 3 * s.D);
     dsum = m.take<float>(s.tile * s.D), dmiddle = m.take<float>(s.tile * s.D), gate = m.take<float>(s.tile * PANEL);
     up = m.take<float>(s.tile * PANEL), inner = m.take<float>(s.tile * PANEL), scores = m.take<float>(s.T * broad);
-    dscores = m.take<float>(s.T * broad), dqueries = m.take<float>(s.C * broad), dots = m.take<float>(s.T + LANES), logs = m.take<float>(broad);
+    dscores = m.take<float>(s.T * broad), dqueries = m.take<float>(s.C * broad);
+    dots = m.take<float>(s.T + LANES), logs = m.take<float>(broad);
     a = m.take<E>(s.tile * 3 * s.D), b = m.take<E>(high * PANEL), t1 = m.take<E>(s.D * high);
     t2 = m.take<E>(s.D * high), e = m.take<E>(s.tile * PANEL), ka = m.take<E>(s.T * s.C), va = m.take<E>(s.T * s.C);
     kt = m.take<E>(s.C * keys), qt = m.take<E>(s.C * broad), gt = m.take<E>(s.C * broad), qb = m.take<E>(broad * s.C);
@@ -563,9 +582,6 @@ class Backward {
   float *dx, *dmixed, *dqkv, *dsum, *dmiddle, *gate, *up, *inner, *scores, *dscores, *dqueries, *dots, *logs;
   E *a, *b, *t1, *t2, *e, *ka, *va, *kt, *qt, *gt, *qb, *gb, *pa, *da, *db, *space;
 
-  // How many rows a packed right side of `rows` rows has.
-  static int64_t depth(int64_t rows) { return std::is_same_v<E, float> ? rows : even(rows); }
-
   // Add left^T right to a panel of a weight's gradient; `turned` is the left side transposed, (D x even(rows)).
   void learn(Sums& to, int64_t p, const E* turned, const float* right, int64_t ld, int64_t rows) {
     const int64_t N = panel_width(to.columns, p);
@@ -577,7 +593,7 @@ class Backward {
       pack(right, rows, N, ld, b, PANEL);
       packed = b;
     }
-    multiply(to.rows, N, depth(rows), turned, even(rows), packed, ldb, to.at(p), PANEL, true);
+    multiply(to.rows, N, depth<E>(rows), turned, even(rows), packed, ldb, to.at(p), PANEL, true);
   }
 
   // Back through the second norm, the MLP, the first norm and the map of the attention's output.
@@ -634,7 +650,7 @@ class Backward {
       pack_transposed(dm, C, rows, D, gt, rows, space);
       pack(own, rows, C, wide, qb, C);
       pack(dm, rows, C, D, gb, C);
-      multiply(T, rows, C, ka, C, qt, rows, scores, deep, false);   // keys x queries, not scaled
+      multiply(T, rows, C, ka, C, qt, rows, scores, deep, false);  // keys x queries, not scaled
       multiply(T, rows, C, va, C, gt, rows, dscores, deep, false);
       for (int64_t t = 0; t < T; t++)
         weights_backward(scores + t * deep, logs, dots + row, s.scale, dscores + t * deep, deep);
@@ -645,9 +661,9 @@ class Backward {
         packed = db;
       }
       float *dq = dqkv + (first + row) * wide + h * C, *dk = dqkv + first * wide + D + h * C, *dv = dk + D;
-      multiply(T, C, depth(rows), p, deep, gb, C, dv, wide, row > 0);
-      multiply(T, C, depth(rows), d, deep, qb, C, dk, wide, row > 0);
-      multiply(C, rows, depth(T), kt, keys, packed, std::is_same_v<E, float> ? deep : rows, dqueries, rows, false);
+      multiply(T, C, depth<E>(rows), p, deep, gb, C, dv, wide, row > 0);
+      multiply(T, C, depth<E>(rows), d, deep, qb, C, dk, wide, row > 0);
+      multiply(C, rows, depth<E>(T), kt, keys, packed, std::is_same_v<E, float> ? deep : rows, dqueries, rows, false);
       turned(dqueries, C, rows, rows, dq, wide);
     }
   }
@@ -679,7 +695,8 @@ Shape shape_of(
   s.group = s.D < LARGE ? 1 : std::clamp<int64_t>(ROWS / s.T, 1, s.B);
   s.tile = std::min(s.group * s.T, s.D < LARGE ? ROWS / 3 : ROWS);
   s.eps = float(eps), s.scale = 1.0f / std::sqrt(float(s.C)), s.rotary = cos.numel() > 0;
-  TORCH_CHECK(s.C * heads == s.D && s.C % 2 == 0 && s.I % PANEL == 0, "expected an even width of heads, and inner % 64 = 0");
+  TORCH_CHECK(s.C * heads == s.D && s.C % 2 == 0, "expected heads of an even width");
+  TORCH_CHECK(s.I % PANEL == 0, "expected an inner width that is a multiple of 64");
   TORCH_CHECK(!s.rotary || (cos.size(0) >= s.T && cos.size(1) == s.C && cos.is_contiguous()), "expected tables (T, C)");
   return s;
 }
@@ -734,8 +751,8 @@ std::vector<Tensor> run_backward(
   std::vector<Tensor> result = {at::empty_like(gradient)};
   const auto wide = gradient.options().dtype(at::kFloat);
   for (int64_t i = 0; i < s.L; i++)
-    for (auto& [rows, columns] : std::vector<std::pair<int64_t, int64_t>>{{3 * s.D, s.D}, {s.D, s.D}, {2 * s.I, s.D}, {s.D, s.I}})
-      result.push_back(at::empty({rows, columns}, wide));
+    for (auto& shape : std::vector<std::vector<int64_t>>{{3 * s.D, s.D}, {s.D, s.D}, {2 * s.I, s.D}, {s.D, s.I}})
+      result.push_back(at::empty(shape, wide));
   const S *g = gradient.data_ptr<S>(), *out = saved[0].data_ptr<S>();
   S* dx = result[0].data_ptr<S>();
   std::vector<std::unique_ptr<Backward<S, E>>> passes(at::get_num_threads());

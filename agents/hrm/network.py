@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import logging
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,6 +31,8 @@ from hrm_gym.agents.hrm.layers import (
     truncated_normal,
 )
 from hrm_gym.agents.hrm.rotary import apply_rotary, rotary_tables
+
+logger = logging.getLogger(__name__)
 
 
 class Carry(NamedTuple):
@@ -184,6 +188,34 @@ class Level(nn.Module):
         return [block.get_parameter(f"{name}.weight") for block in self.blocks for name in names]
 
 
+@functools.cache
+def has_own_routine(config: HRMConfig) -> bool:
+    """Whether levels of a config can go through `cpu_level` here.
+
+    Processors differ in their products, so that a small level is first carried out both ways, and the results compared.
+    """
+    if not (cpu_level.fits(config) and cpu_level.load()):
+        return False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        level, rotary = Level(config, 2), rotary_tables(config)
+        given = torch.randn(3, 2, config.length, config.hidden_size)
+    results = []
+    for own, dtype in ((False, torch.float32), (True, torch.float32), (True, torch.bfloat16)):
+        level.on_cpu = own
+        state, injection, gradient = given.to(dtype)
+        state.requires_grad_()
+        found = level(state, injection, rotary if rotary[0].numel() else None)
+        learnt = torch.autograd.grad(found, [state, *level.parameters()], gradient)
+        results.append([part.float() for part in (found.detach(), *learnt)])
+    expected, *both = results
+    for found, tolerance in zip(both, (1e-3, 2**-4), strict=True):
+        if not all((x - y).norm() <= tolerance * y.norm() for x, y in zip(found, expected, strict=True)):
+            logger.warning("the levels' own routine is not used: on this processor its results differ from PyTorch's")
+            return False
+    return True
+
+
 class HRM(nn.Module):
     """Hierarchical Reasoning Model. One call of `segment` is one step of deep supervision, and one environment step."""
 
@@ -240,7 +272,7 @@ class HRM(nn.Module):
             dynamic: for batches of many sizes.
             own: whether our own routine may be taken.
         """
-        on_cpu = own and self.h_init.device.type == "cpu" and cpu_level.fits(self.config) and cpu_level.load()
+        on_cpu = own and self.h_init.device.type == "cpu" and has_own_routine(self.config)
         for level in {self.l_level, self.h_level}:
             level.on_cpu = on_cpu
             if not on_cpu:

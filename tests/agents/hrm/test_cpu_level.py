@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hrm_gym.agents.hrm import act, cpu_level
+from hrm_gym.agents.hrm import act, cpu_level, network
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.network import HRM, Level
 
@@ -105,6 +105,17 @@ def test_a_board_does_not_depend_on_the_others_nor_on_the_number_of_threads() ->
     finally:
         torch.set_num_threads(threads)
     assert torch.allclose(alone, together, atol=1e-5)
+
+
+@needs_routine
+def test_a_routine_that_is_wrong_here_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert network.has_own_routine(CONFIG)
+    advance = cpu_level.advance
+    monkeypatch.setattr(cpu_level, "advance", lambda *given: 1.01 * advance(*given))
+    assert not network.has_own_routine.__wrapped__(CONFIG)
+    assert "differ from PyTorch's" in caplog.text
 
 
 @needs_routine
