@@ -116,7 +116,7 @@ def update(
     with model.hold():
         result: Any = model.run(carry, inputs, puzzles)
         if targeted:
-            target = act.continue_target(model.config, model.run, result, torch.ones_like(ids), inputs, puzzles)
+            target = act.continue_target(model, result, torch.ones_like(ids), inputs, puzzles)
     losses = segment_losses(result.logits, labels, result.q_halt, result.q_continue, target)
     model.zero_grad(set_to_none=True)
     (losses.total / len(inputs)).backward()

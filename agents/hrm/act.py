@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +11,6 @@ from torch import Tensor
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Evidence, Halting, certainty, learned
 from hrm_gym.agents.hrm.network import HRM, Carry, Segment
-
-Run = Callable[[Carry, Tensor, Tensor], Segment]
-"""`HRM.run`, compiled or not."""
 
 
 class Boards(NamedTuple):
@@ -110,17 +106,15 @@ def training_halt(config: HRMConfig, segments: Tensor, result: Segment, explorat
 
 
 @torch.no_grad()
-def continue_target(
-    config: HRMConfig, run: Run, result: Segment, segments: Tensor, inputs: Tensor, puzzles: Tensor
-) -> Tensor:
+def continue_target(model: HRM, result: Segment, segments: Tensor, inputs: Tensor, puzzles: Tensor) -> Tensor:
     """(B,) what Q(continue) should predict: the value of the best action after one segment more.
 
     sigmoid(max(Q'(halt), Q'(continue))), or sigmoid(Q'(halt)) where the next halt is forced. No target network and no
     replay (HRM paper, section 2).
     """
-    after = run(result.carry, inputs, puzzles)
-    best = torch.maximum(after.q_halt, after.q_continue)
-    return torch.sigmoid(torch.where(segments >= config.max_segments, after.q_halt, best))
+    q_halt, q_continue = model.foresee(result.carry, inputs, puzzles)
+    last = segments >= model.config.max_segments
+    return torch.sigmoid(torch.where(last, q_halt, torch.maximum(q_halt, q_continue)))
 
 
 class Solved(NamedTuple):

@@ -134,7 +134,7 @@ def _update(
     slots.halted = act.training_halt(config, slots.segments, result, exploration)
     target = None
     if config.halting == "q_learning":
-        target = act.continue_target(config, model.run, result, slots.segments, boards.inputs, puzzles)
+        target = act.continue_target(model, result, slots.segments, boards.inputs, puzzles)
     losses = segment_losses(result.logits, boards.labels, result.q_halt, result.q_continue, target)
     (losses.total / settings.batch).backward()
     slots.carry = result.carry

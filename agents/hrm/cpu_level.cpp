@@ -27,11 +27,12 @@ namespace {
 using at::Tensor;
 using bf16 = at::BFloat16;
 
-constexpr int64_t PANEL = 64;  // columns of a right side that lie together
-constexpr int64_t LANES = 16;     // numbers that loops go through at a time: rows of scores are as many long
-constexpr int64_t LARGE = 256;    // channels from which on weights do not stay in the cache
-constexpr int64_t ROWS = 384;     // rows of a group then
-constexpr int64_t QUERIES = 64;  // queries that go through attention at a time
+constexpr int64_t PANEL = 64;       // columns of a right side that lie together
+constexpr int64_t LANES = 16;       // numbers that loops go through at a time; rows of scores are a multiple long
+constexpr int64_t FEW_ROWS = 128;   // rows of boards that go through a level together, as far as whole boards fit
+constexpr int64_t MANY_ROWS = 384;  // the same where weights do not stay in the cache
+constexpr int64_t LARGE = 256;      // channels from which on they do not
+constexpr int64_t QUERIES = 64;     // queries that go through attention at a time
 
 int64_t even(int64_t n) { return n + (n & 1); }
 int64_t whole(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
@@ -126,30 +127,9 @@ struct Packed {
   int64_t rows, columns;
   const E* numbers;
 
-  static int64_t place(int64_t k, int64_t n) {
-    if constexpr (std::is_same_v<E, float>) return k * PANEL + n;
-    return (k / 2) * 2 * PANEL + n * 2 + k % 2;
-  }
-
   // Rows from `k` (even) on of panel `p`.
   const E* at(int64_t p, int64_t k = 0) const { return numbers + p * even(rows) * PANEL + k * PANEL; }
 };
-
-// Pack a K x N right side whose element (k, n) is `from[k * row + n * column]`.
-template <class E>
-Tensor pack_panels(const float* from, int64_t K, int64_t N, int64_t row, int64_t column, at::ScalarType type) {
-  const int64_t size = even(K) * PANEL;
-  Tensor result = at::empty({panels(N) * size}, at::TensorOptions().dtype(type));
-  E* to = result.data_ptr<E>();
-  if (K % 2 || N % PANEL) std::fill_n(to, result.numel(), E(0.0f));
-  at::parallel_for(0, panels(N), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; p++)
-      in_squares(K, panel_width(N, p), [&](int64_t k, int64_t n) {
-        to[p * size + Packed<E>::place(k, n)] = narrow<E>(from[k * row + (p * PANEL + n) * column]);
-      });
-  });
-  return result;
-}
 
 // ---- products ----
 
@@ -273,11 +253,30 @@ inline void transpose(const From* from, int64_t M, int64_t N, int64_t ld, E* to)
     for (int64_t n = 0; n < N; n++) to[n * wide + M] = E(0.0f);
 }
 
+// A weight (rows x columns) as a right side: itself for the backward pass, its transpose for the forward pass.
+template <class E>
+Tensor pack_panels(const float* from, int64_t rows, int64_t columns, bool backward, at::ScalarType type) {
+  const int64_t K = backward ? rows : columns, N = backward ? columns : rows, size = even(K) * PANEL;
+  Tensor result = at::empty({panels(N) * size}, at::TensorOptions().dtype(type));
+  E* to = result.data_ptr<E>();
+  at::parallel_for(0, panels(N), 1, [&](int64_t begin, int64_t end) {
+    std::vector<E> space(PANEL * K);
+    for (int64_t p = begin; p < end; p++) {
+      const int64_t wide = panel_width(N, p);
+      if (backward)
+        pack(from + p * PANEL, K, wide, columns, to + p * size, PANEL);
+      else
+        pack_transposed(from + p * PANEL * columns, K, wide, columns, to + p * size, PANEL, space.data());
+    }
+  });
+  return result;
+}
+
 // ---- what a level is ----
 
 struct Shape {
   int64_t B, T, D, H, C, I, L;
-  int64_t group;  // boards at a time: several where weights are large, to fetch these less often
+  int64_t group;  // boards at a time
   int64_t tile;   // rows of a group that go through the MLP at a time
   float eps, scale;
   bool rotary;
@@ -411,18 +410,23 @@ class Forward {
     space = m.take<E>(s.T * s.C);
   }
 
-  // Boards `board` … `board + boards - 1`; `kept` of all, or none.
-  void group(const S* state, const S* injection, S* out, const Kept<S>* kept, int64_t board, int64_t boards) {
+  // Boards `board` … `board + boards - 1`; `kept` of all, or none. The first `wanted` positions of each are written.
+  void group(
+      const S* state, const S* injection, S* out, int64_t wanted, const Kept<S>* kept, int64_t board, int64_t boards) {
     const int64_t rows = boards * s.T, at = board * s.T * s.D;
     add(state + at, injection + at, x, rows * s.D);
     for (int64_t block = 0; block < s.L; block++) {
       Kept<S> own;
       if (kept) own = kept->of(s, block, board);
-      attend(weights[block], kept ? &own : nullptr, boards);
-      for (int64_t row = 0; row < rows; row += s.tile)
-        rest(weights[block], row, std::min(s.tile, rows - row), kept ? &own : nullptr);
+      const bool partly = wanted < s.T && block + 1 == s.L;
+      attend(weights[block], kept ? &own : nullptr, boards, partly ? wanted : s.T);
+      const int64_t length = partly ? s.T : rows, end = partly ? wanted : rows;  // of a board alone, or of all together
+      for (int64_t first = 0; first < rows; first += length)
+        for (int64_t row = 0; row < end; row += s.tile)
+          rest(weights[block], first + row, std::min(s.tile, end - row), kept ? &own : nullptr);
     }
-    convert(x, out + at, rows * s.D);
+    for (int64_t n = 0; n < boards; n++)
+      convert(x + n * s.T * s.D, out + (board + n) * wanted * s.D, wanted * s.D);
   }
 
  private:
@@ -434,7 +438,8 @@ class Forward {
   float *x, *qkv, *part, *gate, *up, *scores, *shares;
   E *a, *q, *k, *v, *p, *mixed, *inner, *space;
 
-  void attend(const Weights<E>& w, const Kept<S>* kept, int64_t boards) {
+  // The first `asking` positions of each board attend to all.
+  void attend(const Weights<E>& w, const Kept<S>* kept, int64_t boards, int64_t asking) {
     const int64_t wide = 3 * s.D, rows = boards * s.T;
     if (kept) convert(x, kept->x, rows * s.D);
     const E* input = left(x, rows * s.D, a);
@@ -447,12 +452,12 @@ class Forward {
       }
     if (kept) convert(qkv, kept->qkv, rows * wide);
     for (int64_t row = 0; row < rows; row += s.T)
-      for (int64_t h = 0; h < s.H; h++) head(row, h, kept ? kept->logs + row * s.H + h * s.T : nullptr);
+      for (int64_t h = 0; h < s.H; h++) head(row, asking, h, kept ? kept->logs + row * s.H + h * s.T : nullptr);
     if (kept) convert(mixed, kept->mixed, rows * s.D);
   }
 
   // One head of the board whose rows begin at `first`.
-  void head(int64_t first, int64_t h, float* logs) {
+  void head(int64_t first, int64_t asking, int64_t h, float* logs) {
     const int64_t wide = 3 * s.D, C = s.C;
     const float* own = qkv + first * wide + h * C;
     const E *asked, *told;
@@ -465,8 +470,8 @@ class Forward {
       asked = q, told = v, lda = C, ldb = C;
     }
     pack_transposed(own + s.D, C, s.T, wide, k, s.T, space);
-    for (int64_t row = 0; row < s.T; row += queries) {
-      const int64_t rows = std::min(queries, s.T - row);
+    for (int64_t row = 0; row < asking; row += queries) {
+      const int64_t rows = std::min(queries, asking - row);
       multiply(rows, s.T, C, asked + row * lda, lda, k, s.T, scores, keys, false);
       float sums[QUERIES];
       for (int64_t r = 0; r < rows; r++) {
@@ -692,8 +697,8 @@ Shape shape_of(
   Shape s;
   s.B = state.size(0), s.T = state.size(1), s.D = state.size(2), s.H = heads, s.C = s.D / heads;
   s.I = inner, s.L = int64_t(packed.size()) / 4;
-  s.group = s.D < LARGE ? 1 : std::clamp<int64_t>(ROWS / s.T, 1, s.B);
-  s.tile = std::min(s.group * s.T, s.D < LARGE ? ROWS / 3 : ROWS);
+  const int64_t rows = s.D < LARGE ? FEW_ROWS : MANY_ROWS;
+  s.group = std::clamp<int64_t>(rows / s.T, 1, s.B), s.tile = std::min(s.group * s.T, rows);
   s.eps = float(eps), s.scale = 1.0f / std::sqrt(float(s.C)), s.rotary = cos.numel() > 0;
   TORCH_CHECK(s.C * heads == s.D && s.C % 2 == 0, "expected heads of an even width");
   TORCH_CHECK(s.I % PANEL == 0, "expected an inner width that is a multiple of 64");
@@ -721,9 +726,9 @@ std::vector<Weights<E>> weights_of(const Shape& s, const std::vector<Tensor>& pa
 template <class S, class E>
 std::vector<Tensor> run_forward(
     const Shape& s, const Tensor& state, const Tensor& injection, const Tensor& cos, const Tensor& sin,
-    const std::vector<Tensor>& packed, bool keep) {
+    const std::vector<Tensor>& packed, int64_t wanted, bool keep) {
   const auto weights = weights_of<E>(s, packed, false);
-  std::vector<Tensor> result = {at::empty_like(state)};
+  std::vector<Tensor> result = {at::empty({s.B, wanted, s.D}, state.options())};
   if (keep) {
     const auto own = state.options(), wide = own.dtype(at::kFloat);
     const int64_t rows = s.L * s.B * s.T;
@@ -736,7 +741,7 @@ std::vector<Tensor> run_forward(
   at::parallel_for(0, s.B, 1, [&](int64_t begin, int64_t end) {
     Forward<S, E> pass(s, weights, cos.data_ptr<float>(), sin.data_ptr<float>());
     for (int64_t n = begin; n < end; n += s.group)
-      pass.group(x, y, out, keep ? &kept : nullptr, n, std::min(s.group, end - n));
+      pass.group(x, y, out, wanted, keep ? &kept : nullptr, n, std::min(s.group, end - n));
     at::native::cpublas::brgemm_release(!std::is_same_v<E, float>);
   });
   return result;
@@ -780,27 +785,28 @@ std::vector<Tensor> pack_weights(const std::vector<Tensor>& weights, bool backwa
   std::vector<Tensor> result;
   for (const Tensor& w : weights) {
     TORCH_CHECK(w.scalar_type() == at::kFloat && w.is_contiguous() && w.dim() == 2, "expected contiguous float matrices");
-    const int64_t rows = w.size(0), columns = w.size(1), K = backward ? rows : columns, N = backward ? columns : rows;
-    const int64_t row = backward ? columns : 1, column = backward ? 1 : columns;
     const float* from = w.data_ptr<float>();
+    const int64_t rows = w.size(0), columns = w.size(1);
+    TORCH_CHECK(rows % 2 == 0 && columns % 2 == 0, "expected even widths");
     result.push_back(
-        narrow ? pack_panels<bf16>(from, K, N, row, column, at::kBFloat16)
-               : pack_panels<float>(from, K, N, row, column, at::kFloat));
+        narrow ? pack_panels<bf16>(from, rows, columns, backward, at::kBFloat16)
+               : pack_panels<float>(from, rows, columns, backward, at::kFloat));
   }
   return result;
 }
 
 std::vector<Tensor> forward(
     const Tensor& state, const Tensor& injection, const Tensor& cos, const Tensor& sin, const std::vector<Tensor>& packed,
-    int64_t inner, int64_t heads, double eps, bool keep) {
+    int64_t inner, int64_t heads, double eps, int64_t wanted, bool keep) {
   const Shape s = shape_of(state, cos, packed, inner, heads, eps);
+  TORCH_CHECK(0 < wanted && wanted <= s.T && (wanted == s.T || !keep), "expected some positions, or all to keep them");
   TORCH_CHECK(injection.sizes() == state.sizes() && injection.is_contiguous(), "expected an injection like the state");
   TORCH_CHECK(injection.scalar_type() == state.scalar_type(), "expected an injection like the state");
   const bool narrow = packed[0].scalar_type() == at::kBFloat16;
-  if (state.scalar_type() == at::kFloat) return run_forward<float, float>(s, state, injection, cos, sin, packed, keep);
+  if (state.scalar_type() == at::kFloat) return run_forward<float, float>(s, state, injection, cos, sin, packed, wanted, keep);
   TORCH_CHECK(state.scalar_type() == at::kBFloat16, "expected states in float or bfloat16");
-  if (narrow) return run_forward<bf16, bf16>(s, state, injection, cos, sin, packed, keep);
-  return run_forward<bf16, float>(s, state, injection, cos, sin, packed, keep);
+  if (narrow) return run_forward<bf16, bf16>(s, state, injection, cos, sin, packed, wanted, keep);
+  return run_forward<bf16, float>(s, state, injection, cos, sin, packed, wanted, keep);
 }
 
 std::vector<Tensor> backward(
@@ -820,7 +826,7 @@ TORCH_LIBRARY(hrm_gym, m) {
   m.def("level_pack(Tensor[] weights, bool backward, bool narrow) -> Tensor[]", &pack_weights);
   m.def(
       "level_forward(Tensor state, Tensor injection, Tensor cos, Tensor sin, Tensor[] packed, int inner, int heads, "
-      "float eps, bool keep) -> Tensor[]",
+      "float eps, int wanted, bool keep) -> Tensor[]",
       &forward);
   m.def(
       "level_backward(Tensor gradient, Tensor[] saved, Tensor cos, Tensor sin, Tensor[] packed, int inner, int heads, "

@@ -129,6 +129,7 @@ def advance(
     packed: list[Tensor],
     heads: int,
     eps: float,
+    only: int | None = None,
 ) -> Tensor:
     """The next state of a level of attention blocks.
 
@@ -140,15 +141,17 @@ def advance(
         packed: the same, packed.
         heads: heads of attention.
         eps: of the norms.
+        only: positions, counted from the first, that are wanted where no gradient is; all by default.
 
     Returns:
-        (B, T, D) of the dtype of `state`. Sums, norms and the softmax are in float32.
+        (B, T, D), or (B, only, D), of the dtype of `state`. Sums, norms and the softmax are in float32.
     """
     cos, sin = rotary or (state.new_empty(0, dtype=torch.float32),) * 2
     state, injection, inner = state.contiguous(), injection.contiguous(), weights[3].shape[1]
     if torch.is_grad_enabled() and any(part.requires_grad for part in (state, injection, *weights)):
         return _Advance.apply(state, injection, cos, sin, packed, inner, heads, eps, *weights)
-    return torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, False)[0]
+    wanted = state.shape[1] if only is None else only
+    return torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, wanted, False)[0]
 
 
 class _Advance(torch.autograd.Function):
@@ -159,7 +162,8 @@ class _Advance(torch.autograd.Function):
         ctx: Any, state: Tensor, injection: Tensor, cos: Tensor, sin: Tensor, packed: Any, *rest: Any
     ) -> Tensor:
         inner, heads, eps, *weights = rest
-        saved = torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, True)
+        every = state.shape[1]
+        saved = torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, every, True)
         ctx.sizes, ctx.kept = (inner, heads, eps), len(saved)
         ctx.save_for_backward(*saved, cos, sin, *weights)
         return saved[0]

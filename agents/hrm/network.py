@@ -157,8 +157,13 @@ class Level(nn.Module):
         self.held: dict[torch.dtype, list[Tensor]] | None = None
         self.blocks = nn.ModuleList(BLOCKS[config.mixer](config) for _ in range(layers))
 
-    def forward(self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Next state (B, T, D) from the state and what is added to it before the first block."""
+    def forward(
+        self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None, only: int | None = None
+    ) -> Tensor:
+        """Next state (B, T, D) from the state and what is added to it before the first block.
+
+        `only` so many positions, counted from the first, are wanted of it; the result may have more.
+        """
         if self.apart and state.device.type == "cpu" and not torch.is_grad_enabled():
             few = max(1, CACHED // (state.shape[1] * state.shape[2]))
             if len(state) > few and not torch.compiler.is_compiling():
@@ -168,7 +173,7 @@ class Level(nn.Module):
             weights = self._weights()
             if cpu_level.takes(state, weights):
                 packed = self._packed(weights, state.dtype)
-                return cpu_level.advance(state, injection, rotary, weights, packed, self.heads, self.eps)
+                return cpu_level.advance(state, injection, rotary, weights, packed, self.heads, self.eps, only)
         x = state + injection
         for block in self.blocks:
             x = block(x, rotary)
@@ -394,6 +399,17 @@ class HRM(nn.Module):
             else:
                 z_h = self.h_level(z_h, z_l if call == "h" else x, self.rotary)
         return Carry(z_h, z_l)
+
+    def foresee(self, carry: Carry, tokens: Tensor, puzzles: Tensor) -> tuple[Tensor, Tensor]:
+        """The Q-values that `run` would end with, and nothing else of it, without gradient.
+
+        The last call of a level then need not work out positions that no Q-value is read from.
+        """
+        with torch.no_grad(), self.hold():
+            x, (calls, _) = self.embed(tokens, puzzles), schedule(self.config)
+            z_h, z_l = self._advance(carry, x, calls[:-1])
+            only = 1 if self.h_level.on_cpu else None
+            return self.q_values(self.h_level(z_h, z_l if calls[-1] == "h" else x, self.rotary, only))
 
     def answer_logits(self, z_h: Tensor) -> Tensor:
         """Logits (B, S, V) from the cells of the H-level state."""

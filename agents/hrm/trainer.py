@@ -119,9 +119,7 @@ class Trainer:
             slots.halted = act.training_halt(config, slots.segments, result, self._exploration())
             target = None
             if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = act.continue_target(
-                    config, self.model.run, result, slots.segments, slots.boards.inputs, puzzles
-                )
+                target = act.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
         solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
         losses = segment_losses(
             result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss, solved

@@ -138,6 +138,24 @@ def test_a_network_solves_as_before_and_sees_new_weights() -> None:
 
 
 @needs_routine
+@pytest.mark.parametrize("hidden", [64, 256])
+@pytest.mark.parametrize("own", [False, True])
+def test_foreseen_are_the_values_that_a_segment_ends_with(own: bool, hidden: int) -> None:
+    torch.manual_seed(0)
+    model = HRM(dataclasses.replace(CONFIG, hidden_size=hidden, grid=(9, 9)))
+    torch.nn.init.normal_(model.q_head.weight)
+    if own:
+        model.compile_levels(dynamic=True)
+    carry, boards, puzzles = model.initial_carry(5), torch.randint(1, 11, (5, 81)), torch.randn(5, hidden)
+    with torch.no_grad():
+        expected = model.run(carry, boards, puzzles)
+    q_halt, q_continue = model.foresee(carry, boards, puzzles)
+    assert expected.q_halt.std() > 0.1
+    assert torch.allclose(q_halt, expected.q_halt, atol=1e-4)
+    assert torch.allclose(q_continue, expected.q_continue, atol=1e-4)
+
+
+@needs_routine
 def test_weights_are_packed_once_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model, packed = HRM(CONFIG), []

@@ -36,7 +36,7 @@ def target_of(model: HRM, result: Any, segments: Tensor, boards: act.Boards) -> 
     if model.config.halting != "q_learning":
         return None
     puzzles = model.puzzles[boards.puzzle_ids.long()]
-    return act.continue_target(model.config, model.run, result, segments, boards.inputs, puzzles)
+    return act.continue_target(model, result, segments, boards.inputs, puzzles)
 
 
 def metrics_of(slots: act.Slots, losses: SegmentLosses, q_halt: Tensor) -> dict[str, Tensor]:
