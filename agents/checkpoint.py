@@ -25,6 +25,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     fill(temporary)
+    _open_to_readers(temporary)
     if path.exists():
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(old)
@@ -32,6 +33,17 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(old)
     else:
         temporary.rename(path)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give all files the permissions of a new file; safetensors writes its own for their owner alone."""
+    sample = folder / ".sample"
+    sample.touch()
+    mode = sample.stat().st_mode
+    sample.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def write_config(folder: Path, about: dict[str, Any]) -> None:

@@ -205,7 +205,10 @@ def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
     if isinstance(rule, Halting):
         return rule
     if "," in str(rule):
-        return FirstOf(tuple(parse_halting(part, config) for part in str(rule).split(",")))
+        try:
+            return FirstOf(tuple(parse_halting(part, config) for part in str(rule).split(",")))
+        except ValueError as error:
+            raise ValueError(f"{error} in {rule!r}") from None
     name, *values = str(rule).split(":")
     try:
         if name == "q" and not values:

@@ -33,6 +33,11 @@ def test_round_trip(tmp_path: Path, shared: bool) -> None:
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
+def test_others_may_read_what_they_may_read_of_new_files(folder: Path) -> None:
+    (folder / "new").touch()
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(folder / "new").stat().st_mode}
+
+
 def test_cut_in_half(folder: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
