@@ -15,9 +15,9 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -25,7 +25,7 @@
 namespace {
 
 using at::Tensor;
-using bf16 = at::BFloat16;
+using bf16 = uint16_t;  // the bits of one: loops over plain numbers are vectorised more surely than over objects
 
 constexpr int64_t PANEL = 64;       // columns of a right side that lie together
 constexpr int64_t LANES = 16;       // numbers that loops go through at a time; rows of scores are a multiple long
@@ -41,44 +41,55 @@ int64_t panel_width(int64_t n, int64_t p) { return std::min(PANEL, n - p * PANEL
 
 // ---- numbers ----
 
-inline float widen(float x) { return x; }
+#define ALWAYS inline __attribute__((always_inline))  // a call within a loop keeps it from being vectorised
 
-inline float widen(bf16 x) {
-  uint32_t bits = uint32_t(x.x) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, 4);
-  return wide;
+ALWAYS uint32_t bits_of(float x) { return std::bit_cast<uint32_t>(x); }
+ALWAYS float of_bits(uint32_t bits) { return std::bit_cast<float>(bits); }
+ALWAYS float widen(float x) { return x; }
+
+ALWAYS float widen(bf16 x) {
+  return of_bits(uint32_t(x) << 16);
 }
 
 template <class E>
-inline E narrow(float x) {
+E* numbers_of(const Tensor& t) {
+  if constexpr (std::is_same_v<E, float>) return t.data_ptr<float>();
+  else return reinterpret_cast<E*>(t.data_ptr<at::BFloat16>());
+}
+
+template <class E>
+ALWAYS E narrow(float x) {
   if constexpr (std::is_same_v<E, float>) {
     return x;
   } else {  // to the nearest, ties to even
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    bits += 0x7fff + ((bits >> 16) & 1);
-    return bf16(uint16_t(bits >> 16), bf16::from_bits());
+    const uint32_t bits = bits_of(x);
+    return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
   }
 }
 
-// e^x, relative error below 2e-7; not a number stays not a number.
-inline float exponential(float x) {
+// e^x = 2^(whole + part), part in [-1/2, 1/2]; relative error below 3e-7. What is not a number stays none.
+ALWAYS float exponential(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
-  float whole = std::nearbyint(x * 1.44269504f);
-  float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-  float e = 1.9875691500e-4f;
-  e = e * r + 1.3981999507e-3f;
-  e = e * r + 8.3334519073e-3f;
-  e = e * r + 4.1665795894e-2f;
-  e = e * r + 1.6666665459e-1f;
-  e = e * r + 5.0000001201e-1f;
-  e = e * r * r + r + 1.0f;
-  int32_t bits = (int32_t(whole) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, 4);
-  return e * power;
+  const float magic = 12582912.0f;  // 1.5 * 2^23: added, it leaves a number's whole part in the lowest bits
+  const float shifted = std::fma(x, 1.44269504f, magic), whole = shifted - magic;
+  const float part = std::fma(x, 1.92596303e-8f, std::fma(x, 1.44269504f, -whole));
+  float power = std::fma(part, 1.32764713e-3f, 9.67554096e-3f);
+  power = std::fma(power, part, 5.55071309e-2f);
+  power = std::fma(power, part, 2.40221202e-1f);
+  power = std::fma(power, part, 6.93146944e-1f);
+  power = std::fma(power, part, 1.00000012f);
+  return of_bits(bits_of(power) + (bits_of(shifted) << 23));
+}
+
+// 1 / x for positive x: exactly rounded, or, where states are in bfloat16, within 1e-5 and without a division.
+template <class S>
+ALWAYS float reciprocal(float x) {
+  if constexpr (std::is_same_v<S, float>) return 1.0f / x;
+  float y = of_bits(0x7ef311c7 - bits_of(x));  // within 0.13
+  y *= std::fma(-x, y, 2.0f);
+  y *= std::fma(-x, y, 2.0f);
+  return y * std::fma(-x, y, 2.0f);
 }
 
 // to = x + y.
@@ -92,6 +103,12 @@ template <class From, class To>
 inline void convert(const From* __restrict from, To* __restrict to, int64_t count) {
 #pragma omp simd
   for (int64_t i = 0; i < count; i++) to[i] = narrow<To>(widen(from[i]));
+}
+
+// Ask for numbers that will be read soon, so that they come from memory while something else is worked out.
+template <class S>
+inline void fetch(const S* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(S)) __builtin_prefetch(from + i);
 }
 
 // Visit a matrix in squares, so that both a row after row and a column after column order find it in the cache.
@@ -143,7 +160,9 @@ int64_t depth(int64_t rows) {
 template <class E>
 inline void multiply(
     int64_t M, int64_t N, int64_t K, const E* a, int64_t lda, const E* b, int64_t ldb, float* c, int64_t ldc, bool add) {
-  at::native::cpublas::brgemm(M, N, K, lda, ldb, ldc, add, a, b, c, !std::is_same_v<E, float>);
+  using Number = std::conditional_t<std::is_same_v<E, float>, float, at::BFloat16>;
+  const auto *left = reinterpret_cast<const Number*>(a), *right = reinterpret_cast<const Number*>(b);
+  at::native::cpublas::brgemm(M, N, K, lda, ldb, ldc, add, left, right, c, !std::is_same_v<E, float>);
 }
 
 // c (M x columns) = or += a b, for rows k … k + K - 1 of b.
@@ -180,7 +199,7 @@ inline void pack(const From* from, int64_t K, int64_t N, int64_t ld, E* to, int6
       } else {
         for (int64_t n = 0; n < N; n++) {
           row[2 * n] = narrow<E>(widen(first[n]));
-          row[2 * n + 1] = E(0.0f);
+          row[2 * n + 1] = E(0);
         }
       }
     }
@@ -250,7 +269,7 @@ inline void transpose(const From* from, int64_t M, int64_t N, int64_t ld, E* to)
   const int64_t wide = even(M);
   turned(from, M, N, ld, to, wide);
   if (wide > M)
-    for (int64_t n = 0; n < N; n++) to[n * wide + M] = E(0.0f);
+    for (int64_t n = 0; n < N; n++) to[n * wide + M] = E(0);
 }
 
 // A weight (rows x columns) as a right side: itself for the backward pass, its transpose for the forward pass.
@@ -258,7 +277,7 @@ template <class E>
 Tensor pack_panels(const float* from, int64_t rows, int64_t columns, bool backward, at::ScalarType type) {
   const int64_t K = backward ? rows : columns, N = backward ? columns : rows, size = even(K) * PANEL;
   Tensor result = at::empty({panels(N) * size}, at::TensorOptions().dtype(type));
-  E* to = result.data_ptr<E>();
+  E* to = numbers_of<E>(result);
   at::parallel_for(0, panels(N), 1, [&](int64_t begin, int64_t end) {
     std::vector<E> space(PANEL * K);
     for (int64_t p = begin; p < end; p++) {
@@ -295,8 +314,8 @@ struct Kept {
 
   Kept() = default;
   Kept(const std::vector<Tensor>& t)
-      : x(t[0].data_ptr<S>()), qkv(t[1].data_ptr<S>()), mixed(t[2].data_ptr<S>()), middle(t[3].data_ptr<S>()),
-        gate_up(t[4].data_ptr<S>()), logs(t[5].data_ptr<float>()), first(t[6].data_ptr<float>()),
+      : x(numbers_of<S>(t[0])), qkv(numbers_of<S>(t[1])), mixed(numbers_of<S>(t[2])), middle(numbers_of<S>(t[3])),
+        gate_up(numbers_of<S>(t[4])), logs(t[5].data_ptr<float>()), first(t[6].data_ptr<float>()),
         second(t[7].data_ptr<float>()) {}
 
   Kept of(const Shape& s, int64_t block, int64_t board) const {
@@ -352,10 +371,10 @@ inline void rotate(float* x, const float* cos, const float* sin, int64_t C, bool
 }
 
 // to = silu(gate) up.
-template <class E>
+template <class S, class E>
 inline void gated(const float* __restrict gate, const float* __restrict up, E* __restrict to, int64_t count) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; i++) to[i] = narrow<E>(gate[i] / (1.0f + exponential(-gate[i])) * up[i]);
+  for (int64_t i = 0; i < count; i++) to[i] = narrow<E>(gate[i] * reciprocal<S>(1.0f + exponential(-gate[i])) * up[i]);
 }
 
 // `inner` is the gradient of silu(gate) up, and becomes that itself; the gradients of gate and up are written.
@@ -366,7 +385,7 @@ inline void gated_backward(
 #pragma omp simd
   for (int64_t i = 0; i < count; i++) {
     const float g = widen(gate[i]), u = widen(up[i]), d = inner[i];
-    const float sigmoid = 1.0f / (1.0f + exponential(-g)), silu = g * sigmoid;
+    const float sigmoid = reciprocal<S>(1.0f + exponential(-g)), silu = g * sigmoid;
     inner[i] = silu * u;
     dgate[i] = d * u * sigmoid * (1.0f + g - silu);
     dup[i] = d * silu;
@@ -504,7 +523,7 @@ class Forward {
       multiply(rows, PANEL, D, input, D, w.gate_up.at(n), PANEL, gate, PANEL, false);
       multiply(rows, PANEL, D, input, D, w.gate_up.at(half + n), PANEL, up, PANEL, false);
       for (int64_t r = 0; r < rows; r++)
-        gated(gate + r * PANEL, up + r * PANEL, inner + r * ld + n * PANEL, PANEL);
+        gated<S>(gate + r * PANEL, up + r * PANEL, inner + r * ld + n * PANEL, PANEL);
       if (kept) {
         convert(gate, kept->gate_up + (n * s.B * s.T + row) * PANEL, rows * PANEL);
         convert(up, kept->gate_up + ((half + n) * s.B * s.T + row) * PANEL, rows * PANEL);
@@ -609,9 +628,11 @@ class Backward {
     const E* dout = left(dsum, rows * D, a);
     transpose(dsum, rows, D, D, t1);
     transpose(kept.middle + at, rows, D, D, t2);
+    const S *gates = kept.gate_up + row * PANEL, *ups = gates + half * s.B * s.T * PANEL;
+    fetch(gates, rows * PANEL), fetch(ups, rows * PANEL);
     for (int64_t n = 0; n < half; n++) {
-      const S* gates = kept.gate_up + (n * s.B * s.T + row) * PANEL;
-      const S* ups = kept.gate_up + ((half + n) * s.B * s.T + row) * PANEL;
+      const S *next_gates = gates + s.B * s.T * PANEL, *next_ups = ups + s.B * s.T * PANEL;
+      if (n + 1 < half) fetch(next_gates, rows * PANEL), fetch(next_ups, rows * PANEL);
       multiply(rows, PANEL, D, dout, D, w.down.at(n), PANEL, inner, PANEL, false);
       gated_backward(gates, ups, inner, gate, up, rows * PANEL);
       learn(g.down, n, t1, inner, PANEL, rows);
@@ -619,6 +640,7 @@ class Backward {
       learn(g.gate_up, half + n, t2, up, PANEL, rows);
       multiply(rows, PANEL, left(gate, rows * PANEL, e), PANEL, w.gate_up, n * PANEL, dmiddle, D, true);
       multiply(rows, PANEL, left(up, rows * PANEL, e), PANEL, w.gate_up, I + n * PANEL, dmiddle, D, true);
+      gates = next_gates, ups = next_ups;
     }
     norm_backward(dmiddle, kept.middle + at, kept.first + row, dx + at, rows, D);
     const E* dinput = left(dx + at, rows * D, a);
@@ -661,7 +683,7 @@ class Backward {
         weights_backward(scores + t * deep, logs, dots + row, s.scale, dscores + t * deep, deep);
       const E *p = left(scores, T * deep, pa), *d = left(dscores, T * deep, da), *packed = d;
       if constexpr (!std::is_same_v<E, float>) {
-        for (int64_t t = 0; t < T && rows % 2; t++) pa[t * deep + rows] = da[t * deep + rows] = E(0.0f);
+        for (int64_t t = 0; t < T && rows % 2; t++) pa[t * deep + rows] = da[t * deep + rows] = E(0);
         pack(dscores, T, rows, deep, db, rows);
         packed = db;
       }
@@ -716,7 +738,7 @@ std::vector<Weights<E>> weights_of(const Shape& s, const std::vector<Tensor>& pa
       const int64_t K = backward ? rows[j] : columns[j], N = backward ? columns[j] : rows[j];
       const Tensor& t = packed[4 * i + j];
       TORCH_CHECK(t.numel() == panels(N) * even(K) * PANEL, "packed weights of other sizes");
-      return Packed<E>{K, N, t.data_ptr<E>()};
+      return Packed<E>{K, N, numbers_of<E>(t)};
     };
     result.push_back({one(0), one(1), one(2), one(3)});
   }
@@ -736,8 +758,8 @@ std::vector<Tensor> run_forward(
     for (int64_t width : {s.H, int64_t(1), int64_t(1)}) result.push_back(at::empty({rows, width}, wide));
   }
   const Kept<S> kept = keep ? Kept<S>({result.begin() + 1, result.end()}) : Kept<S>();
-  const S *x = state.data_ptr<S>(), *y = injection.data_ptr<S>();
-  S* out = result[0].data_ptr<S>();
+  const S *x = numbers_of<S>(state), *y = numbers_of<S>(injection);
+  S* out = numbers_of<S>(result[0]);
   at::parallel_for(0, s.B, 1, [&](int64_t begin, int64_t end) {
     Forward<S, E> pass(s, weights, cos.data_ptr<float>(), sin.data_ptr<float>());
     for (int64_t n = begin; n < end; n += s.group)
@@ -758,8 +780,8 @@ std::vector<Tensor> run_backward(
   for (int64_t i = 0; i < s.L; i++)
     for (auto& shape : std::vector<std::vector<int64_t>>{{3 * s.D, s.D}, {s.D, s.D}, {2 * s.I, s.D}, {s.D, s.I}})
       result.push_back(at::empty(shape, wide));
-  const S *g = gradient.data_ptr<S>(), *out = saved[0].data_ptr<S>();
-  S* dx = result[0].data_ptr<S>();
+  const S *g = numbers_of<S>(gradient), *out = numbers_of<S>(saved[0]);
+  S* dx = numbers_of<S>(result[0]);
   std::vector<std::unique_ptr<Backward<S, E>>> passes(at::get_num_threads());
   at::parallel_for(0, s.B, 1, [&](int64_t begin, int64_t end) {
     auto& pass = passes[at::get_thread_num()];
