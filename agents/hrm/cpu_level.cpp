@@ -818,14 +818,15 @@ std::vector<Tensor> pack_weights(const std::vector<Tensor>& weights, bool backwa
 }
 
 std::vector<Tensor> forward(
-    const Tensor& state, const Tensor& injection, const Tensor& cos, const Tensor& sin, const std::vector<Tensor>& packed,
-    int64_t inner, int64_t heads, double eps, int64_t wanted, bool keep) {
+    const Tensor& state, const Tensor& injection, const Tensor& cos, const Tensor& sin,
+    const std::vector<Tensor>& packed, int64_t inner, int64_t heads, double eps, int64_t wanted, bool keep) {
   const Shape s = shape_of(state, cos, packed, inner, heads, eps);
   TORCH_CHECK(0 < wanted && wanted <= s.T && (wanted == s.T || !keep), "expected some positions, or all to keep them");
   TORCH_CHECK(injection.sizes() == state.sizes() && injection.is_contiguous(), "expected an injection like the state");
   TORCH_CHECK(injection.scalar_type() == state.scalar_type(), "expected an injection like the state");
   const bool narrow = packed[0].scalar_type() == at::kBFloat16;
-  if (state.scalar_type() == at::kFloat) return run_forward<float, float>(s, state, injection, cos, sin, packed, wanted, keep);
+  if (state.scalar_type() == at::kFloat)
+    return run_forward<float, float>(s, state, injection, cos, sin, packed, wanted, keep);
   TORCH_CHECK(state.scalar_type() == at::kBFloat16, "expected states in float or bfloat16");
   if (narrow) return run_forward<bf16, bf16>(s, state, injection, cos, sin, packed, wanted, keep);
   return run_forward<bf16, float>(s, state, injection, cos, sin, packed, wanted, keep);
@@ -836,7 +837,8 @@ std::vector<Tensor> backward(
     const std::vector<Tensor>& packed, int64_t inner, int64_t heads, double eps) {
   const Shape s = shape_of(gradient, cos, packed, inner, heads, eps);
   const bool narrow = packed[0].scalar_type() == at::kBFloat16;
-  if (gradient.scalar_type() == at::kFloat) return run_backward<float, float>(s, gradient, saved, cos, sin, packed);
+  if (gradient.scalar_type() == at::kFloat)
+    return run_backward<float, float>(s, gradient, saved, cos, sin, packed);
   TORCH_CHECK(gradient.scalar_type() == at::kBFloat16, "expected gradients in float or bfloat16");
   if (narrow) return run_backward<bf16, bf16>(s, gradient, saved, cos, sin, packed);
   return run_backward<bf16, float>(s, gradient, saved, cos, sin, packed);
