@@ -75,6 +75,7 @@ def _compiled() -> Path:
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     path = cache_folder() / f"cpu_level_{key}.so"
     if not path.is_file():
+        logger.warning("compiling a routine for attention on this CPU: a quarter of a minute, once on a machine")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
