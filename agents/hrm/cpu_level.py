@@ -27,7 +27,17 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.layers import inner_width
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-std=c++20")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+    "-std=c++20",
+)
 MULTIPLE = 64
 """What the inner width of the gated MLP must be a multiple of."""
 
