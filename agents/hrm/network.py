@@ -169,7 +169,7 @@ class Level(nn.Module):
             if len(state) > few and not torch.compiler.is_compiling():
                 parts = zip(state.split(few), injection.split(few), strict=True)
                 return torch.cat([self(part, injected, rotary) for part, injected in parts])
-        if self.on_cpu and not torch.compiler.is_compiling():
+        if self.on_cpu and not torch.compiler.is_compiling() and not self._is_watched():
             weights = self._weights()
             if cpu_level.takes(state, weights):
                 packed = self._packed(weights, state.dtype)
@@ -178,6 +178,10 @@ class Level(nn.Module):
         for block in self.blocks:
             x = block(x, rotary)
         return x
+
+    def _is_watched(self) -> bool:
+        """Whether somebody wants to see what goes through the blocks, which the routine has no calls of."""
+        return any(part._forward_hooks or part._forward_pre_hooks for part in self.blocks.modules())
 
     def _packed(self, weights: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
         """The weights packed, once where they are held."""

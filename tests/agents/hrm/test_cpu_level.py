@@ -156,6 +156,21 @@ def test_foreseen_are_the_values_that_a_segment_ends_with(own: bool, hidden: int
 
 
 @needs_routine
+def test_hooks_on_blocks_are_called() -> None:
+    level, rotary = a_level(CONFIG)
+    level.on_cpu = True
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        state, injection = torch.randn(2, 1, CONFIG.length, CONFIG.hidden_size)
+        unwatched = level(state, injection, rotary)
+        for part in (level.blocks[0], level.blocks[1].get_submodule("mlp")):
+            part.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        watched = level(state, injection, rotary)
+    assert len(seen) == 2
+    assert torch.allclose(watched, unwatched, atol=1e-5)
+
+
+@needs_routine
 def test_weights_are_packed_once_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model, packed = HRM(CONFIG), []
