@@ -4,6 +4,7 @@
 // micro-kernels, as PyTorch hands them out; everything between them is plain loops that a compiler vectorises.
 //
 // Names: B boards, T positions, D channels, H heads of C channels, I inner channels of the gated MLP, L blocks.
+// Rows of right sides are multiples of 16 numbers apart, as the products want them on some processors.
 // S is the type of states and of what is kept for the backward pass, E the type of the numbers that are multiplied.
 // Sums, norms and softmax are in float. "Packed" is how a product wants its right side: for bfloat16 two rows at a time.
 
@@ -424,7 +425,7 @@ class Forward {
     gate = m.take<float>(std::max(s.tile * PANEL, queries * s.C)), up = m.take<float>(s.tile * PANEL);
     scores = m.take<float>(queries * keys), shares = m.take<float>(queries * keys);
     std::fill_n(scores, queries * keys, -1e30f);  // behind the keys it stays so
-    a = m.take<E>(most * s.D), q = m.take<E>(s.T * s.C), k = m.take<E>(s.C * keys), v = m.take<E>(keys * s.C);
+    a = m.take<E>(most * s.D), q = m.take<E>(s.T * s.C), k = m.take<E>(s.C * keys), v = m.take<E>(keys * whole(s.C));
     p = m.take<E>(queries * keys), mixed = m.take<E>(most * s.D), inner = m.take<E>(s.tile * (s.I + 16));
     space = m.take<E>(s.T * s.C);
   }
@@ -485,13 +486,13 @@ class Forward {
       asked = own, told = own + 2 * s.D;
     } else {
       for (int64_t t = 0; t < s.T; t++) convert(own + t * wide, q + t * C, C);
-      pack(own + 2 * s.D, s.T, C, wide, v, C);
-      asked = q, told = v, lda = C, ldb = C;
+      pack(own + 2 * s.D, s.T, C, wide, v, whole(C));
+      asked = q, told = v, lda = C, ldb = whole(C);
     }
-    pack_transposed(own + s.D, C, s.T, wide, k, s.T, space);
+    pack_transposed(own + s.D, C, s.T, wide, k, keys, space);
     for (int64_t row = 0; row < asking; row += queries) {
       const int64_t rows = std::min(queries, asking - row);
-      multiply(rows, s.T, C, asked + row * lda, lda, k, s.T, scores, keys, false);
+      multiply(rows, s.T, C, asked + row * lda, lda, k, keys, scores, keys, false);
       float sums[QUERIES];
       for (int64_t r = 0; r < rows; r++) {
         float* line = scores + r * keys;
@@ -575,8 +576,8 @@ class Backward {
     dots = m.take<float>(s.T + LANES), logs = m.take<float>(broad);
     a = m.take<E>(s.tile * 3 * s.D), b = m.take<E>(high * PANEL), t1 = m.take<E>(s.D * high);
     t2 = m.take<E>(s.D * high), e = m.take<E>(s.tile * PANEL), ka = m.take<E>(s.T * s.C), va = m.take<E>(s.T * s.C);
-    kt = m.take<E>(s.C * keys), qt = m.take<E>(s.C * broad), gt = m.take<E>(s.C * broad), qb = m.take<E>(broad * s.C);
-    gb = m.take<E>(broad * s.C), pa = m.take<E>(s.T * broad), da = m.take<E>(s.T * broad), db = m.take<E>(keys * broad);
+    kt = m.take<E>(s.C * keys), qt = m.take<E>(s.C * broad), gt = m.take<E>(s.C * broad), qb = m.take<E>(broad * whole(s.C));
+    gb = m.take<E>(broad * whole(s.C)), pa = m.take<E>(s.T * broad), da = m.take<E>(s.T * broad), db = m.take<E>(keys * broad);
     space = m.take<E>(queries * s.C);
   }
 
@@ -673,24 +674,24 @@ class Backward {
       const S* own = q + row * wide;
       const float* dm = dmixed + (first + row) * D + h * C;
       std::copy_n(kept.logs + first * s.H + h * T + row, rows, logs);
-      pack_transposed(own, C, rows, wide, qt, rows, space);
-      pack_transposed(dm, C, rows, D, gt, rows, space);
-      pack(own, rows, C, wide, qb, C);
-      pack(dm, rows, C, D, gb, C);
-      multiply(T, rows, C, ka, C, qt, rows, scores, deep, false);  // keys x queries, not scaled
-      multiply(T, rows, C, va, C, gt, rows, dscores, deep, false);
+      pack_transposed(own, C, rows, wide, qt, broad, space);
+      pack_transposed(dm, C, rows, D, gt, broad, space);
+      pack(own, rows, C, wide, qb, whole(C));
+      pack(dm, rows, C, D, gb, whole(C));
+      multiply(T, rows, C, ka, C, qt, broad, scores, deep, false);  // keys x queries, not scaled
+      multiply(T, rows, C, va, C, gt, broad, dscores, deep, false);
       for (int64_t t = 0; t < T; t++)
         weights_backward(scores + t * deep, logs, dots + row, s.scale, dscores + t * deep, deep);
       const E *p = left(scores, T * deep, pa), *d = left(dscores, T * deep, da), *packed = d;
       if constexpr (!std::is_same_v<E, float>) {
         for (int64_t t = 0; t < T && rows % 2; t++) pa[t * deep + rows] = da[t * deep + rows] = E(0);
-        pack(dscores, T, rows, deep, db, rows);
+        pack(dscores, T, rows, deep, db, deep);
         packed = db;
       }
       float *dq = dqkv + (first + row) * wide + h * C, *dk = dqkv + first * wide + D + h * C, *dv = dk + D;
-      multiply(T, C, depth<E>(rows), p, deep, gb, C, dv, wide, row > 0);
-      multiply(T, C, depth<E>(rows), d, deep, qb, C, dk, wide, row > 0);
-      multiply(C, rows, depth<E>(T), kt, keys, packed, std::is_same_v<E, float> ? deep : rows, dqueries, rows, false);
+      multiply(T, C, depth<E>(rows), p, deep, gb, whole(C), dv, wide, row > 0);
+      multiply(T, C, depth<E>(rows), d, deep, qb, whole(C), dk, wide, row > 0);
+      multiply(C, rows, depth<E>(T), kt, keys, packed, deep, dqueries, rows, false);
       turned(dqueries, C, rows, rows, dq, wide);
     }
   }
