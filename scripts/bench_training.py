@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from hrm_gym.agents.hrm import act, cpu_level, layers, network
+from hrm_gym.agents.hrm import act, layers, network
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry
@@ -32,7 +32,7 @@ def small() -> Contest:
         PLAIN: updating(SMALL, SMALL_BATCH, "torch", explicit_length=0, float32_products=False),
         SPELT: updating(SMALL, SMALL_BATCH, "torch", float32_products=False),
         **({WIDE: updating(SMALL, SMALL_BATCH, "torch")} if layers.FLOAT32_PRODUCTS else {}),
-        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if cpu_level.load() else {}),
+        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if network.has_own_routine(SMALL) else {}),
         "hrm-gym train --continue-every 4": updating(SMALL, SMALL_BATCH, "own", target_every=4),
         "hrm-gym train --no-compile": updating(SMALL, SMALL_BATCH, "not"),
     }
@@ -44,7 +44,7 @@ def large() -> Contest:
     torch.set_num_threads(1)
     turns = {
         PLAIN: updating(LARGE, LARGE_BATCH, "torch", explicit_length=0, float32_products=False),
-        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if cpu_level.load() else {}),
+        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if network.has_own_routine(LARGE) else {}),
     }
     return Contest(_title(LARGE, LARGE_BATCH), turns, PLAIN)
 

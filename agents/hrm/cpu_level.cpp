@@ -275,8 +275,9 @@ inline void transpose(const From* from, int64_t M, int64_t N, int64_t ld, E* to)
 
 // A weight (rows x columns) as a right side: itself for the backward pass, its transpose for the forward pass.
 template <class E>
-Tensor pack_panels(const float* from, int64_t rows, int64_t columns, bool backward, at::ScalarType type) {
+Tensor pack_panels(const float* from, int64_t rows, int64_t columns, bool backward) {
   const int64_t K = backward ? rows : columns, N = backward ? columns : rows, size = even(K) * PANEL;
+  const auto type = std::is_same_v<E, float> ? at::kFloat : at::kBFloat16;
   Tensor result = at::empty({panels(N) * size}, at::TensorOptions().dtype(type));
   E* to = numbers_of<E>(result);
   at::parallel_for(0, panels(N), 1, [&](int64_t begin, int64_t end) {
@@ -358,16 +359,15 @@ inline void norm_backward(const float* dy, const S* y, const float* factors, flo
   }
 }
 
-// Turn the channels of a head: first and second half by the angles of a position. `back` turns the other way round.
+// Turn the channels of a head, first half against second, by the angles of a position, which the tables hold for both
+// halves. `back` turns the other way round.
 inline void rotate(float* x, const float* cos, const float* sin, int64_t C, bool back) {
   const int64_t half = C / 2;
-  const float sign = back ? -1.0f : 1.0f;
 #pragma omp simd
   for (int64_t i = 0; i < half; i++) {
-    const float a = x[i], b = x[i + half];
-    const float a_sin = back ? sin[i + half] : sin[i], b_sin = back ? sin[i] : sin[i + half];
-    x[i] = a * cos[i] - sign * b * a_sin;
-    x[i + half] = b * cos[i + half] + sign * a * b_sin;
+    const float a = x[i], b = x[i + half], sine = back ? -sin[i] : sin[i];
+    x[i] = a * cos[i] - b * sine;
+    x[i + half] = b * cos[i] + a * sine;
   }
 }
 
@@ -812,8 +812,7 @@ std::vector<Tensor> pack_weights(const std::vector<Tensor>& weights, bool backwa
     const int64_t rows = w.size(0), columns = w.size(1);
     TORCH_CHECK(rows % 2 == 0 && columns % 2 == 0, "expected even widths");
     result.push_back(
-        narrow ? pack_panels<bf16>(from, rows, columns, backward, at::kBFloat16)
-               : pack_panels<float>(from, rows, columns, backward, at::kFloat));
+        narrow ? pack_panels<bf16>(from, rows, columns, backward) : pack_panels<float>(from, rows, columns, backward));
   }
   return result;
 }

@@ -59,7 +59,6 @@ def load() -> bool:
         if os.environ.get("HRM_GYM_CPU_LEVEL") == "0":
             raise OSError("HRM_GYM_CPU_LEVEL is 0")
         torch.ops.load_library(str(_compiled()))
-        _try_out()
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         reason = (error.stderr or str(error)) if isinstance(error, subprocess.CalledProcessError) else str(error)
         logger.info("levels are left to PyTorch: %s", reason.strip())
@@ -81,6 +80,8 @@ def _compiled() -> Path:
         raise OSError("there is no C++ compiler")
     about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
     flags = next((line for line in CPU_INFO.read_text().splitlines() if line.startswith("flags")), "")
+    if "avx2" not in flags.split():
+        raise OSError("there are no kernels for a processor without AVX2")
     parts = (SOURCE.read_text(), torch.__version__, about, " ".join(FLAGS), flags)
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     path = cache_folder() / f"cpu_level_{key}.so"
@@ -102,18 +103,6 @@ def _command(compiler: str, target: Path) -> list[str]:
     libraries = ["-L" + str(home / "lib"), "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{home / 'lib'}"]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     return [compiler, *FLAGS, abi, *include, str(SOURCE), *threads, "-o", str(target), *libraries]
-
-
-def _try_out() -> None:
-    """Run the routine once: a processor may lack the products.
-
-    Raises:
-        RuntimeError: it lacks them.
-    """
-    weights = [torch.zeros(shape) for shape in ((48, 16), (16, 16), (2 * MULTIPLE, 16), (16, MULTIPLE))]
-    for dtype in (torch.float32, torch.bfloat16):
-        state = torch.zeros(1, 2, 16, dtype=dtype)
-        advance(state, state, None, weights, pack(weights, dtype), heads=1, eps=1e-5)
 
 
 def takes(state: Tensor, weights: list[Tensor]) -> bool:

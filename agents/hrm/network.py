@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,9 @@ from hrm_gym.agents.hrm.layers import (
 from hrm_gym.agents.hrm.rotary import apply_rotary, rotary_tables
 
 logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Of states and logits, by the name that a config gives them."""
 
 
 class Carry(NamedTuple):
@@ -193,15 +196,20 @@ class Level(nn.Module):
 
     def _weights(self) -> list[Tensor]:
         """Four a block, as `cpu_level` takes them."""
-        names = ("attention.qkv", "attention.out", "mlp.gate_up", "mlp.down")
-        return [block.get_parameter(f"{name}.weight") for block in self.blocks for name in names]
+        weights: list[Tensor] = []
+        for block in cast("Iterable[Block]", self.blocks):
+            attention, mlp = block.attention, block.mlp
+            assert attention is not None
+            weights += (attention.qkv.weight, attention.out.weight, mlp.gate_up.weight, mlp.down.weight)
+        return weights
 
 
 @functools.cache
 def has_own_routine(config: HRMConfig) -> bool:
     """Whether levels of a config can go through `cpu_level` here.
 
-    Processors differ in their products, so that a small level is first carried out both ways, and the results compared.
+    Processors differ in their products, so that a small level is first carried out both ways, and the results compared,
+    with states of the config's dtype.
     """
     if not (cpu_level.fits(config) and cpu_level.load()):
         return False
@@ -219,11 +227,10 @@ def has_own_routine(config: HRMConfig) -> bool:
         return [part.float() for part in (found.detach(), *learnt)]
 
     try:
-        expected = results(False, torch.float32)
-        for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 2**-4)):
-            found = results(True, dtype)
-            if not all((x - y).norm() <= tolerance * y.norm() for x, y in zip(found, expected, strict=True)):
-                raise RuntimeError(f"in {dtype} its results differ from PyTorch's")
+        found, expected = results(True, DTYPES[config.dtype]), results(False, torch.float32)
+        tolerance = {"float32": 1e-3, "bfloat16": 2**-4}[config.dtype]
+        if not all((x - y).norm() <= tolerance * y.norm() for x, y in zip(found, expected, strict=True)):
+            raise RuntimeError(f"in {config.dtype} its results differ from PyTorch's")
     except RuntimeError as error:
         logger.warning("on this processor levels have no routine of their own: %s", error)
         return False
@@ -242,7 +249,7 @@ class HRM(nn.Module):
         super().__init__()
         self.config = config
         hidden = config.hidden_size
-        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+        self.dtype = DTYPES[config.dtype]
         classes = self.first_symbol + 2 if config.by_symbol else config.vocab_size
         self.tokens = nn.Parameter(truncated_normal((classes, hidden), hidden**-0.5))
         self.puzzles = nn.Parameter(torch.zeros(config.puzzle_count, config.embedding_dim))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from golden_kit import Kit
 from torch import Tensor
 
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import act, cpu_level
 from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.network import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
@@ -21,10 +21,9 @@ SEGMENTS = (1, 2, 3, 4)
 @pytest.fixture(params=["hrm", "trm_att", "hrm, own routine", "trm_att, own routine"])
 def kit(request: pytest.FixtureRequest) -> Kit:
     name, *own = request.param.split(", ")
-    kit = Kit(name, own=bool(own))
-    if own and not kit.model().l_level.on_cpu:
+    if own and not cpu_level.load():
         pytest.skip("levels have no routine of their own on this machine")
-    return kit
+    return Kit(name, own=bool(own))
 
 
 def optimizer_of(kit: Kit, model: HRM) -> AdamATan2:
