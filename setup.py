@@ -8,13 +8,16 @@ from setuptools import find_packages, setup
 
 ROOMS = ("envs", "agents", "scripts")
 INCLUDE = [pattern for room in ROOMS for pattern in (room, f"{room}.*")]
+LINKS = [pattern for room in ROOMS for pattern in (f"hrm_gym.{room}", f"hrm_gym.{room}.*")]  # set by `make`
+SPINE = find_packages(include=["hrm_gym", "hrm_gym.*"], exclude=LINKS)
 
 setup(
-    packages=["hrm_gym", "hrm_gym.compare", *(f"hrm_gym.{name}" for name in find_packages(include=INCLUDE))],
+    packages=[*SPINE, *(f"hrm_gym.{name}" for name in find_packages(include=INCLUDE))],
     package_dir={"hrm_gym": "hrm_gym", **{f"hrm_gym.{room}": room for room in ROOMS}},
     package_data={
-        "hrm_gym": ["web/*.css", "web/*.js"],
-        "hrm_gym.agents.hrm": ["*.cpp"],
+        "hrm_gym": ["py.typed"],
+        "hrm_gym.evaluation": ["web/*.css", "web/*.js"],
+        "hrm_gym.agents.hrm.accelerate": ["*.cpp"],
         "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.jsonl", "**/*.md"],
         "hrm_gym.envs": ["**/*.npz"],
     },

@@ -22,8 +22,7 @@ from typing import Any
 import gymnasium as gym
 import imageio.v3 as imageio
 
-from hrm_gym.agent_registry import FACTORIES
-from hrm_gym.registration import ENVIRONMENTS
+from hrm_gym.registry import ENVIRONMENTS, FACTORIES
 from hrm_gym.scripts.main import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +82,8 @@ def write(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     only_python = shutil.ignore_patterns("__pycache__", "*.npz", "*.safetensors")
-    shutil.copytree(ROOT / "hrm_gym", folder / "hrm_gym", ignore=only_python)
+    links = shutil.ignore_patterns("__pycache__", *ROOMS)
+    shutil.copytree(ROOT / "hrm_gym", folder / "hrm_gym", ignore=links)
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / "hrm_gym" / room, ignore=only_python)
     settings = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
@@ -146,7 +146,7 @@ def picture(env_id: str) -> bytes:
 def agents_page() -> str:
     """The agents that `make_agent` knows by name, each with the docstring of its class."""
     parts = ["# Agents", "", '`hrm_gym.make_agent("NAME", env)` makes the agent that fits an environment.', ""]
-    parts += ["::: hrm_gym.agent_registry.make_agent", ""]
+    parts += ["::: hrm_gym.registry.make_agent", ""]
     for name, place in FACTORIES.items():
         module, _, factory = place.partition(":")
         parts += [f"## {name}", "", f"::: {module}.{factory.partition('.')[0]}", ""]

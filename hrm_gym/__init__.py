@@ -1,7 +1,6 @@
 """Reasoning puzzles as Gymnasium environments, and the Hierarchical Reasoning Models that solve them."""
 
-from hrm_gym.agent_registry import make_agent
-from hrm_gym.registration import register_environments
+from hrm_gym.registry import make_agent, register_environments
 
 __all__ = ["make_agent", "register_environments"]
 

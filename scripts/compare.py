@@ -13,16 +13,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hrm_gym.compare.films import filmed, missing_films, shoot
-from hrm_gym.compare.machine import versions
-from hrm_gym.compare.page import compare_page
-from hrm_gym.compare.plan import Plan
-from hrm_gym.compare.rows import DEFINITIONS, Row, make_rows
-from hrm_gym.compare.run import Comparison
-from hrm_gym.compare.text import markdown, terminal_table
-from hrm_gym.recorder import check_writable, written_whole
-from hrm_gym.scripts.arguments import parse, spread_lists
-from hrm_gym.scripts.progress import passing_bar
+from hrm_gym.evaluation.compare.page import compare_page, filmed, markdown, missing_films, shoot, terminal_table
+from hrm_gym.evaluation.compare.plan import Plan
+from hrm_gym.evaluation.compare.rows import DEFINITIONS, Row, make_rows
+from hrm_gym.evaluation.compare.run import Comparison, versions
+from hrm_gym.evaluation.films import check_writable, written_whole
+from hrm_gym.scripts.options import parse, passing_bar, spread_lists
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 AGENTS = ("hrm", "ppo", "maskableppo", "dqn", "random", "oracle")

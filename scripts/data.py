@@ -1,19 +1,482 @@
-"""`hrm-gym data`: build, convert, look at and fetch data sets."""
+"""The kinds of data sets that can be built: what a kind is called, which options it has, where its puzzles come from.
+
+A new kind is a config, two functions and a line in `KINDS`.
+
+`hrm-gym data build`: new puzzles, or those of CSV files, as a data set on disk.
+
+`hrm-gym data info`: what files of puzzles hold; everything in them is checked.
+
+`hrm-gym data`: build, convert, look at and fetch data sets.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import shlex
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import isqrt
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 
-from hrm_gym.envs.files import fetch_csv
-from hrm_gym.recorder import check_writable, written_whole
-from hrm_gym.scripts import data_build, data_info
-from hrm_gym.scripts.arguments import parse
+from hrm_gym.data.build import DatasetBuild, Plan, Workplace, with_images
+from hrm_gym.data.folder import MANIFEST, Groups, SplitRecord, check_place, write_dataset, write_manifest
+from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, is_npy_folder, open_puzzles
+from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily, PuzzleSource
+from hrm_gym.evaluation.films import check_writable, written_whole
+from hrm_gym.scripts.options import parse, passing_bar
+
+
+def _arg(metavar: str, default: str = "", name: str | None = None) -> Any:
+    """How an option stands in the help: the name of its value, what holds without it, its own name."""
+    hint = f"(default: {default})" if default else ""
+    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=hint)
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """A data set of one kind, new or from CSV files, in the layout of the official HRM and TRM code.
+
+    Attributes:
+        out: Folder of the data set; a build goes on in FOLDER.partial where an earlier one stopped.
+        train: Puzzles to train on, not counting images.
+        test: Puzzles to test on; none of them is among the others, turned or not.
+        aug: Symmetric images of every training puzzle, in one group with it.
+        seed: Which stream of puzzles, of images, and which sample.
+        processes: How many compute new puzzles; the data set does not depend on it.
+        overwrite: Replace a finished data set.
+        from_: Take the puzzles of this CSV file, folder or data set on the hub instead of new ones.
+        test_from: Where the test puzzles come from, if --from is a single file.
+        subsample: With --from, a random sample of the training puzzles.
+        min_rating: With --from, only puzzles rated so or harder.
+    """
+
+    out: Annotated[Path, _arg("FOLDER")]
+    train: Annotated[int | None, _arg("N", "1000")] = None
+    test: Annotated[int | None, _arg("N", "200")] = None
+    aug: Annotated[int, _arg("N", "0")] = 0
+    seed: int = 0
+    processes: Annotated[int, _arg("P", "1")] = 1
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    from_: Annotated[str | None, _arg("FILE|NAME", "new puzzles", name="from")] = None
+    test_from: Annotated[str | None, _arg("FILE", "none")] = None
+    subsample: Annotated[int | None, _arg("N", "all")] = None
+    min_rating: Annotated[float | None, _arg("R", "any")] = None
+
+
+@dataclass(frozen=True)
+class MazeBuild(BuildConfig):
+    """Mazes with random walls, in the layout of the official HRM and TRM code.
+
+    Attributes:
+        size: Side length.
+        min_path: Least cells of a shortest path, start and goal counted.
+        wall_share: Probability of a wall.
+    """
+
+    size: int = 10
+    min_path: Annotated[int | None, _arg("N", "the size")] = None
+    wall_share: float = 0.35
+
+
+@dataclass(frozen=True)
+class HardMazeBuild(MazeBuild):
+    """Mazes like those of Maze-Hard, in the layout of the official HRM and TRM code."""
+
+    size: int = 30
+    min_path: Annotated[int | None, _arg("N", "110")] = 110
+    wall_share: float = 0.37
+
+
+@dataclass(frozen=True)
+class SudokuBuild(BuildConfig):
+    """Sudokus with one solution, in the layout of the official HRM and TRM code.
+
+    Attributes:
+        difficulty: By guesses that a solver needs, none, 1 to 4, 5 to 14, 15 or more; only 9x9 has the last.
+        box: Rows and columns of a box; 3 3 is 9x9.
+    """
+
+    difficulty: Literal["easy", "medium", "hard", "extreme"] = "easy"
+    box: Annotated[tuple[int, int], _arg("R C", "3 3")] = (3, 3)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of data set.
+
+    Attributes:
+        config: its options.
+        family: the family that options ask for.
+        source: options -> a picklable function that gives the source of new puzzles of a split.
+        block: puzzles that are computed at a time.
+    """
+
+    config: type[BuildConfig]
+    family: Callable[[Any], PuzzleFamily]
+    source: Callable[[Any], Callable[[str], PuzzleSource]]
+    block: int
+
+
+def generated_mazes(split: str, size: int, min_path: int | None, wall_share: float) -> PuzzleSource:
+    """New mazes."""
+    from hrm_gym.envs.maze.source import make_source
+
+    return make_source("generate", size, split, min_path, wall_share)
+
+
+def generated_sudokus(split: str, box: tuple[int, int], difficulty: str) -> PuzzleSource:
+    """New Sudokus."""
+    from hrm_gym.envs.sudoku.source import make_source
+
+    return make_source("generate", box, difficulty, split)
+
+
+def maze_family(config: Any) -> PuzzleFamily:
+    """The mazes' family."""
+    from hrm_gym.envs.maze.rules import MAZE
+
+    return MAZE
+
+
+def sudoku_family(config: Any) -> PuzzleFamily:
+    """The family of Sudokus with boxes of `config.box`."""
+    from hrm_gym.envs.sudoku.rules import sudoku
+
+    return sudoku(config.box)
+
+
+def _maze_source(config: MazeBuild) -> Callable[[str], PuzzleSource]:
+    return partial(generated_mazes, size=config.size, min_path=config.min_path, wall_share=config.wall_share)
+
+
+def _sudoku_source(config: SudokuBuild) -> Callable[[str], PuzzleSource]:
+    return partial(generated_sudokus, box=config.box, difficulty=config.difficulty)
+
+
+KINDS = {
+    "maze": Kind(MazeBuild, maze_family, _maze_source, 1000),
+    "maze-hard": Kind(HardMazeBuild, maze_family, _maze_source, 50),
+    "sudoku": Kind(SudokuBuild, sudoku_family, _sudoku_source, 25),
+}
+
+
+INTERRUPTED = 130
+DEFAULT_COUNTS = {"train": 1000, "test": 200}
+_ROWS = 4096
+_UNRECORDED = ("out", "processes", "overwrite")
+"""Options on which the puzzles do not depend."""
+
+
+def main_data_build(argv: Sequence[str]) -> int:
+    """Run `hrm-gym data build KIND [options]`.
+
+    Returns:
+        0, or 130 after Ctrl-C.
+
+    Raises:
+        ValueError: no or an unknown kind, a bad option, a bad file, or a build that other options began.
+        OSError: if something cannot be read or written.
+    """
+    if not argv or argv[0] not in KINDS:
+        found = f"unknown kind {argv[0]!r}" if argv else "no kind given"
+        raise ValueError(f"{found}: expected one of {', '.join(KINDS)} (see hrm-gym data --help)")
+    config = parse(KINDS[argv[0]].config, f"hrm-gym data build {argv[0]}", argv[1:])
+    _check(config)
+    check_place(config.out, config.overwrite)
+    job = Job(argv[0], config, KINDS[argv[0]], shlex.join(["hrm-gym", "data", "build", *argv]))
+    try:
+        records = job.build() if config.from_ is None else job.convert()
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command goes on from {config.out}.partial", file=sys.stderr)
+        return INTERRUPTED
+    for split, record in records.items():
+        images = f", {record.puzzles:,} with their images" if record.puzzles > record.groups else ""
+        print(f"{config.out / split}: {record.groups:,} puzzles{images}")
+    return 0
+
+
+def _check(config: BuildConfig) -> None:
+    """Refuse numbers out of range and options that do not go together, before any work."""
+    for name, least in (("train", 1), ("test", 0), ("aug", 0), ("processes", 1), ("subsample", 1)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ValueError(f"expected --{name} of at least {least}, got {value}")
+    apart = ("test_from", "subsample", "min_rating") if config.from_ is None else ("train", "test")
+    for name in apart:
+        if getattr(config, name) is not None:
+            way = "only with --from" if config.from_ is None else "without --from (--subsample takes a sample)"
+            raise ValueError(f"expected --{name.replace('_', '-')} {way}, got {getattr(config, name)}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One build.
+
+    Attributes:
+        name: the kind's.
+        config: its options.
+        kind: what is built.
+        command: the command line, for the manifest.
+    """
+
+    name: str
+    config: BuildConfig
+    kind: Kind
+    command: str
+
+    def build(self) -> dict[str, SplitRecord]:
+        """Compute new puzzles."""
+        config, family, counts = self.config, self.kind.family(self.config), self._counts()
+        plan = Plan(family, self.kind.source(config), counts, config.seed, self.kind.block)
+        for split in counts:
+            plan.source(split)  # bad options are refused here, before a folder is made
+        workplace = self._workplace()
+        work = DatasetBuild(plan, workplace)
+        if work.done:
+            print(f"going on in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
+        with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
+            for done in work.run(config.processes):
+                bar.update(done - bar.n)
+        return self._finish(workplace, family, {split: work.batches(split) for split in counts if counts[split]})
+
+    def convert(self) -> dict[str, SplitRecord]:
+        """Take the puzzles of files."""
+        family = self.kind.family(self.config)
+        sources = {split: open_puzzles(path, family, split) for split, path in self._paths().items()}
+        chosen = {split: self._chosen(split, source) for split, source in sources.items()}
+        batches = {split: _rows_of(sources[split], rows) for split, rows in chosen.items()}
+        return self._finish(self._workplace(), family, batches)
+
+    def _paths(self) -> dict[str, str]:
+        """Where each split comes from."""
+        path, test = str(self.config.from_), self.config.test_from
+        if test is not None:
+            return {"train": path, "test": test}
+        folder = Path(path)
+        if folder.is_dir():
+            found = [s for s in DEFAULT_COUNTS if (folder / f"{s}.csv").is_file() or s in splits_of(folder)]
+            return dict.fromkeys(found or ["train"], path)
+        is_name = is_hub_name(path) and not folder.exists()
+        return dict.fromkeys(DEFAULT_COUNTS, path) if is_name else {"train": path}
+
+    def _chosen(self, split: str, source: PuzzleFile | NpyPuzzles) -> NDArray[np.int64]:
+        """The rows that rating and sample leave, in the order of the file."""
+        rows, config = np.arange(len(source)), self.config
+        if config.min_rating is not None:
+            if not isinstance(source, PuzzleFile):
+                raise ValueError(f"expected CSV files, which have ratings, with --min-rating, got {config.from_}")
+            rows = rows[source.ratings >= config.min_rating]
+        if split == "train" and config.subsample is not None and config.subsample < len(rows):
+            rng = np.random.default_rng(config.seed)
+            rows = np.sort(rng.choice(rows, config.subsample, replace=False))
+        if not len(rows):
+            raise ValueError(f"expected puzzles rated {config.min_rating} or harder for {split}, got none")
+        return rows
+
+    def _arguments(self) -> dict[str, Any]:
+        """The options on which the puzzles depend, by their names on the command line; defaults are filled in."""
+        found = {name.strip("_"): value for name, value in asdict(self.config).items() if name not in _UNRECORDED}
+        return found if self.config.from_ is not None else {**found, **self._counts()}
+
+    def _counts(self) -> dict[str, int]:
+        """Puzzles of each split, where new ones are wanted."""
+        given = {split: getattr(self.config, split) for split in DEFAULT_COUNTS}
+        return {split: DEFAULT_COUNTS[split] if n is None else n for split, n in given.items()}
+
+    def _workplace(self) -> Workplace:
+        recipe = {"kind": self.name, "block": self.kind.block, **self._arguments()}
+        return Workplace(self.config.out, recipe, self.config.overwrite)
+
+    def _finish(
+        self, workplace: Workplace, family: PuzzleFamily, batches: dict[str, Iterator[PuzzleBatch]]
+    ) -> dict[str, SplitRecord]:
+        """Write the arrays and the manifest, and put the data set in its place."""
+        draft, records = workplace.path / "whole", {}
+        shutil.rmtree(draft, ignore_errors=True)
+        for split, found in batches.items():
+            groups = self._with_images(family, split, found)
+            records[split] = write_dataset(draft, split, groups, family.vocab_size)
+        side = int(np.load(draft / "train" / "all__inputs.npy", mmap_mode="r").shape[1] ** 0.5)
+        about = {"family": family.name, "grid": [side, side], "kind": self.name, "seed": self.config.seed}
+        write_manifest(draft, {**about, "command": self.command, "arguments": self._arguments()}, records)
+        workplace.finish(draft)
+        return records
+
+    def _with_images(self, family: PuzzleFamily, split: str, batches: Iterator[PuzzleBatch]) -> Iterator[Groups]:
+        count, first = self.config.aug if split == "train" else 0, 0
+        with passing_bar(None, " puzzles", split) as bar:
+            for batch in batches:
+                yield with_images(family, batch, count, self.config.seed, first)
+                first += len(batch)
+                bar.update(len(batch))
+
+
+def _rows_of(source: PuzzleFile | NpyPuzzles, rows: NDArray[np.int64]) -> Iterator[PuzzleBatch]:
+    """Some rows of a source, a few thousand at a time."""
+    for first in range(0, len(rows), _ROWS):
+        yield source.batch(rows[first : first + _ROWS].astype(np.uint64))
+
+
+MAZE_CHARACTERS = set("# SGo")
+BOXES = {4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3)}
+"""The usual box of a Sudoku of so many digits."""
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """What a CSV file, a folder of CSV files, an npy folder or ARC tasks (JSON) hold; everything is checked.
+
+    Attributes:
+        path: The file or folder.
+        family: Whose puzzles they are, where that cannot be told from the files.
+        box: Rows and columns of a Sudoku's box, where it is not the usual one.
+    """
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
+    family: Annotated[
+        Literal["maze", "sudoku", "arc"] | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: seen)")
+    ] = None
+    box: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="R C", help_behavior_hint="(default: usual)")] = None
+
+
+def main_data_info(argv: Sequence[str]) -> int:
+    """Run `hrm-gym data info PATH`; returns 0, and raises ValueError or OSError for what is bad."""
+    config = parse(InfoConfig, "hrm-gym data info", argv)
+    path = config.path
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a file or folder of puzzles, found neither")
+    if path.is_dir() and is_npy_folder(path):
+        _show_npy(path, config)
+    elif path.is_dir() and (files := sorted(path.glob("*.csv"))):
+        for file in files:
+            _show_csv(file, config)
+    elif path.is_dir() or path.suffix.lower() == ".json":
+        _show_arc(path)
+    else:
+        _show_csv(path, config)
+    return 0
+
+
+def _show_csv(path: Path, config: InfoConfig) -> None:
+    family = _csv_family(path, config)
+    puzzles = PuzzleFile(path, family)
+    print(f"{path}: CSV, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} puzzles, all valid")
+    rated = puzzles.ratings[~np.isnan(puzzles.ratings)]
+    if len(rated):
+        print(f"  ratings: {len(rated):,}, from {rated.min():g} to {rated.max():g}, mean {rated.mean():.2f}")
+    else:
+        print("  ratings: none")
+    _show_first(family, puzzles)
+
+
+def _csv_family(path: Path, config: InfoConfig) -> PuzzleFamily:
+    """The family of a CSV file, by its first question."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            question = next(csv.DictReader(stream), {}).get("question") or ""
+    except (UnicodeDecodeError, csv.Error):
+        question = ""
+    if (config.family or "maze") == "maze" and set(question) <= MAZE_CHARACTERS:
+        return maze_family(None)
+    return _sudoku(path, len(question), config.box)
+
+
+def _sudoku(path: Path, cells: int, box: tuple[int, int] | None) -> PuzzleFamily:
+    """The Sudokus with so many cells."""
+    side = isqrt(cells)
+    if side * side != cells or (box is None and side not in BOXES):
+        expected = ", ".join(f"{n}x{n}" for n in BOXES)
+        raise ValueError(f"{path}: expected mazes, ARC grids or Sudokus of {expected}, got puzzles of {cells} cells")
+    return sudoku_family(SimpleNamespace(box=box or BOXES[side]))
+
+
+def _show_npy(path: Path, config: InfoConfig) -> None:
+    manifest = _manifest(path)
+    folders = [path] if (path / DESCRIPTION).is_file() else [path / split for split in splits_of(path)]
+    for folder in folders:
+        family, has_rules = _npy_family(folder, config.family or manifest.get("family"), config.box)
+        puzzles = NpyPuzzles(folder, family)
+        valid = "all valid" if has_rules else "all tokens valid"
+        counts = f"{len(puzzles.puzzle_indices) - 1:,} puzzles in {len(puzzles.group_indices) - 1:,} groups"
+        print(
+            f"{folder}: npy, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} examples of {counts}, "
+            f"{len(np.unique(puzzles.puzzle_ids)):,} identifiers, {valid}"
+        )
+        _show_first(family, puzzles)
+    if "command" in manifest:
+        print(f"made by: {manifest['command']}")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """How a data set, or that of a split, says it was made; empty if it does not."""
+    for folder in (path, path.parent):
+        if (folder / MANIFEST).is_file():
+            try:
+                found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{folder / MANIFEST}: expected a JSON file, got {error}") from None
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> tuple[PuzzleFamily, bool]:
+    """The family of a split, by its name or its vocabulary, and whether its rules can judge an example."""
+    about = read_metadata(folder / DESCRIPTION)
+    name = name or {6: "maze", 12: "arc"}.get(about.vocab_size, "sudoku")
+    if name == "maze":
+        return maze_family(None), True
+    if name == "arc":
+        family: Any = SimpleNamespace(name="arc", vocab_size=12, has_solver=False, to_text=_arc_text)
+        return family, False
+    return _sudoku(folder, about.seq_len, box), True
+
+
+def _arc_text(grid: Any) -> str:
+    """Colours as digits, the grid's end as a line, padding as dots."""
+    return "\n".join("".join("·|0123456789"[token] for token in row) for row in grid)
+
+
+def _show_arc(path: Path) -> None:
+    from hrm_gym.envs.arc.tasks import read_tasks
+
+    tasks = read_tasks(path)
+    for split, found in tasks.splits.items():
+        pairs = [pair for task in found for pair in (*task.train, *task.test)]
+        sides = [side for pair in pairs for grid in pair for side in grid.shape]
+        print(
+            f"{path}: ARC tasks, {split}: {len(found):,} tasks, {sum(len(task.train) for task in found):,} "
+            f"demonstrations, {sum(len(task.test) for task in found):,} test grids with outputs, "
+            f"sides {min(sides)} to {max(sides)}, all valid"
+        )
+    task = next(task for found in tasks.splits.values() for task in found)
+    print(f"task {task.name}, first demonstration:")
+    for grid in task.train[0]:
+        print("\n".join("  " + "".join(map(str, row)) for row in grid), end="\n\n")
+
+
+def _show_first(family: PuzzleFamily, puzzles: PuzzleFile | NpyPuzzles) -> None:
+    """The first puzzle and its solution as text."""
+    puzzle = puzzles[0]
+    rating = "" if puzzle.rating is None else f", rated {puzzle.rating:g}"
+    for title, grid in ((f"{puzzle.name}{rating}", puzzle.clues), ("solution", puzzle.solution)):
+        print(f"  {title}:")
+        print("\n".join("    " + line for line in family.to_text(grid).splitlines()))
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return "x".join(map(str, shape))
+
 
 HELP = f"""usage: hrm-gym data build KIND --out FOLDER [options]
        hrm-gym data info PATH
@@ -24,7 +487,7 @@ build  new puzzles, or those of CSV files, as a folder of npy arrays that the of
 info   what a CSV file, an npy folder or ARC tasks hold; everything in them is checked.
 fetch  the CSV files of a data set on the Hugging Face hub.
 
-kinds: {", ".join(data_build.KINDS)}
+kinds: {", ".join(KINDS)}
 
 examples:
   hrm-gym data build maze --out data/maze-10 --size 10 --train 1000 --test 200 --processes 2
@@ -67,8 +530,8 @@ def main(argv: Sequence[str]) -> int:
         OSError: for files that cannot be fetched, read or written.
     """
     commands: dict[str, Callable[[Sequence[str]], int]] = {
-        "build": data_build.main,
-        "info": data_info.main,
+        "build": main_data_build,
+        "info": main_data_info,
         "fetch": _fetch,
     }
     if argv and argv[0] in ("-h", "--help"):

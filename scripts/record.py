@@ -11,15 +11,13 @@ from typing import Annotated, Any
 import gymnasium as gym
 import tyro
 
-from hrm_gym.compare.entrants import Entrant, Label, enter
-from hrm_gym.compare.plan import Plan, World, parse_world
-from hrm_gym.minari_data import check_name, record_dataset
-from hrm_gym.recorder import check_save_path, write_jsonl
-from hrm_gym.report import puzzles_said
-from hrm_gym.rollout import rollout
-from hrm_gym.scripts import showing
-from hrm_gym.scripts.arguments import parse, spread_lists
-from hrm_gym.side_by_side import Player
+from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, World, enter, parse_world
+from hrm_gym.evaluation.films import Player, check_save_path, write_jsonl
+from hrm_gym.evaluation.minari_dataset import check_name, record_dataset
+from hrm_gym.evaluation.rollout import rollout
+from hrm_gym.evaluation.scores import puzzles_said
+from hrm_gym.scripts import viewer
+from hrm_gym.scripts.options import parse, spread_lists
 
 HELP = """usage: hrm-gym record [ENV] --agent NAME [options]
 
@@ -118,10 +116,10 @@ def _record(config: RecordConfig, world: World, entrants: Sequence[Entrant], com
     seed = world.seed(config.seed)
     few, many = (world.length(config.episodes or default) for default in (FEW, MANY))
     if config.html is not None:
-        showing.replay_together(_players(world, entrants), few, seed, config.html, command)
+        viewer.replay_together(_players(world, entrants), few, seed, config.html, command)
         print(f"replay of {puzzles_said(few)}: {config.html}")
     if config.film is not None:
-        showing.film_together(_players(world, entrants), few, seed, config.film)
+        viewer.film_together(_players(world, entrants), few, seed, config.film)
         print(f"film of {puzzles_said(few)}: {config.film}")
     agent = entrants[0].agent
     if config.jsonl is not None:

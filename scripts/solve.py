@@ -14,21 +14,13 @@ import gymnasium as gym
 import tyro
 
 from hrm_gym.agents.agent import Agent
-from hrm_gym.compare.entrants import seated
-from hrm_gym.env_text import read_env
-from hrm_gym.recorder import (
-    RECORD_SUFFIX,
-    REPLAY_SUFFIX,
-    check_save_path,
-    check_writable,
-    write_jsonl,
-)
-from hrm_gym.report import Score, puzzles_said, score, to_table, write_json
-from hrm_gym.rollout import Env, rollout_batched
-from hrm_gym.scripts import showing
-from hrm_gym.scripts.arguments import parse
-from hrm_gym.scripts.progress import with_progress
-from hrm_gym.side_by_side import Player
+from hrm_gym.evaluation.compare.plan import seated
+from hrm_gym.evaluation.films import RECORD_SUFFIX, REPLAY_SUFFIX, Player, check_save_path, check_writable, write_jsonl
+from hrm_gym.evaluation.rollout import Env, rollout_batched
+from hrm_gym.evaluation.scores import Score, puzzles_said, score, to_table, write_json
+from hrm_gym.registry import read_env
+from hrm_gym.scripts import viewer
+from hrm_gym.scripts.options import parse, with_progress
 
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
@@ -298,20 +290,20 @@ def _show(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command:
 
 def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) -> None:
     """Open a window or write a film, as configuration and display allow."""
-    shown = min(worlds.episodes, showing.MAX_EPISODES)
+    shown = min(worlds.episodes, viewer.MAX_EPISODES)
     names = ", ".join(agent.name for agent in agents)
     path = _save_path(config, "-".join(agent.name for agent in agents), whole=config.together)
-    if config.save is None and showing.has_display() and _watch(worlds, agents, shown):
+    if config.save is None and viewer.has_display() and _watch(worlds, agents, shown):
         return
-    showing.film_together(_players(worlds, agents), shown, worlds.seed, path)
+    viewer.film_together(_players(worlds, agents), shown, worlds.seed, path)
     print(f"{names}: {puzzles_said(shown)} on film in {path}")
 
 
 def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command: str) -> None:
     """Write the page that goes through every segment of the first puzzles."""
     assert config.save is not None
-    shown = min(worlds.episodes, showing.MAX_EPISODES)
-    showing.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
+    shown = min(worlds.episodes, viewer.MAX_EPISODES)
+    viewer.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
     print(f"{', '.join(agent.name for agent in agents)}: replay of {puzzles_said(shown)} in {config.save}")
 
 
@@ -319,8 +311,8 @@ def _watch(worlds: Worlds, agents: Sequence[Agent], shown: int) -> bool:
     """Show the agents in a window; False if none could be opened."""
     if len(agents) == 1:
         window = worlds.make(agents[0].action_mode, "human")
-        return showing.watch_live(window, agents[0], shown, worlds.seed)
-    return showing.watch_together(_players(worlds, agents), shown, worlds.seed)
+        return viewer.watch_live(window, agents[0], shown, worlds.seed)
+    return viewer.watch_together(_players(worlds, agents), shown, worlds.seed)
 
 
 def _players(worlds: Worlds, agents: Sequence[Agent]) -> list[Player]:

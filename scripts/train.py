@@ -17,8 +17,7 @@ from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.scripts.arguments import parse_recipe
-from hrm_gym.scripts.progress import progress_bar
+from hrm_gym.scripts.options import parse_recipe, progress_bar
 
 HELP = f"""usage: hrm-gym train RECIPE [options]
 

@@ -14,11 +14,9 @@ import tyro
 
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.curves import draw_curves
-from hrm_gym.agents.sb3.recipe import RLRecipe
-from hrm_gym.agents.sb3.recipes import RECIPES
+from hrm_gym.agents.sb3.recipes import RECIPES, RLRecipe
 from hrm_gym.agents.sb3.training import start_run
-from hrm_gym.scripts.arguments import parse_recipe
-from hrm_gym.scripts.progress import progress_bar
+from hrm_gym.scripts.options import parse_recipe, progress_bar
 
 HELP = f"""usage: hrm-gym train-rl RECIPE [options]
 

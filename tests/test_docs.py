@@ -13,8 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from hrm_gym.agent_registry import FACTORIES
-from hrm_gym.registration import ENVIRONMENTS
+from hrm_gym.registry import ENVIRONMENTS, FACTORIES
 from hrm_gym.scripts.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent

@@ -1,10 +1,16 @@
-"""Runs an HRM over puzzles, no board ever halting, and keeps what a halting bank is made of."""
+"""Runs an HRM over puzzles, no board ever halting, and keeps what a halting bank is made of.
+
+Builds a halting bank in parts on disk, so that a build that was killed goes on and ends with the same file.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import Boards, HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.envs.halting.bank import LOGIT_LIMIT, SCALARS
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.evaluation.films import written_whole
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -112,10 +119,10 @@ def _segments(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[
     """The (B, S) answers after each segment, and the rest of what is recorded."""
     model, count = agent.model, len(boards.inputs)
     carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
-    reading = act.Reading.nothing(count, boards.inputs.shape[1], agent.device)
+    reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
     alone = model.config.halting == "bce"
     for _ in range(segments):
-        carry = act.advance(model, carry, x)
+        carry = thinking.advance(model, carry, x)
         before, reading = reading.answers, reading.after(model.answer_logits(carry.z_h))
         q_halt, q_continue = model.q_values(carry.z_h)
         lowest, mean = certainty(reading.confidence, boards.free)
@@ -136,3 +143,198 @@ def _logit(probability: torch.Tensor) -> torch.Tensor:
     """log(p / (1 - p)), finite at 0 and 1 as well."""
     p = probability.double()
     return (torch.log(p.clamp(min=1e-9)) - torch.log((1 - p).clamp(min=1e-9))).float()
+
+
+RECIPE = "recipe.json"
+_BARREN = 20
+"""Puzzles drawn for each one wanted, after which there seem to be no more that differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Puzzles of one kind.
+
+    Attributes:
+        agent: whose network and family.
+        draw: puzzle k of the stream; IndexError or ValueError past its end.
+        puzzles: how many different ones are wanted.
+    """
+
+    agent: HRMAgent
+    draw: Callable[[int], Puzzle]
+    puzzles: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """The puzzles of a world: no two are symmetric images of each other."""
+
+    puzzles: list[Puzzle]
+    index: list[int]
+    digests: list[bytes]
+
+
+class BankBuild:
+    """The building of one bank.
+
+    Attributes:
+        total: blocks in all.
+        resumed: whether blocks of an earlier start were found.
+    """
+
+    def __init__(
+        self, path: Path, worlds: Sequence[World], recipe: Mapping[str, Any], segments: int, block: int, dims: int
+    ) -> None:
+        """Choose the puzzles, and take up what an earlier start has left.
+
+        Args:
+            path: the file that is built; `<path>.partial/` holds what is finished.
+            worlds: whose puzzles, in order.
+            recipe: all that the bank depends on, as JSON; its `created` is kept from the first start.
+            segments: K, recorded for every puzzle.
+            block: puzzles that are thought through at a time and saved together.
+            dims: D, numbers of the state summary.
+
+        Raises:
+            ValueError: the folder was begun by another recipe, or a number is out of range.
+        """
+        for name, value, least in (("max_segments", segments, 1), ("batch", block, 1), ("state_dims", dims, 0)):
+            if value < least:
+                raise ValueError(f"expected {name} of at least {least}, got {value}")
+        self.path, self.segments, self.dims = path, segments, dims
+        self.place = path.with_name(f"{path.name}.partial")
+        self.recipe = self._begun(json.loads(json.dumps(dict(recipe))))
+        seen: set[bytes] = set()
+        self._chosen = [_choose(world, seen) for world in worlds]
+        self._worlds = worlds
+        self._blocks = [
+            (number, slice(first, first + block))
+            for number, chosen in enumerate(self._chosen)
+            for first in range(0, len(chosen.puzzles), block)
+        ]
+        self.total = len(self._blocks)
+        self.resumed = any(self._part(k).exists() for k in range(self.total))
+
+    @property
+    def puzzles(self) -> int:
+        """The puzzles that were found; fewer than wanted where there are no more that differ."""
+        return sum(len(chosen.puzzles) for chosen in self._chosen)
+
+    def run(self) -> Iterator[int]:
+        """Think through what is missing; yields the number of finished blocks after each, those found included."""
+        for k, (number, rows) in enumerate(self._blocks):
+            if not self._part(k).exists():
+                world, chosen = self._worlds[number], self._chosen[number]
+                part = record(world.agent, chosen.puzzles[rows], self.segments)
+                with written_whole(self._part(k)) as draft:
+                    np.savez(draft, **part)  # type: ignore[arg-type]
+            yield k + 1
+
+    def finish(self) -> None:
+        """Write the bank from its parts, whole or not at all, and take down the folder of parts.
+
+        Raises:
+            ValueError: a split would be empty.
+        """
+        arrays = self._joined()
+        from_arrays(arrays)
+        with written_whole(self.path) as draft:
+            np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
+        shutil.rmtree(self.place)
+
+    def _joined(self) -> Arrays:
+        parts = []
+        for k in range(self.total):
+            with np.load(self._part(k)) as stored:
+                parts.append({name: stored[name] for name in stored.files})
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        digests = [digest for chosen in self._chosen for digest in chosen.digests]
+        counts = [len(chosen.puzzles) for chosen in self._chosen]
+        arrays["test"] = np.array([is_test(digest, self.recipe["test_share"]) for digest in digests], np.bool_)
+        if len(set(arrays["test"].tolist())) < 2:
+            raise ValueError(f"expected puzzles for both splits, got {len(digests)} that all fell into one split")
+        arrays["world"] = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+        arrays["index"] = np.array([k for chosen in self._chosen for k in chosen.index], np.int32)
+        arrays["difficulty"] = np.array(
+            [
+                difficulty(world.agent.family, puzzle)
+                for world, chosen in zip(self._worlds, self._chosen, strict=True)
+                for puzzle in chosen.puzzles
+            ],
+            np.float32,
+        )
+        pooled = arrays.pop("pooled").astype(np.float32)
+        arrays["basis"], arrays["centre"] = principal(pooled[~arrays["test"]], self.dims)
+        arrays["state"] = summary(pooled, arrays["basis"], arrays["centre"])
+        about = {"format_version": FORMAT_VERSION, **self.recipe}
+        return arrays | {"about": np.array(json.dumps(about, sort_keys=True))}
+
+    def _part(self, k: int) -> Path:
+        return self.place / f"block-{k:06d}.npz"
+
+    def _begun(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """The recipe in the folder of parts, if it is this one; else this one, written there."""
+        note = self.place / RECIPE
+        if note.exists():
+            try:
+                begun = json.loads(note.read_text(encoding="utf-8"))
+            except ValueError:
+                begun = {}
+            names = sorted({*begun, *recipe} - {"created", "command"})
+            if different := [name for name in names if begun.get(name) != recipe.get(name)]:
+                raise ValueError(
+                    f"{self.place} was begun with another {different[0]}; give the arguments it was begun with, "
+                    "another --out, or remove that folder"
+                )
+            return dict(begun)
+        with written_whole(note) as draft:
+            draft.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+        return recipe
+
+
+def _choose(world: World, seen: set[bytes]) -> _Chosen:
+    """The first `world.puzzles` of the stream of which no symmetric image came before; `seen` is added to."""
+    chosen = _Chosen([], [], [])
+    for k in range(_BARREN * world.puzzles):
+        if len(chosen.puzzles) == world.puzzles:
+            break
+        try:
+            puzzle = world.draw(k)
+        except (IndexError, ValueError):
+            if not chosen.puzzles:
+                raise
+            break
+        digest = puzzle_digest(world.agent.family, puzzle)
+        if digest not in seen:
+            seen.add(digest)
+            chosen.puzzles.append(puzzle)
+            chosen.index.append(k)
+            chosen.digests.append(digest)
+    return chosen
+
+
+def principal(pooled: NDArray[np.float32], dims: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The leading principal components of states, scaled to deviation 1.
+
+    Args:
+        pooled: (M, K, P) float32.
+        dims: D, at most P are given.
+
+    Returns:
+        (D, P) float32 basis and (P,) float32 centre. The largest weight of a component is positive.
+    """
+    flat = pooled.reshape(-1, pooled.shape[-1]).astype(np.float64)
+    centre = flat.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(flat - centre, rowvar=False).reshape(len(centre), len(centre)))
+    order = np.argsort(values)[::-1][:dims]
+    basis = vectors[:, order].T / np.sqrt(np.maximum(values[order], 1e-12))[:, None]
+    largest = np.abs(basis).argmax(axis=1)[:, None] if len(basis) else np.zeros((0, 1), np.int64)
+    basis *= np.sign(np.take_along_axis(basis, largest, axis=1))
+    return basis.astype(np.float32), centre.astype(np.float32)
+
+
+def summary(
+    pooled: NDArray[np.float32], basis: NDArray[np.float32], centre: NDArray[np.float32]
+) -> NDArray[np.float16]:
+    """(M, K, D) float16: what an observation says of (M, K, P) states."""
+    return np.clip((pooled - centre) @ basis.T, -STATE_LIMIT, STATE_LIMIT).astype(np.float16)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hrm_gym.agents.hrm.agent import HRMAgent
     from hrm_gym.agents.hrm.config import HRMConfig
-    from hrm_gym.agents.hrm.network import HRM
-    from hrm_gym.agents.hrm.official import load_official
+    from hrm_gym.agents.hrm.model import HRM
+    from hrm_gym.agents.hrm.official.weights import load_official
 
 __all__ = ["HRM", "HRMAgent", "HRMConfig", "load_official"]
 
-_MODULES = {"HRM": "network", "HRMAgent": "agent", "HRMConfig": "config", "load_official": "official"}
+_MODULES = {"HRM": "model", "HRMAgent": "agent", "HRMConfig": "config", "load_official": "official.weights"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation, StatefulAgent
-from hrm_gym.agents.carry_out import carry_out_rows
+from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
-from hrm_gym.agents.hrm.network import HRM, Carry
+from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
 
@@ -56,7 +56,7 @@ class Mind:
     """
 
     carry: Carry
-    reading: act.Reading
+    reading: thinking.Reading
     q_halt: torch.Tensor
     q_continue: torch.Tensor
     segments: torch.Tensor
@@ -85,7 +85,7 @@ class Mind:
             return mine
 
         carry = Carry(*map(put, self.carry, other.carry))
-        reading = act.Reading(*map(put, self.reading, other.reading))
+        reading = thinking.Reading(*map(put, self.reading, other.reading))
         names = ("q_halt", "q_continue", "segments")
         return Mind(carry, reading, *(put(getattr(self, name), getattr(other, name)) for name in names))
 
@@ -274,7 +274,7 @@ class HRMAgent(HubAgent, StatefulAgent):
     def begin(self, count: int) -> Mind:
         """The mind at the start of `count` boards: initial states, nothing answered."""
         zeros = torch.zeros(count, device=self.device)
-        reading = act.Reading.nothing(count, self.model.config.cells, self.device)
+        reading = thinking.Reading.nothing(count, self.model.config.cells, self.device)
         return Mind(self.model.initial_carry(count), reading, zeros, zeros, zeros.to(torch.int32))
 
     @torch.inference_mode()
@@ -305,7 +305,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         segments = past + 1
         before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
         reading, q = before.after(logits), (result.q_halt, result.q_continue)
-        halts = act.judge(self.halting, segments, q, reading, boards.free)
+        halts = thinking.judge(self.halting, segments, q, reading, boards.free)
         if self.check:
             halts = self._keeping_rules(halts, boards.inputs, reading.answers)
         halts = halts | (segments >= self.max_segments)

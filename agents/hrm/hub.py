@@ -18,17 +18,17 @@ from typing import Any, NamedTuple, TypeVar
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.utils import logging as hub_logging
 
-from hrm_gym.agents.hrm.checkpoint import load_model, write_model
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.agents.hrm.official import load_official
-from hrm_gym.agents.hrm.official_config import read_settings
-from hrm_gym.agents.hrm.official_folder import find_identifiers, find_run, is_official, official_family
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.official.config import read_settings
+from hrm_gym.agents.hrm.official.folder import find_identifiers, find_run, is_official, official_family
+from hrm_gym.agents.hrm.official.weights import load_official
+from hrm_gym.agents.hrm.run_folder import load_model, write_model
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows
 from hrm_gym.envs.files.hub import is_hub_name
 from hrm_gym.envs.puzzle import PuzzleFamily
-from hrm_gym.families import make_family
-from hrm_gym.recorder import written_whole
+from hrm_gym.evaluation.films import written_whole
+from hrm_gym.registry import make_family
 
 CARDS = ("CARD.md", "README.md")
 NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")

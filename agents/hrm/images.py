@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm.augment import Symmetries, apply_symmetries, draw_symmetries
+from hrm_gym.agents.hrm.feed import Symmetries, apply_symmetries, draw_symmetries
 from hrm_gym.agents.hrm.task_rows import Keys
 from hrm_gym.envs.puzzle import PuzzleFamily, mix64
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.hrm.augment import embedded_variant_key
+from hrm_gym.agents.hrm.feed import embedded_variant_key
 from hrm_gym.envs.puzzle import PuzzleFamily
 
 IDENTIFIERS = "identifiers.json"

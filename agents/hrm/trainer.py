@@ -1,4 +1,6 @@
-"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
+"""What training reports between two lines of progress.
+
+Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
 
 A run is a folder: `update_N/` checkpoints (weights, config, complete training state), `curve.jsonl` (evaluations),
 TensorBoard scalars, and `model/`, the finished weights.
@@ -16,17 +18,55 @@ import torch
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint
-from hrm_gym.agents.hrm import act, run_folder
-from hrm_gym.agents.hrm.checkpoint import load_weights, pack_optimizer, unpack_optimizer, write_model
+from hrm_gym.agents.hrm import run_folder, thinking
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
-from hrm_gym.agents.hrm.guards import check_finite, clip
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
-from hrm_gym.agents.hrm.network import HRM, Segment
-from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, learning_rate, sign_sgd_rows, sum_by_row
-from hrm_gym.agents.hrm.progress import Progress
+from hrm_gym.agents.hrm.model import HRM, Segment
+from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.recipes import Recipe
+from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
+from hrm_gym.agents.hrm.thinking import Slots
 from hrm_gym.envs.puzzle import mix64
+
+
+class Progress:
+    """Sums over the boards that halted since the last report, kept on the device until they are asked for.
+
+    Attributes:
+        sums: (6,) float32: updates, loss, halted boards, and of these exact ones, right cells and segments.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.sums = torch.zeros(6, device=device)
+
+    def add(self, losses: SegmentLosses, slots: Slots, batch: int) -> None:
+        """Count one update on `batch` boards, of which these slots are all or, with several processes, a share."""
+        halted = slots.halted
+        share = len(halted) / batch
+        found = (
+            torch.full((), share, device=halted.device),
+            losses.answer.detach().float() / batch,
+            halted.sum().float(),
+            (losses.exact & halted).sum().float(),
+            (losses.cell_accuracy * halted).sum(),
+            (slots.segments * halted).sum().float(),
+        )
+        self.sums += torch.stack(found)
+
+    def means(self, processes: Processes = ALONE) -> dict[str, float]:
+        """Mean loss of an update; exact accuracy, cell accuracy and segments of the boards that halted."""
+        sums = self.sums.clone()
+        processes.sum([sums])
+        updates, loss, halted, exact, cells, segments = sums.tolist()
+        halted = max(1.0, halted)
+        return {
+            "loss": loss / max(1.0, updates),
+            "exact": exact / halted,
+            "cells": cells / halted,
+            "segments": segments / halted,
+        }
+
 
 EVAL_BOARDS = 512
 """Boards that an evaluation solves at a time."""
@@ -71,7 +111,7 @@ class Trainer:
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
-        self.slots = act.Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
+        self.slots = thinking.Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
         if compile:
@@ -116,10 +156,10 @@ class Trainer:
         with self.model.hold():
             result = self._segments(puzzles)
             slots.segments = slots.segments + 1 + self.recipe.silent_segments
-            slots.halted = act.training_halt(config, slots.segments, result, self._exploration())
+            slots.halted = thinking.training_halt(config, slots.segments, result, self._exploration())
             target = None
             if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = act.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
+                target = thinking.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
         solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
         losses = segment_losses(
             result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss, solved
@@ -137,7 +177,7 @@ class Trainer:
             fresh = self.feed.boards(self.fed + before, len(waiting))
             rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
             rows[waiting] = torch.arange(len(waiting), device=self.device)
-            self.slots.refill(self.model, act.Boards(*(part[rows] for part in fresh)))
+            self.slots.refill(self.model, thinking.Boards(*(part[rows] for part in fresh)))
         self.fed += int(halted.sum())
 
     def _segments(self, puzzles: Tensor) -> Segment:
@@ -150,7 +190,7 @@ class Trainer:
 
     def _solved(self, logits: Tensor) -> Tensor:
         """(B,) bool, the boards whose answers the rules accept, whatever the stored solution is."""
-        boards, answers = self.slots.boards, act.read_answer(logits.detach())[0]
+        boards, answers = self.slots.boards, thinking.read_answer(logits.detach())[0]
         shape = (len(answers), *self.recipe.model.grid)
         clues, solutions, found = (
             part.cpu().numpy().astype(np.uint8).reshape(shape)
@@ -158,11 +198,11 @@ class Trainer:
         )
         return torch.from_numpy(self.feed.family.judge_many(clues, solutions, found)).to(self.device)
 
-    def _exploration(self) -> act.Exploration:
+    def _exploration(self) -> thinking.Exploration:
         """This update's draws for the slots of this process, out of those for all."""
         generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
-        drawn = act.draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
-        return act.Exploration(*(draw[self.share].to(self.device) for draw in drawn))
+        drawn = thinking.draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
+        return thinking.Exploration(*(draw[self.share].to(self.device) for draw in drawn))
 
     def _optimise(self, loss: Tensor, puzzles: Tensor) -> None:
         """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
@@ -234,7 +274,7 @@ class Trainer:
         """Of held-out puzzles first … first + count - 1: how many are solved, how many exact, and all segments."""
         batch = self.feed.held_out.take(first, count)
         inputs, ids = self.feed.held_out_boards(batch)
-        found = act.solve(model, inputs, ids, self.recipe.model.max_segments)
+        found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
         solved = self.feed.family.judge_many(batch.clues, batch.solutions, answers)
         exact = (answers == batch.solutions).all(axis=(1, 2))
@@ -296,7 +336,7 @@ class Trainer:
         if self.ema:
             self.ema.shadow = run_folder.part(tensors, "ema.")
         slots = run_folder.part(tensors, "slots.")
-        self.slots = act.Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
+        self.slots = thinking.Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
         self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
         self.before = about.get("before", [])
         self.processes.wait()

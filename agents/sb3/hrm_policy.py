@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.agents.sb3.forms import ActionForm
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.sb3.networks import ActionForm
 
 SMALL = {"hidden_size": 64, "heads": 2, "h_layers": 2, "l_layers": 2, "positions": "learned_rope2d"}
 """What a policy without an `hrm` is made with: 0.26M parameters."""

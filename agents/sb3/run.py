@@ -1,4 +1,7 @@
-"""What every training run of an opponent is: a folder, a clock, held-out puzzles, checkpoints, finished weights."""
+"""What every training run of an opponent is: a folder, a clock, held-out puzzles, checkpoints, finished weights.
+
+What happens between two updates of SB3: figures, annealing, evaluations, checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,17 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
-from hrm_gym.agents.sb3 import models
+from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.export import write_policy
-from hrm_gym.agents.sb3.recipe import RLRecipe
+from hrm_gym.agents.sb3.policies import write_policy
+from hrm_gym.agents.sb3.recipes import RLRecipe
 from hrm_gym.envs.puzzle import mix64
-from hrm_gym.rollout import rollout_batched
+from hrm_gym.evaluation.rollout import rollout_batched
 
 EVAL_SEED = 1_000_000
 EVAL_BOARDS = 250
@@ -193,8 +197,8 @@ class Run(ABC):
     def _about(self) -> dict[str, Any]:
         world: Any = self.held_out.unwrapped
         observation: Any = self.held_out.observation_space
-        spaces = models.spaces_json(observation, self.held_out.action_space)
-        network = models.to_json(self.recipe.model, self.family.vocab_size, self.family.writable, world.shape)
+        spaces = policies.spaces_json(observation, self.held_out.action_space)
+        network = policies.to_json(self.recipe.model, self.family.vocab_size, self.family.writable, world.shape)
         return {
             "kind": self.recipe.algorithm,
             "family": self.family.name,
@@ -210,7 +214,7 @@ class Run(ABC):
         """SB3's `policy_kwargs` of the recipe's network for these puzzles."""
         world: Any = self.held_out.unwrapped
         r, family = self.recipe, self.family
-        return models.policy_arguments(r.algorithm, r.model, family.vocab_size, family.writable, world.shape)
+        return policies.policy_arguments(r.algorithm, r.model, family.vocab_size, family.writable, world.shape)
 
 
 def _due(now: int, before: int, every: int) -> bool:
@@ -237,3 +241,47 @@ def held_out_env(recipe: RLRecipe) -> gym.Env[Any, Any]:
 def puzzle_seed(recipe: RLRecipe, timesteps: int) -> int:
     """The seed of the first board's puzzles: far from those of every other run and of other stretches of this one."""
     return mix64(mix64(recipe.seed) ^ timesteps) >> 2
+
+
+class Watch(BaseCallback):
+    """Tallies the episodes between reports, anneals the entropy bonus, and lets the run evaluate and save when due."""
+
+    def __init__(self, run: Run, watcher: Watcher) -> None:
+        super().__init__()
+        self._run, self._watcher = run, watcher
+        self._ends: list[dict[str, Any]] = []
+        self._learning = False
+
+    def _on_step(self) -> bool:
+        self._ends += [info for info in self.locals["infos"] if "solved" in info]
+        return not self._run.expired()
+
+    def _on_rollout_start(self) -> None:
+        self._after_update()
+        if hasattr(self.model, "ent_coef"):
+            settings: Any = self._run.recipe.learner
+            self.model.ent_coef = settings.ent_coef * self.model._current_progress_remaining
+
+    def _on_rollout_end(self) -> None:
+        self._learning = True
+
+    def _on_training_end(self) -> None:
+        self._after_update()
+
+    def _after_update(self) -> None:
+        if self._learning:
+            self._learning = False
+            self._record(self._run.after_update(self._figures(), self._watcher))
+
+    def _record(self, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            section = "eval" if name.startswith("eval_") else "episodes"
+            self.logger.record(f"{section}/{name.removeprefix('eval_')}", value)
+
+    def _figures(self) -> dict[str, float]:
+        """Shares and means of the training episodes that ended in the last rollout."""
+        ends, self._ends = self._ends, []
+        if not ends:
+            return {}
+        names = {"solved": "solved", "reached": "reached", "segment": "actions"}
+        return {name: float(np.mean([end[key] for end in ends])) for key, name in names.items() if key in ends[0]}

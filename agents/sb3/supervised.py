@@ -17,8 +17,8 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from hrm_gym.agents.sb3 import models
-from hrm_gym.agents.sb3.recipe import RLRecipe, SupervisedSettings
+from hrm_gym.agents.sb3 import policies
+from hrm_gym.agents.sb3.recipes import RLRecipe, SupervisedSettings
 from hrm_gym.agents.sb3.run import Run, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.vec_env import make_sb3_vec
 from hrm_gym.envs.puzzle import PuzzleBatch, puzzle_keys
@@ -39,7 +39,7 @@ class SupervisedRun(Run):
         assert isinstance(recipe.learner, SupervisedSettings)
         self.settings = recipe.learner
         torch.manual_seed(recipe.seed)
-        self._policy = models.blank_policy(recipe.algorithm, self._about()["model"]).to(device)
+        self._policy = policies.blank_policy(recipe.algorithm, self._about()["model"]).to(device)
         self.parameters = list(self._policy.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, self.settings.lr, weight_decay=self.settings.weight_decay)
         self.venv: Any = make_sb3_vec(recipe.env_id, 1, **env_arguments(recipe, "train")).venv
@@ -134,6 +134,6 @@ class SupervisedRun(Run):
 
 
 def _weights(policy: BasePolicy) -> dict[str, Tensor]:
-    from hrm_gym.agents.sb3.export import own_state
+    from hrm_gym.agents.sb3.policies import own_state
 
     return {f"policy.{name}": tensor.contiguous() for name, tensor in own_state(policy).items()}

@@ -1,27 +1,60 @@
-"""Training by stable-baselines3 and sb3-contrib: PPO, MaskablePPO, A2C and DQN on batched environments."""
+"""Rollout buffers whose minibatches keep the steps of an environment together.
+
+Training by stable-baselines3 and sb3-contrib: PPO, MaskablePPO, A2C and DQN on batched environments.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
 
-from hrm_gym.agents.sb3 import models
-from hrm_gym.agents.sb3.buffer import MaskableWalksBuffer, WalksBuffer
-from hrm_gym.agents.sb3.recipe import DQNSettings, RLRecipe
-from hrm_gym.agents.sb3.run import Run, Watcher, env_arguments, puzzle_seed
+from hrm_gym.agents.sb3 import policies
+from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
+from hrm_gym.agents.sb3.run import Run, Watch, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.supervised import SupervisedRun
 from hrm_gym.agents.sb3.vec_env import VectorEnvAdapter, make_sb3_vec
-from hrm_gym.agents.sb3.watch import Watch
+
+
+class WholeWalks:
+    """A minibatch is a few environments with all their steps, not steps drawn one by one.
+
+    The steps of one walk share their maze, and `WalkerFeatures` plans once for equal mazes of a batch. So a minibatch
+    of whole walks needs a fraction of the plans that as many steps of all walks would.
+    """
+
+    def get(self: Any, batch_size: int | None = None) -> Generator[Any, None, None]:
+        """Yield minibatches of about `batch_size` steps (all steps if None), environments in random order."""
+        assert self.full, "the rollout is not complete"
+        if not self.generator_ready:
+            # The first call of the parent flattens the arrays, environment after environment.
+            next(super().get(1))  # type: ignore[misc]
+        # From the global generator, as the parent does: SB3 seeds it.
+        order = np.random.permutation(self.n_envs)  # noqa: NPY002
+        steps = order[:, None] * self.buffer_size + np.arange(self.buffer_size)
+        together = max(1, (batch_size or self.n_envs * self.buffer_size) // self.buffer_size)
+        for first in range(0, self.n_envs, together):
+            yield self._get_samples(steps[first : first + together].ravel())
+
+
+class WalksBuffer(WholeWalks, DictRolloutBuffer):
+    """SB3's buffer with minibatches of whole walks."""
+
+
+class MaskableWalksBuffer(WholeWalks, MaskableDictRolloutBuffer):
+    """sb3-contrib's buffer with minibatches of whole walks."""
+
 
 ZIP, REPLAY = "sb3.zip", "replay.npz"
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "maskableppo": MaskablePPO, "a2c": A2C, "dqn": DQN}
@@ -79,7 +112,7 @@ class RLRun(Run):
     def _fresh(self, envs: VectorEnvAdapter) -> BaseAlgorithm:
         r = self.recipe
         return ALGORITHMS[r.algorithm](
-            models.policy_class(r.algorithm, r.model),
+            policies.policy_class(r.algorithm, r.model),
             envs,
             policy_kwargs=self.policy_arguments(),
             seed=r.seed,

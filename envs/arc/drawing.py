@@ -21,9 +21,9 @@ from hrm_gym.envs.arc.layout import (
     in_panel,
 )
 from hrm_gym.envs.arc.tokens import BLACK, END, PAD, Colours, crop
-from hrm_gym.envs.colours import CARD, DIM, GROUND, PAPER, SLATE, Colour
-from hrm_gym.envs.lettering import lettering
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
+from hrm_gym.envs.rendering.colours import CARD, DIM, GROUND, PAPER, SLATE, Colour
+from hrm_gym.envs.rendering.lettering import lettering
 
 PALETTE: tuple[Colour, ...] = (
     (0x00, 0x00, 0x00), (0x00, 0x74, 0xD9), (0xFF, 0x41, 0x36), (0x2E, 0xCC, 0x40), (0xFF, 0xDC, 0x00),

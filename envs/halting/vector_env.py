@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from hrm_gym.envs.halting.order import row_options, rows_of
-from hrm_gym.envs.vector_info import Info, Rows, only, spread, tell
+from hrm_gym.envs.halting.bank import row_options, rows_of
+from hrm_gym.envs.vector_env import Info, Rows, only, spread, tell
 
 if TYPE_CHECKING:
     from hrm_gym.envs.halting.env import HaltingEnv

@@ -7,10 +7,10 @@ from functools import lru_cache
 import numpy as np
 import pygame
 
-from hrm_gym.envs.colours import BLUE, GREEN, GROUND, ORANGE, PAPER, RED, ROSE, SLATE, WHITE, Colour
 from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PAD, PATH, START, WALL
 from hrm_gym.envs.puzzle import Grid, Thought
+from hrm_gym.envs.rendering.colours import BLUE, GREEN, GROUND, ORANGE, PAPER, RED, ROSE, SLATE, WHITE, Colour
 
 _FINE = 4
 """Tiles are painted this many times larger and scaled down: antialiasing for every shape."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hrm_gym.envs.maze.family import MAZE
+from hrm_gym.envs.maze.moves import VectorWalkMode, WalkMode
+from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import make_source
-from hrm_gym.envs.maze.vector_walking import VectorWalkMode
-from hrm_gym.envs.maze.walking import WalkMode
-from hrm_gym.envs.modes import ActionMode, AnswerMode, CellMode
 from hrm_gym.envs.puzzle import PuzzleSource
-from hrm_gym.envs.puzzle_env import PuzzleEnv
-from hrm_gym.envs.vector_env import PuzzleVectorEnv
-from hrm_gym.envs.vector_modes import VectorMode
+from hrm_gym.envs.puzzle_env import ActionMode, AnswerMode, CellMode, PuzzleEnv
+from hrm_gym.envs.vector_env import PuzzleVectorEnv, VectorMode
 
 
 class MazeEnv(PuzzleEnv):

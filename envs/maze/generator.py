@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.maze.kernels import flood_kernel, solve_kernel
+from hrm_gym.envs.maze.rules import flood_kernel, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch, plain
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.files.rows import UNKNOWN, encode_rows, symbol_table
+from hrm_gym.envs.files.csv_file import UNKNOWN, encode_rows, symbol_table
 from hrm_gym.envs.puzzle import Grid
 
 PAD, WALL, OPEN, START, GOAL, PATH = range(6)

@@ -12,9 +12,9 @@ import numpy as np
 import pygame
 from numpy.typing import NDArray
 
-from hrm_gym.envs.colours import BLUE, GROUND, PAPER, RED, ROSE, SLATE, WHITE, Colour
-from hrm_gym.envs.lettering import glyph
 from hrm_gym.envs.puzzle import Grid, Thought
+from hrm_gym.envs.rendering.colours import BLUE, GROUND, PAPER, RED, ROSE, SLATE, WHITE, Colour
+from hrm_gym.envs.rendering.lettering import glyph
 from hrm_gym.envs.sudoku import rules
 from hrm_gym.envs.sudoku.tokens import BLANK
 

@@ -8,7 +8,7 @@ from typing import Any
 from hrm_gym.envs.puzzle import PuzzleSource
 from hrm_gym.envs.puzzle_env import PuzzleEnv, yes_or_no
 from hrm_gym.envs.sudoku.boxes import board
-from hrm_gym.envs.sudoku.family import sudoku
+from hrm_gym.envs.sudoku.rules import sudoku
 from hrm_gym.envs.sudoku.source import make_source
 from hrm_gym.envs.vector_env import PuzzleVectorEnv
 

@@ -1,17 +1,139 @@
-"""Where Sudokus come from: new ones, the bundled banks, files; all are `PuzzleSource`s."""
+"""Small bundled banks of Sudokus: a reset from a bank is cheap, and both splits are ready at once.
+
+A bank is one npz in `banks/` with, for each split, packed puzzles, their solutions and ratings, beside the arguments
+and the seed that made it. Every key serves one of them under a random symmetry.
+
+Where Sudokus come from: new ones, the bundled banks, files; all are `PuzzleSource`s.
+"""
 
 from __future__ import annotations
 
 import reprlib
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.puzzle import PuzzleFamily, PuzzleSource
-from hrm_gym.envs.sudoku.bank import BankedSudoku, build_bank, find_bank
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily, PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku.boxes import Box, board
 from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of
-from hrm_gym.envs.sudoku.splits import SPLITS
+from hrm_gym.envs.sudoku.symmetry import SPLITS, line_orders, turn_kernel
+from hrm_gym.envs.sudoku.tokens import pack, unpack
+
+FOLDER = Path(__file__).parent / "banks"
+
+BUNDLED = (
+    {"box": (2, 2), "difficulty": "easy", "train": 4000, "test": 1000, "seed": 2026},
+    {"box": (2, 3), "difficulty": "easy", "train": 4000, "test": 1000, "seed": 2026},
+    {"box": (3, 3), "difficulty": "easy", "train": 4000, "test": 1000, "seed": 2026},
+    {"box": (3, 3), "difficulty": "medium", "train": 4000, "test": 1000, "seed": 2026},
+    {"box": (3, 3), "difficulty": "hard", "train": 4000, "test": 1000, "seed": 2026},
+    {"box": (3, 3), "difficulty": "extreme", "train": 4000, "test": 1000, "seed": 2026},
+)
+"""The arguments of `build_bank` for every bundled bank."""
+
+
+class BankedSudoku:
+    """The puzzles of a bundled bank, each under a symmetry drawn from the key.
+
+    Attributes:
+        shape: (n, n).
+        box: (rows, columns) of a box.
+        clues: (M, n, n) uint8, the puzzles as stored.
+        solutions: (M, n, n) uint8, their solutions.
+        ratings: (M,) int64, their guesses; a symmetric image has the same but for one in two hundred.
+    """
+
+    def __init__(self, path: Path, split: str = "train") -> None:
+        """Open the bank at `path` for `split`: "train", "test" or "all"."""
+        self._path, self.split = path, split
+        with np.load(path) as stored:
+            rows, columns = (int(side) for side in stored["box"])
+            names = ("train", "test") if split == "all" else (split,)
+            puzzles = [unpack(stored[f"{name}_given"], stored[f"{name}_digits"], rows * columns) for name in names]
+            self.ratings = np.concatenate([stored[f"{name}_ratings"] for name in names]).astype(np.int64)
+        self.name, self.box = path.stem, (rows, columns)
+        self.shape = board(self.box).shape
+        self._puzzles = np.concatenate(puzzles)
+        self.clues = self._puzzles[:, 0].reshape(-1, *self.shape)
+        self.solutions = self._puzzles[:, 1].reshape(-1, *self.shape)
+        self._orders = line_orders(columns, rows), line_orders(rows, columns)
+
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        """Pickle the name of the bank, not its puzzles."""
+        return BankedSudoku, (self._path, self.split)
+
+    def __len__(self) -> int:
+        """Number of stored puzzles."""
+        return len(self.ratings)
+
+    def __getitem__(self, index: int) -> Puzzle:
+        """Puzzle `index` as stored, not turned; IndexError past the end."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected a puzzle index in 0..{len(self) - 1} of bank {self.name}, got {index}")
+        name = f"{self.name}/{self.split}:{index}"
+        clues, solution = self.clues[index].copy(), self.solutions[index].copy()
+        return Puzzle(clues, solution, name=name, rating=float(self.ratings[index]))
+
+    def puzzle(self, key: int) -> Puzzle:
+        """The puzzle of one 64-bit key, with the rating it has as stored."""
+        batch, row = self.batch(np.array([key], dtype=np.uint64)), key % len(self)
+        name = f"{self.name}/{self.split}:{row} under symmetry {key}"
+        return Puzzle(batch.clues[0], batch.solutions[0], name=name, rating=float(self.ratings[row]))
+
+    def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
+        """The puzzles of N uint64 keys."""
+        rows = (keys % np.uint64(len(self))).astype(np.int64)
+        images = np.empty((len(keys), *self._puzzles.shape[1:]), dtype=np.uint8)
+        square = self.box[0] == self.box[1]
+        turn_kernel(self._puzzles, rows, np.asarray(keys), *self._orders, square, images)
+        clues, solutions = (np.ascontiguousarray(images[:, k]).reshape(-1, *self.shape) for k in (0, 1))
+        return PuzzleBatch(clues, solutions, np.zeros(len(keys), dtype=np.int32))
+
+
+@cache
+def find_bank(box: Box, difficulty: str) -> Path | None:
+    """The bundled bank of this box and difficulty, or None."""
+    path = FOLDER / _file_name(box, difficulty)
+    return path if path.exists() else None
+
+
+def _file_name(box: Box, difficulty: str) -> str:
+    return f"sudoku-{board(box).name}-{difficulty}.npz"
+
+
+def build_bank(box: Box, difficulty: str, train: int, test: int, seed: int, folder: Path = FOLDER) -> Path:
+    """Generate and write a bank; the same arguments give the same puzzles everywhere.
+
+    Args:
+        box: (rows, columns) of a box.
+        difficulty: "easy", "medium", "hard" or "extreme".
+        train: number of puzzles of the train split.
+        test: number of puzzles of the test split.
+        seed: recorded in the file.
+        folder: where to write `sudoku-{n}x{n}-{difficulty}.npz`.
+
+    Returns:
+        The file written.
+    """
+    arrays: dict[str, Any] = {"box": box, "difficulty": difficulty, "seed": seed}
+    for split, count in (("train", train), ("test", test)):
+        extreme = difficulty == "extreme"
+        source = ExtremeSudoku(split) if extreme else GeneratedSudoku(box, difficulty, split)
+        keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
+        batch, ratings = source.rated_batch(keys)
+        arrays[f"{split}_given"], arrays[f"{split}_digits"] = pack(batch.clues, batch.solutions)
+        arrays[f"{split}_ratings"] = ratings.astype(np.uint16)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _file_name(box, difficulty)
+    np.savez_compressed(path, **arrays)
+    find_bank.cache_clear()
+    return path
+
 
 __all__ = [
     "SPLITS",
@@ -66,6 +188,6 @@ def make_source(
 
 
 def _family(box: Box) -> PuzzleFamily:
-    from hrm_gym.envs.sudoku.family import sudoku
+    from hrm_gym.envs.sudoku.rules import sudoku
 
     return sudoku(board(box).box)

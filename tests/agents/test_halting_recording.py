@@ -13,18 +13,28 @@ import pytest
 import torch
 
 import hrm_gym
-from hrm_gym.agents.halting import building
-from hrm_gym.agents.halting.building import BankBuild, World, principal, summary
-from hrm_gym.agents.halting.recording import agent_on, is_test, load_for, pooled, puzzle_digest, record
+from hrm_gym.agents.halting import recording
+from hrm_gym.agents.halting.recording import (
+    BankBuild,
+    World,
+    agent_on,
+    is_test,
+    load_for,
+    pooled,
+    principal,
+    puzzle_digest,
+    record,
+    summary,
+)
 from hrm_gym.agents.halting.rules import QHead, halting_segments, solved_at
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.analysis.trajectories import joined, think_through
+from hrm_gym.agents.hrm.analysis.segments import joined, think_through
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.hub import Pretrained
-from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.envs.halting.bank import BUNDLED, find_bank
 from hrm_gym.envs.puzzle import Puzzle
-from hrm_gym.rollout import puzzle_for, rollout_batched
+from hrm_gym.evaluation.rollout import puzzle_for, rollout_batched
 
 MODEL = HRMConfig(
     vocab_size=6, grid=(5, 5), hidden_size=16, heads=1, h_layers=1, l_layers=1, positions="rope2d", dtype="float32"
@@ -125,7 +135,7 @@ def test_an_interrupted_build_ends_with_the_same_file(tmp_path: Path, monkeypatc
     whole = build(tmp_path / "whole.npz")
     assert list(whole.run()) == list(range(1, whole.total + 1))
     whole.finish()
-    thought = building.record
+    thought = recording.record
     calls = []
 
     def tired(*args: Any) -> Any:
@@ -134,7 +144,7 @@ def test_an_interrupted_build_ends_with_the_same_file(tmp_path: Path, monkeypatc
             raise KeyboardInterrupt
         return thought(*args)
 
-    monkeypatch.setattr(building, "record", tired)
+    monkeypatch.setattr(recording, "record", tired)
     while True:
         work = build(tmp_path / "parts.npz", created="later")
         assert work.resumed == bool(calls)

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from hrm_gym.agents.halting import learning
-from hrm_gym.agents.halting.comparison import candidates, study
-from hrm_gym.agents.halting.figures import envelope
+from hrm_gym.agents.halting.comparison import candidates, envelope, study
 from hrm_gym.agents.halting.learning import Learned, bank_digest, recipe_for, train
 from hrm_gym.agents.halting.rules import (
     Confidence,

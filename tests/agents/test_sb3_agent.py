@@ -18,11 +18,10 @@ import hrm_gym
 from hrm_gym.agents.agent import Agent
 from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.buffer import WalksBuffer
-from hrm_gym.agents.sb3.export import read_policy, write_policy
-from hrm_gym.agents.sb3.features import WalkerFeatures
-from hrm_gym.agents.sb3.models import blank_policy
-from hrm_gym.rollout import rollout, rollout_batched
+from hrm_gym.agents.sb3.networks import WalkerFeatures
+from hrm_gym.agents.sb3.policies import blank_policy, read_policy, write_policy
+from hrm_gym.agents.sb3.training import WalksBuffer
+from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 MODEL = {
     "grid": [5, 5],

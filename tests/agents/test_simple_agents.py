@@ -8,9 +8,9 @@ import pytest
 
 import hrm_gym
 from hrm_gym.agents.agent import Agent
-from hrm_gym.agents.carry_out import carry_out, carry_out_rows
-from hrm_gym.envs.maze.family import MAZE
-from hrm_gym.rollout import rollout
+from hrm_gym.agents.answer_to_action import carry_out, carry_out_rows
+from hrm_gym.envs.maze.rules import MAZE
+from hrm_gym.evaluation.rollout import rollout
 
 MODES = ("answer", "cell", "move")
 

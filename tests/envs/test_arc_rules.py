@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from hrm_gym.envs.arc import rules, tokens
-from hrm_gym.envs.arc.family import ArcFamily
-from hrm_gym.envs.arc.kernels import turn_kernel
+from hrm_gym.envs.arc.rules import ArcFamily
+from hrm_gym.envs.arc.tokens import turn_kernel
 from hrm_gym.envs.family import GridFamily
 from hrm_gym.envs.puzzle import CellBoards, Puzzle
 

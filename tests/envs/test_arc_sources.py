@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrm_gym.envs.arc import rules, tokens
-from hrm_gym.envs.arc.family import ArcFamily
+from hrm_gym.envs.arc.rules import ArcFamily
 from hrm_gym.envs.arc.source import ArcTasks, make_source
 from hrm_gym.envs.puzzle import PuzzleSource, puzzle_keys
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import hrm_gym
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, csv_file, open_puzzles
-from hrm_gym.envs.files.rows import encode_rows, symbol_table
+from hrm_gym.envs.files.csv_file import encode_rows, symbol_table
 from hrm_gym.envs.maze import tokens
-from hrm_gym.envs.maze.family import MAZE, MazeFamily
+from hrm_gym.envs.maze.rules import MAZE, MazeFamily
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_keys
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_gym.envs.maze import rules, tokens
-from hrm_gym.envs.maze.family import MAZE
+from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import GeneratedMazes, split_of
 
 MAZE_4 = "S  #\n #  \n   #\n## G"

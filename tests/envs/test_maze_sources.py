@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from hrm_gym.envs.maze import rules, tokens
-from hrm_gym.envs.maze.bank import BUNDLED, FOLDER, BankedMazes, build_bank
-from hrm_gym.envs.maze.source import GeneratedMazes, make_source, split_of
+from hrm_gym.envs.maze.source import BUNDLED, FOLDER, BankedMazes, GeneratedMazes, build_bank, make_source, split_of
 from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
 
 HEADER = "source,question,answer,rating\n"

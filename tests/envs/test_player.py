@@ -10,9 +10,9 @@ import pygame
 import pytest
 
 import hrm_gym
-from hrm_gym.envs.cells import Cells
 from hrm_gym.envs.maze.tokens import OPEN, PATH
-from hrm_gym.envs.player import Hand, PaintingHand, TypingHand, WalkingHand, make_hand
+from hrm_gym.envs.rendering.player import Hand, PaintingHand, TypingHand, WalkingHand, make_hand
+from hrm_gym.envs.rendering.screen import Cells
 
 hrm_gym.register_environments()
 ENTER = pygame.event.Event(pygame.KEYDOWN, key=pygame.K_RETURN, unicode="\r")

@@ -13,11 +13,11 @@ import pytest
 from gymnasium.wrappers import RecordVideo
 
 import hrm_gym
-from hrm_gym.envs.cells import Cells
-from hrm_gym.envs.lettering import lettering
 from hrm_gym.envs.maze.tokens import OPEN, PATH
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.envs.window import Window
+from hrm_gym.envs.rendering.lettering import lettering
+from hrm_gym.envs.rendering.screen import Cells
+from hrm_gym.envs.rendering.window import Window
 
 hrm_gym.register_environments()
 IDS = sorted(name for name in gym.registry if name.startswith("HRM") and name != "HRMHalting-v0")

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from hrm_gym.envs.puzzle import puzzle_key
-from hrm_gym.envs.sudoku import kernels, rules, tokens
+from hrm_gym.envs.sudoku import rules, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES, board, usual_box
-from hrm_gym.envs.sudoku.family import sudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, split_of
-from hrm_gym.envs.sudoku.rating import difficulty_of, rate
+from hrm_gym.envs.sudoku.rules import sudoku
+from hrm_gym.envs.sudoku.solver import difficulty_of, rate
 from hrm_gym.envs.sudoku.symmetry import canonical, line_orders, random_symmetry
 
 NINE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
@@ -214,8 +214,8 @@ def test_many_boards_are_judged_as_one(box):
     spoilt = rng.random(answers.shape) < rng.choice([0, 0, 0.02, 0.5], size=(40, 1, 1))
     answers[spoilt] = rng.integers(0, size + 2, spoilt.sum(), dtype=np.uint8)
     solved, counts = np.empty(40, dtype=np.bool_), np.empty(40, dtype=np.int32)
-    kernels.judge_many_kernel(clues, answers, *box, solved)
-    kernels.count_violations_many_kernel(clues, answers, *box, counts)
+    rules.judge_many_kernel(clues, answers, *box, solved)
+    rules.count_violations_many_kernel(clues, answers, *box, counts)
     assert solved.tolist() == [rules.is_solved(c, a, box) for c, a in zip(clues, answers, strict=True)]
     assert counts.tolist() == [rules.violations(c, a, box).sum() for c, a in zip(clues, answers, strict=True)]
     assert 5 < solved.sum() < 35
@@ -223,7 +223,7 @@ def test_many_boards_are_judged_as_one(box):
 
 def peers(box):
     found = np.empty(((box[0] * box[1]) ** 2, 2), dtype=np.uint64)
-    kernels.fill_peers_kernel(*box, found)
+    rules.fill_peers_kernel(*box, found)
     return found
 
 
@@ -251,8 +251,8 @@ def test_writing_keeps_violations_right(box, legal_only):
     counts, full, ended = np.zeros(30, np.int32), np.zeros(30, np.int32), np.zeros(30, np.bool_)
     for _ in range(8 * size * size):
         actions = rng.integers(0, size**3, 30)
-        kernels.write_kernel(clues, shown, actions, active, legal_only, peers(box), counts, ended)
-        kernels.count_violations_many_kernel(clues, shown, *box, full)
+        rules.write_kernel(clues, shown, actions, active, legal_only, peers(box), counts, ended)
+        rules.count_violations_many_kernel(clues, shown, *box, full)
         assert np.array_equal(counts, full)
         assert not legal_only or not full.any()
         assert np.array_equal(shown[clues != 1], clues[clues != 1])
@@ -264,7 +264,7 @@ def test_writing_with_altered_clues_and_padding():
     shown[0, 3, 3] = 0
     counts, ended, active = np.array([1], np.int32), np.zeros(1, np.bool_), np.ones(1, np.bool_)
     for action in (3 * 4 + 1, 4 * 4 + 1, 3 * 4 + 0, 4 * 4 + 3, 15 * 4 + 2):
-        kernels.write_kernel(clues, shown, np.array([action]), active, False, peers((2, 2)), counts, ended)
+        rules.write_kernel(clues, shown, np.array([action]), active, False, peers((2, 2)), counts, ended)
         assert counts[0] == rules.violations(clues[0], shown[0]).sum()
 
 
@@ -274,7 +274,7 @@ def test_writing_ends_solves_halts_and_leaves_alone():
     shown[:, 0, 1] = 1
     counts, ended, active = np.zeros(4, np.int32), np.zeros(4, np.bool_), np.array([True, True, True, False])
     actions = np.array([1 * 4 + 1, 64, 0 * 4 + 2, 1 * 4 + 1])  # the right digit, halt, onto a clue, not active
-    kernels.write_kernel(clues, shown, actions, active, False, peers((2, 2)), counts, ended)
+    rules.write_kernel(clues, shown, actions, active, False, peers((2, 2)), counts, ended)
     assert ended.tolist() == [True, True, False, False]
     assert shown[:, 0, 1].tolist() == [3, 1, 1, 1]
     assert shown[2, 0, 0] == 2

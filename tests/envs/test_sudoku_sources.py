@@ -9,13 +9,22 @@ import pytest
 
 from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku import extreme, rules, tokens
-from hrm_gym.envs.sudoku.bank import BUNDLED, FOLDER, BankedSudoku, build_bank, find_bank
 from hrm_gym.envs.sudoku.boxes import BOXES
 from hrm_gym.envs.sudoku.extreme import BUNDLED_FOUNDERS, load_founders
 from hrm_gym.envs.sudoku.generator import CLUES
-from hrm_gym.envs.sudoku.packing import pack, unpack
-from hrm_gym.envs.sudoku.rating import difficulty_of, rate
-from hrm_gym.envs.sudoku.source import ExtremeSudoku, GeneratedSudoku, make_source, split_of
+from hrm_gym.envs.sudoku.solver import difficulty_of, rate
+from hrm_gym.envs.sudoku.source import (
+    BUNDLED,
+    FOLDER,
+    BankedSudoku,
+    ExtremeSudoku,
+    GeneratedSudoku,
+    build_bank,
+    find_bank,
+    make_source,
+    split_of,
+)
+from hrm_gym.envs.sudoku.tokens import pack, unpack
 
 KEYS = np.array([puzzle_key(0, k) for k in range(300)], dtype=np.uint64)
 SOURCES = [

@@ -14,28 +14,28 @@ import torch
 from scipy.stats import spearmanr
 
 from hrm_gym.agents.checkpoint import write_folder
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.analysis.answers import study_answers
-from hrm_gym.agents.hrm.analysis.convergence import study_convergence
-from hrm_gym.agents.hrm.analysis.dimensionality import participation_ratio, study_dimensionality
-from hrm_gym.agents.hrm.analysis.scaling import study_scaling
-from hrm_gym.agents.hrm.analysis.segments import spearman, split_evenly, study_segments
-from hrm_gym.agents.hrm.analysis.states import steps_of
-from hrm_gym.agents.hrm.analysis.trajectories import (
+from hrm_gym.agents.hrm.analysis.segments import (
     Trajectories,
     halting_segments,
     joined,
     right_at,
+    spearman,
+    split_evenly,
+    study_scaling,
+    study_segments,
     think_through,
 )
-from hrm_gym.agents.hrm.checkpoint import write_model
+from hrm_gym.agents.hrm.analysis.states import participation_ratio, steps_of, study_convergence, study_dimensionality
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Evidence, Fixed, Never, QHead, Stable, parse_halting
-from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import Recipe, direct, recurrent
+from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.envs.puzzle import Puzzle
-from hrm_gym.episode import Episode
+from hrm_gym.evaluation.rollout import Episode
 from hrm_gym.scripts.main import main
 
 MODEL = HRMConfig(
@@ -256,7 +256,7 @@ def test_trajectories_tell_what_solving_does(weights: Path, text: str) -> None:
     whole = joined(parts)
     inputs, ids, free = agent.boards(puzzles.clues)
     for limit in (7, 2):
-        solved = act.solve(agent.model, inputs, ids, limit, rule, free)
+        solved = thinking.solve(agent.model, inputs, ids, limit, rule, free)
         used = halting_segments(rule, whole, limit)
         assert used.tolist() == solved.segments.tolist()
         answers = solved.answers.numpy().reshape(puzzles.clues.shape)

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from hrm_gym.agents.checkpoint import write_folder
-from hrm_gym.agents.hrm.checkpoint import write_model
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.env_text import read_arguments
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.envs.halting.bank import find_bank
+from hrm_gym.registry import read_arguments
 from hrm_gym.scripts.main import main
 
 MODEL = HRMConfig(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.scripts import bench_peers, bench_solving, bench_training, bench_worlds
+from hrm_gym.scripts.bench import peers, solving, training, worlds
+from hrm_gym.scripts.bench.timing import Contest, race
 from hrm_gym.scripts.main import main
-from hrm_gym.scripts.racing import Contest, race
 
 QUICK = ["--rounds", "1", "--seconds", "0.01"]
 
@@ -28,7 +28,7 @@ def test_ratios_are_medians_of_rounds() -> None:
 @pytest.mark.parametrize("mode", ["cell", "move"])
 def test_replayed_actions_are_legal(mode: str) -> None:
     env = gym.make("HRMMaze-v0", size=4, action_mode=mode)
-    actions = bench_worlds.drawn(env, 300)
+    actions = worlds.drawn(env, 300)
     env.reset(seed=0)
     for action in actions:
         assert env.unwrapped.action_masks()[action]
@@ -39,7 +39,7 @@ def test_replayed_actions_are_legal(mode: str) -> None:
 
 def test_replayed_actions_of_many_boards_are_legal() -> None:
     envs = gym.make_vec("HRMMaze-v0", num_envs=50, size=4, action_mode="cell")
-    actions = bench_worlds.drawn_many(envs)
+    actions = worlds.drawn_many(envs)
     envs.reset(seed=0)
     waiting, ends = np.zeros(50, dtype=bool), 0
     for action in actions:
@@ -54,7 +54,7 @@ def test_the_choice_finds_the_only_legal_action() -> None:
     envs = gym.make_vec("HRMMaze-v0", num_envs=3, action_mode="cell")
     masks = np.zeros((3, 201), dtype=bool)
     masks[[0, 1, 2], [7, 200, 0]] = True
-    chosen = bench_worlds.legal_choice(np.random.default_rng(0), envs, masks)
+    chosen = worlds.legal_choice(np.random.default_rng(0), envs, masks)
     assert chosen.tolist() == [7, 200, 0]
 
 
@@ -70,17 +70,17 @@ def test_groups_print_tables_and_write_figures(tmp_path: Path, capsys: pytest.Ca
     assert told["machine"]["cores"] >= 1
 
 
-@pytest.mark.parametrize("make", [bench_worlds.reset, bench_worlds.render], ids=["reset", "render"])
+@pytest.mark.parametrize("make", [worlds.reset, worlds.render], ids=["reset", "render"])
 def test_every_id_resets_and_renders(make: type[Contest], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_worlds, "BOARDS", 4)
+    monkeypatch.setattr(worlds, "BOARDS", 4)
     contest = make()
-    for env_id in bench_worlds.ids():
+    for env_id in worlds.ids():
         assert any(name.startswith(env_id) for name in contest.turns)
     assert all(turn(0.001) > 0 for turn in contest.turns.values())
 
 
 def test_batches_race_cartpole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(bench_worlds, "BOARDS", 16)
+    monkeypatch.setattr(worlds, "BOARDS", 16)
     assert main(["bench", "--only", "vector", *QUICK]) == 0
     shown = capsys.readouterr().out
     assert "HRMMaze-v0, size 30, move" in shown
@@ -89,14 +89,14 @@ def test_batches_race_cartpole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_training_and_solving(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contests of networks, on tiny ones and without compilation; halting must not cost right answers."""
     tiny = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=32, heads=2, h_layers=1, l_layers=1)
-    every = bench_training.updating(tiny, 2, False, 0, False)
-    fourth = bench_training.updating(tiny, 2, False, 256, True, target_every=4)
+    every = training.updating(tiny, 2, False, 0, False)
+    fourth = training.updating(tiny, 2, False, 256, True, target_every=4)
     assert every(0.01) > 0
     assert fourth(0.01) > 0
-    monkeypatch.setattr(bench_solving, "POOL", 8)
-    monkeypatch.setattr(bench_solving, "BATCH", 8)
-    monkeypatch.setattr(bench_solving, "RULES", ("never", "q"))
-    contest = bench_solving.solving()
+    monkeypatch.setattr(solving, "POOL", 8)
+    monkeypatch.setattr(solving, "BATCH", 8)
+    monkeypatch.setattr(solving, "RULES", ("never", "q"))
+    contest = solving.solving()
     assert len(contest.turns) == 2
     assert contest.base == next(iter(contest.turns))
     assert contest.base.startswith("fixed 16 segments: ")
@@ -106,7 +106,7 @@ def test_training_and_solving(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_peers_that_are_not_installed_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench_peers, "installed", lambda module: False)
+    monkeypatch.setattr(peers, "installed", lambda module: False)
     assert main(["bench", "--peers", *QUICK]) == 0
     shown = capsys.readouterr().err
     for package in ("jumanji", "minigrid", "arcle"):

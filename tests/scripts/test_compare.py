@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hrm_gym import agent_registry
+from hrm_gym import registry
 from hrm_gym.scripts.main import main
 
 MINI = ["--env", "HRMSudokuMini-v0"]
@@ -222,7 +222,7 @@ def test_ctrl_c_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hrm_gym.compare.run.rollout_batched", interrupt)
+    monkeypatch.setattr("hrm_gym.evaluation.compare.run.rollout_batched", interrupt)
     assert main(["compare", *MINI, "--agent", "oracle"]) == 130
     assert "the same command goes on in compare" in capsys.readouterr().err
 
@@ -306,7 +306,7 @@ def test_bad_input_gets_one_line(argv: list[str], said: str, capsys: pytest.Capt
 
 def test_a_plug_in_may_name_its_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(env: Any) -> Any:
-        return agent_registry.make_agent("oracle", env)
+        return registry.make_agent("oracle", env)
 
     make.action_modes = ("move",)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mover", type(sys)("mover"))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrm_gym.dataset_parts import Workplace
+from hrm_gym.data.build import Workplace
 from hrm_gym.envs.files import NpyPuzzles
 from hrm_gym.envs.maze import tokens
-from hrm_gym.envs.maze.family import MAZE
+from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import GeneratedMazes, split_of
 from hrm_gym.scripts.main import main
 
@@ -100,9 +100,7 @@ def test_a_failure_while_it_is_put_together_loses_nothing(
 ) -> None:
     command = [*BUILD, "--out", str(tmp_path / "set")]
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "hrm_gym.dataset_parts.put_in_place", lambda draft, folder: (_ for _ in ()).throw(OSError("full"))
-        )
+        patch.setattr("hrm_gym.data.build.put_in_place", lambda draft, folder: (_ for _ in ()).throw(OSError("full")))
         assert main(command) == 2
     assert not (tmp_path / "set").exists()
     assert main(command) == 0

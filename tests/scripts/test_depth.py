@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hrm_gym.agents.hrm.recipes import RECIPES
-from hrm_gym.scripts import depth_against_width as depth
+from hrm_gym.scripts.experiments import depth
 from hrm_gym.scripts.main import main as command_line
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pygame
 import pytest
 
-from hrm_gym.envs.window import Window
-from hrm_gym.scripts import showing, sitting
+from hrm_gym.envs.rendering.window import Window
+from hrm_gym.scripts import play as command
+from hrm_gym.scripts import viewer
 from hrm_gym.scripts.main import main
 
 MAZE = "S   #\n### #\n#G  #\n#####\n#####\n"
@@ -24,7 +25,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.delenv("HRM_GYM_DEBUG", raising=False)
-    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(viewer, "has_display", lambda: True)
     Path("maze.txt").write_text(MAZE)
     yield tmp_path
     pygame.display.quit()
@@ -48,7 +49,7 @@ def play(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
                     pygame.event.post(pygame.event.Event(pygame.QUIT))
                 return super().events(timeout)
 
-        monkeypatch.setattr(sitting, "Window", Scripted)
+        monkeypatch.setattr(command, "Window", Scripted)
         capsys.readouterr()
         assert main(["play", *argv]) == 0
         return capsys.readouterr().out.splitlines()
@@ -120,7 +121,7 @@ def test_an_own_arc_task_is_painted(play: Play) -> None:
 
 def test_help_can_be_hidden(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
-    monkeypatch.setattr(sitting.Person, "_show", lambda self: shown.append(bool(self._world._notes)))
+    monkeypatch.setattr(play.Person, "_show", lambda self: shown.append(bool(self._world._notes)))
     play([(pygame.K_x, "x"), (pygame.K_SLASH, "?"), (pygame.K_x, "x"), pygame.K_F1, pygame.K_x], "--seed", "0")
     assert [helping for k, helping in enumerate(shown) if k == 0 or shown[k - 1] != helping] == [True, False, True]
 
@@ -153,7 +154,7 @@ def test_without_a_display_there_is_one_line(
     monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
     pygame.display.quit()
     for display in (True, False):
-        monkeypatch.setattr(showing, "has_display", lambda display=display: display)
+        monkeypatch.setattr(viewer, "has_display", lambda display=display: display)
         assert main(["play"]) == 2
         line = capsys.readouterr().err
         assert line.startswith("hrm-gym: error: expected a display")

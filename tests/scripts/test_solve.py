@@ -14,10 +14,10 @@ import gymnasium as gym
 import pytest
 from PIL import Image
 
-from hrm_gym import agent_registry
+from hrm_gym import registry
 from hrm_gym.envs.puzzle_env import PuzzleEnv
-from hrm_gym.envs.window import Window
-from hrm_gym.scripts import showing, solve
+from hrm_gym.envs.rendering.window import Window
+from hrm_gym.scripts import solve, viewer
 from hrm_gym.scripts.main import COMMANDS, main
 
 
@@ -41,7 +41,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     module.for_env = for_env
     monkeypatch.setitem(sys.modules, "without_weights", module)
     for name in ("hrm", "ppo"):
-        monkeypatch.setitem(agent_registry.FACTORIES, name, "without_weights:for_env")
+        monkeypatch.setitem(registry.FACTORIES, name, "without_weights:for_env")
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_several_agents_share_a_film_side_by_side(capsys: pytest.CaptureFixture[
 
 def slow_walker(env: gym.Env) -> Any:
     """An oracle that gives its answer in the third segment."""
-    agent: Any = agent_registry.make_agent("oracle", env, name="slow")
+    agent: Any = registry.make_agent("oracle", env, name="slow")
     solve_now = agent.predict
 
     def predict(observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True) -> Any:
@@ -168,7 +168,7 @@ def test_the_table_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_window_shows_all_agents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(viewer, "has_display", lambda: True)
     shown: list[tuple[int, int]] = []
     monkeypatch.setattr(Window, "show", lambda self, picture: shown.append(picture.get_size()))
     monkeypatch.setattr(Window, "wait", lambda self, seconds: None)
@@ -181,7 +181,7 @@ def test_one_window_shows_all_agents(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_closing_the_shared_window_goes_on_to_the_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(viewer, "has_display", lambda: True)
     monkeypatch.setattr(Window, "wait", lambda self, seconds: self.close())
     assert main(["solve", "--agent", "oracle", "--agent", "stored", "--episodes", "2"]) == 0
     assert "stored" in capsys.readouterr().out
@@ -235,11 +235,11 @@ def test_weights_are_handed_to_the_agent(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def for_env(env: gym.Env, weights: Path | None = None) -> Any:
         assert weights == Path("runs/a")
-        return agent_registry.make_agent("oracle", env)
+        return registry.make_agent("oracle", env)
 
     module.for_env = for_env
     monkeypatch.setitem(sys.modules, "weighted", module)
-    monkeypatch.setitem(agent_registry.FACTORIES, "hrm", "weighted:for_env")
+    monkeypatch.setitem(registry.FACTORIES, "hrm", "weighted:for_env")
     assert main(["solve", "--agent", "hrm=runs/a", "--episodes", "1", "--json", "scores.json"]) == 0
     assert json.loads(Path("scores.json").read_text())[0]["agent"] == "hrm=runs/a"
 
@@ -354,11 +354,11 @@ def test_displays(platform: str, settings: dict[str, str], display: bool, monkey
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
-    assert showing.has_display() == display
+    assert viewer.has_display() == display
 
 
 def test_a_window_is_opened_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(viewer, "has_display", lambda: True)
     monkeypatch.setattr(PuzzleEnv, "wait", lambda self, seconds: None)
     assert main(["solve", "--agent", "oracle", "--episodes", "2"]) == 0
     assert list(Path().iterdir()) == []
@@ -367,7 +367,7 @@ def test_a_window_is_opened_where_there_is_a_display(monkeypatch: pytest.MonkeyP
 def test_where_no_window_opens_a_gif_is_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(showing, "has_display", lambda: True)
+    monkeypatch.setattr(viewer, "has_display", lambda: True)
     monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
     import pygame
 

@@ -12,9 +12,9 @@ import pytest
 
 import hrm_gym
 from hrm_gym.agents.hrm.feed import training_source
-from hrm_gym.agents.hrm.flops import segment_flops
 from hrm_gym.agents.hrm.recipes import RECIPES
-from hrm_gym.rollout import rollout
+from hrm_gym.evaluation.rollout import rollout
+from hrm_gym.scripts.bench.flops import segment_flops
 from hrm_gym.scripts.main import main
 
 TINY = [

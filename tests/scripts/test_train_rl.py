@@ -15,8 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import hrm_gym
 from hrm_gym.agents.sb3.agent import SB3Agent
+from hrm_gym.agents.sb3.run import Watch
 from hrm_gym.agents.sb3.training import RLRun
-from hrm_gym.agents.sb3.watch import Watch
 from hrm_gym.scripts import train_rl
 from hrm_gym.scripts.main import main as command_line
 

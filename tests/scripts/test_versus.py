@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hrm_gym.scripts import supervision_vs_reward as versus
+from hrm_gym.scripts.experiments import versus
 from hrm_gym.scripts.main import main as command_line
 
 

@@ -12,12 +12,19 @@ import pytest
 import torch
 
 from hrm_gym.agents import pretrained
-from hrm_gym.compare.charts import COLOURS, INK, LINE, curves_chart, solved_chart
-from hrm_gym.compare.entrants import Label
-from hrm_gym.compare.plan import Plan, parse_world
-from hrm_gym.compare.rows import Figure, Row, Run
-from hrm_gym.compare.text import columns, count, duration
-from hrm_gym.compare.training import Curve, Training, band, parameter_count, read_curve, read_training
+from hrm_gym.evaluation.compare.page import COLOURS, INK, LINE, columns, count, curves_chart, duration, solved_chart
+from hrm_gym.evaluation.compare.plan import Label, Plan, parse_world
+from hrm_gym.evaluation.compare.rows import (
+    Curve,
+    Figure,
+    Row,
+    Run,
+    Training,
+    band,
+    parameter_count,
+    read_curve,
+    read_training,
+)
 
 HRM = {"kind": "hrm", "update": 100, "fed": 700, "seconds": 60.0, "recipe": {"batch_size": 64, "seed": 3}}
 RL = {"kind": "ppo", "timesteps": 5000, "seconds": 30.0, "processor_seconds": 20.0, "recipe": {"seed": 1}}

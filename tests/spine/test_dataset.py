@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrm_gym.dataset import PuzzleStream, stream_keys
+from hrm_gym.data.stream import PuzzleStream, stream_keys
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch, puzzle_key
 

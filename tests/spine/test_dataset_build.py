@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrm_gym.dataset import stream_keys
-from hrm_gym.dataset_build import DatasetBuild, Plan, with_images
-from hrm_gym.dataset_parts import Workplace
-from hrm_gym.dataset_workers import Workers
+from hrm_gym.data.build import DatasetBuild, Plan, Workers, Workplace, with_images
+from hrm_gym.data.stream import stream_keys
 from hrm_gym.envs.maze import rules
-from hrm_gym.envs.maze.family import MAZE, MazeFamily
+from hrm_gym.envs.maze.rules import MAZE, MazeFamily
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch
 

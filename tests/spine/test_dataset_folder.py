@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrm_gym.dataset import stream_keys
-from hrm_gym.dataset_folder import NpyStream, check_place, put_in_place, write_dataset, write_manifest
+from hrm_gym.data.folder import NpyStream, check_place, put_in_place, write_dataset, write_manifest
+from hrm_gym.data.stream import stream_keys
 from hrm_gym.envs.files import NpyPuzzles
-from hrm_gym.envs.maze.family import MAZE
+from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hrm_gym.intervals import bootstrap_mean, bootstrap_runs, wilson
+from hrm_gym.evaluation.scores import bootstrap_mean, bootstrap_runs, wilson
 
 
 def test_one_value_and_equal_values_leave_no_doubt() -> None:

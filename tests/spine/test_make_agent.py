@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 
 import hrm_gym
-from hrm_gym import agent_registry
+from hrm_gym import registry
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def test_an_unknown_name_is_answered_with_the_known_ones(env: gym.Env) -> None:
 
 
 def test_module_and_factory(env: gym.Env) -> None:
-    agent = hrm_gym.make_agent("hrm_gym.agents.oracle:OracleAgent.for_env", env, name="mine")
+    agent = hrm_gym.make_agent("hrm_gym.agents.baselines:OracleAgent.for_env", env, name="mine")
     assert agent.name == "mine"
 
 
-@pytest.mark.parametrize("name", ["no_such_module:make", "hrm_gym.agents.oracle:NoSuchAgent"])
+@pytest.mark.parametrize("name", ["no_such_module:make", "hrm_gym.agents.baselines:NoSuchAgent"])
 def test_what_cannot_be_imported_is_a_value_error(env: gym.Env, name: str) -> None:
     with pytest.raises(ValueError, match="cannot be loaded"):
         hrm_gym.make_agent(name, env)
@@ -39,7 +39,7 @@ def test_plug_ins(env: gym.Env, monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("a_plug_in")
     module.make = lambda env, **kwargs: ("made", kwargs)
     monkeypatch.setitem(sys.modules, "a_plug_in", module)
-    point = EntryPoint("guesser", "a_plug_in:make", agent_registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(agent_registry, "entry_points", lambda group: [point])
+    point = EntryPoint("guesser", "a_plug_in:make", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert hrm_gym.make_agent("guesser", env, depth=2) == ("made", {"depth": 2})
-    assert agent_registry.agent_names()[-1] == "guesser"
+    assert registry.agent_names()[-1] == "guesser"

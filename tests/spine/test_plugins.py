@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import hrm_gym
-from hrm_gym import agent_registry
-from hrm_gym.compare.entrants import Plain, whole
+from hrm_gym import registry
+from hrm_gym.evaluation.compare.plan import Plain, whole
 from hrm_gym.scripts.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
@@ -62,8 +62,8 @@ def test_an_installed_package_gives_it_a_name(example: str, monkeypatch: pytest.
     declared = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.S)
     assert declared is not None
     group, name, target = re.findall(r'"([\w.]+)"\]\n(\w+) = "([\w:]+)"', declared[1])[0]
-    assert group == agent_registry.ENTRY_POINT_GROUP
-    monkeypatch.setattr(agent_registry, "entry_points", lambda group: [EntryPoint(name, target, group)])
+    assert group == registry.ENTRY_POINT_GROUP
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(name, target, group)])
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path.cwd())])
     agent: Any = hrm_gym.make_agent("lonely", gym.make("HRMSudokuMini-v0"))
     assert agent.name == "lonely"

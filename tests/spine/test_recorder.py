@@ -13,9 +13,8 @@ from PIL import Image
 
 import hrm_gym
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.episode import Frame
-from hrm_gym.recorder import FilmRecorder, check_save_path, check_writable, write_jsonl, written_whole
-from hrm_gym.rollout import rollout
+from hrm_gym.evaluation.films import FilmRecorder, check_save_path, check_writable, write_jsonl, written_whole
+from hrm_gym.evaluation.rollout import Frame, rollout
 
 BLANK = Frame(np.zeros((2, 2), dtype=np.uint8))
 LAST = Frame(np.zeros((2, 2), dtype=np.uint8), last=True)

@@ -16,8 +16,7 @@ from PIL import Image
 
 import hrm_gym
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.replay import follow, write_replay
-from hrm_gym.webpage import page, safe_json
+from hrm_gym.evaluation.replay import follow, page, safe_json, write_replay
 
 
 class Thinker:

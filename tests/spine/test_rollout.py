@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import hrm_gym
-from hrm_gym.agents.carry_out import carry_out_rows
-from hrm_gym.envs.maze.family import MAZE
+from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.episode import Episode
-from hrm_gym.rollout import puzzle_for, rollout, rollout_batched
+from hrm_gym.evaluation.rollout import Episode, puzzle_for, rollout, rollout_batched
 
 
 def make_env(mode: str = "answer", **kwargs: Any) -> gym.Env:

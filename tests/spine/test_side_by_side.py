@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 import hrm_gym
-from hrm_gym.rollout import play
-from hrm_gym.side_by_side import columns_for, play_together, tiled
+from hrm_gym.evaluation.films import columns_for, play_together, tiled
+from hrm_gym.evaluation.rollout import play
 
 
 def players(*modes: str) -> list[Any]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.analysis.trajectories import segments_of
+from hrm_gym.agents.hrm.analysis.segments import segments_of
 from hrm_gym.envs.puzzle import Puzzle
 
 

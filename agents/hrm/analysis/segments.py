@@ -1,18 +1,109 @@
-"""System 1 and System 2: does an agent think longer about harder puzzles?"""
+"""Trajectories: everything a halting rule could go by, and whether the answer was right, after every segment.
+
+One run of the network over many puzzles, no board ever halting, tells what any rule would have done at any budget.
+
+System 1 and System 2: does an agent think longer about harder puzzles?
+
+Accuracy against segments: fixed budgets, beyond the number used in training too, and halting rules beside them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from hrm_gym.envs.puzzle import PuzzleFamily
-from hrm_gym.episode import Episode
-from hrm_gym.report import wilson
+from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.agent import Boards, HRMAgent
+from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, certainty
+from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.evaluation.rollout import Episode
+from hrm_gym.evaluation.scores import wilson
+
+
+class Trajectories(NamedTuple):
+    """N puzzles after each of K segments; column k is segment k + 1.
+
+    Attributes:
+        right: (N, K) bool, whether the answer is right by the rules.
+        evidence: what rules judge by, every part (N, K).
+    """
+
+    right: NDArray[np.bool_]
+    evidence: Evidence
+
+    @property
+    def segments(self) -> int:
+        """K, the segments run."""
+        return self.right.shape[1]
+
+
+def think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int, batch: int = 64) -> Iterator[Trajectories]:
+    """Let an HRM think about puzzles for so many segments, whatever its halting rule; yields one part a batch.
+
+    Args:
+        agent: whose network and family.
+        puzzles: of its grid.
+        segments: at least 1; may exceed the number used in training.
+        batch: boards at a time, at least 1.
+
+    Raises:
+        ValueError: `segments` or `batch` below 1.
+    """
+    if segments < 1 or batch < 1:
+        raise ValueError(f"expected at least one segment and a batch of at least 1, got {segments} and {batch}")
+    for first in range(0, len(puzzles), batch):
+        yield _think_through(agent, puzzles[first : first + batch], segments)
+
+
+def joined(parts: Sequence[Trajectories]) -> Trajectories:
+    """Parts of one study as one."""
+    evidence = Evidence(*(torch.cat(columns) for columns in zip(*(part.evidence for part in parts), strict=True)))
+    return Trajectories(np.concatenate([part.right for part in parts]), evidence)
+
+
+def halting_segments(rule: Halting, trajectories: Trajectories, limit: int) -> NDArray[np.int64]:
+    """(N,) the segment, from 1, after which every board halts by `rule` or, at the latest, by `limit`."""
+    halts = rule.halts(trajectories.evidence)[:, :limit].numpy().copy()
+    halts[:, -1] = True
+    return halts.argmax(axis=1) + 1
+
+
+def right_at(trajectories: Trajectories, segments: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) bool, whether the answer is right after each board's number of segments, counted from 1."""
+    return trajectories.right[np.arange(len(segments)), segments - 1]
+
+
+@torch.inference_mode()
+def _think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Trajectories:
+    clues, solutions = (np.stack([getattr(p, name) for p in puzzles]) for name in ("clues", "solution"))
+    boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
+    right, evidence = np.empty((len(puzzles), segments), np.bool_), []
+    for k, (answers, seen) in enumerate(segments_of(agent, boards, segments)):
+        right[:, k] = agent.family.judge_many(clues, solutions, answers.reshape(clues.shape))
+        evidence.append(seen)
+    columns = zip(*evidence, strict=True)
+    return Trajectories(right, Evidence(*(torch.stack(column, dim=1).cpu() for column in columns)))
+
+
+def segments_of(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[NDArray[np.uint8], Evidence]]:
+    """The (B, S) answers and the evidence after each segment, no board ever halting."""
+    model, count = agent.model, len(boards.inputs)
+    carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
+    reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
+    for segment in range(1, segments + 1):
+        carry = thinking.advance(model, carry, x)
+        reading = reading.after(model.answer_logits(carry.z_h))
+        number = torch.full((count,), segment, dtype=torch.int32)
+        sure = certainty(reading.confidence, boards.free)
+        yield reading.answers.cpu().numpy(), Evidence(number, *model.q_values(carry.z_h), *sure, reading.unchanged)
+
 
 Z95 = 1.959963984540054
 
@@ -137,3 +228,91 @@ def _bin(
     half = Z95 * float(used.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     rates = (float(solved.mean()), *wilson(int(solved.sum()), count))
     return Bin(float(hard.min()), float(hard.max()), count, *rates, mean, mean - half, mean + half, float(spent.mean()))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way of spending segments.
+
+    Attributes:
+        rule: the halting rule, as text.
+        limit: segments at most.
+        segments: mean segments used.
+        solved: share solved, with its 95 % Wilson interval.
+        solved_low: its lower bound.
+        solved_high: its upper bound.
+    """
+
+    rule: str
+    limit: int
+    segments: float
+    solved: float
+    solved_low: float
+    solved_high: float
+
+
+@dataclass(frozen=True)
+class ScalingStudy:
+    """Accuracy against segments.
+
+    Attributes:
+        env: id of the environment.
+        agent: name of the agent.
+        puzzles: how many.
+        trained: segments after which training forced a halt.
+        fixed: the same number of segments for every puzzle, rising.
+        learned: the network's own halting with each of these numbers as the limit.
+        rules: other halting rules, with the greatest number as the limit.
+        ever: share of the puzzles that were right after some segment: what a perfect rule would reach.
+    """
+
+    env: str
+    agent: str
+    puzzles: int
+    trained: int
+    fixed: tuple[Point, ...]
+    learned: tuple[Point, ...]
+    rules: tuple[Point, ...]
+    ever: float
+
+
+def point(rule: Halting, trajectories: Trajectories, limit: int) -> Point:
+    """What a rule would have done."""
+    used = halting_segments(rule, trajectories, limit)
+    right = int(right_at(trajectories, used).sum())
+    low, high = wilson(right, len(used))
+    return Point(str(rule), limit, float(used.mean()), right / len(used), low, high)
+
+
+def study_scaling(
+    trajectories: Trajectories,
+    learned: Halting,
+    budgets: Sequence[int],
+    rules: Sequence[Halting] = (),
+    env: str = "",
+    agent: str = "",
+    trained: int = 0,
+) -> ScalingStudy:
+    """Tabulate trajectories.
+
+    Args:
+        trajectories: at least as long as the greatest budget.
+        learned: the rule that the network was trained with.
+        budgets: rising numbers of segments, at least one.
+        rules: others to compare.
+        env: id of the environment.
+        agent: name of the agent.
+        trained: segments after which training forced a halt.
+
+    Raises:
+        ValueError: budgets that are none, do not rise, or exceed the trajectories.
+    """
+    if not budgets or list(budgets) != sorted(set(budgets)) or not 1 <= budgets[0] <= budgets[-1]:
+        raise ValueError(f"expected rising budgets of at least 1 segment, got {list(budgets)}")
+    if budgets[-1] > trajectories.segments:
+        raise ValueError(f"expected budgets of at most {trajectories.segments} segments, got {budgets[-1]}")
+    fixed = tuple(point(Fixed(budget), trajectories, budget) for budget in budgets)
+    own = tuple(point(learned, trajectories, budget) for budget in budgets)
+    others = tuple(point(rule, trajectories, budgets[-1]) for rule in rules)
+    ever = float(np.mean(trajectories.right[:, : budgets[-1]].any(axis=1)))
+    return ScalingStudy(env, agent, len(trajectories.right), trained, fixed, own, others, ever)

@@ -1,17 +1,33 @@
-"""The states of both levels after every call of their modules: what studies of convergence and dimensions look at."""
+"""The states of both levels after every call of their modules: what studies of convergence and dimensions look at.
+
+Hierarchical convergence: how far each update still moves a state (HRM paper, section 2 and figure 3).
+
+In an HRM the L-level settles within a cycle and is set in motion again by each update of the H-level, which itself
+settles slowly. A recurrent network settles once and then hardly computes; a deep one moves in its first and last
+layers.
+
+How many dimensions the states of both levels use: the participation ratio (HRM paper, section 4).
+
+PR = (sum of eigenvalues)^2 / (sum of squared eigenvalues) of the states' covariance: 1 if they lie on a line, D if they
+fill all directions alike. In the brain, and in the paper's trained HRM, the higher level uses more dimensions than the
+lower one; in an untrained network the two are alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import Boards
-from hrm_gym.agents.hrm.network import HRM, schedule
+from hrm_gym.agents.hrm.model import HRM, schedule
 
 
 class Step(NamedTuple):
@@ -43,7 +59,7 @@ def steps_of(model: HRM, boards: Boards, segments: int) -> Iterator[Step]:
     x = model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
     carry = model.initial_carry(len(boards.inputs))
     if is_deep(model):
-        yield from _layers(model, lambda: act.advance(model, carry, x))
+        yield from _layers(model, lambda: thinking.advance(model, carry, x))
         return
     calls, _ = schedule(model.config)
     for call in calls * segments:
@@ -70,3 +86,201 @@ def _watched(model: HRM, saw: Callable[[Tensor, Tensor], None]) -> Iterator[None
     finally:
         for hook in hooks:
             hook.remove()
+
+
+LEVELS = {"L": "L-level", "H": "H-level", "R": "recurrent state", "D": "layers"}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The forward residuals of one state.
+
+    Attributes:
+        level: which state.
+        calls: numbers of the updates of this state among all updates, from 1.
+        residuals: the root mean square of the change of each entry, averaged over boards and positions.
+    """
+
+    level: str
+    calls: tuple[int, ...]
+    residuals: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network.
+
+    Attributes:
+        name: of its weights.
+        kind: "hierarchical", "recurrent" or "deep".
+        calls: updates in a segment; of a deep network, its layers.
+        traces: one a state.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    traces: tuple[Trace, ...]
+
+
+@dataclass(frozen=True)
+class ConvergenceStudy:
+    """Forward residuals of networks on the same puzzles.
+
+    Attributes:
+        env: id of the environment.
+        puzzles: how many.
+        segments: of the networks that have any.
+        networks: the one in question first.
+    """
+
+    env: str
+    puzzles: int
+    segments: int
+    networks: tuple[Network, ...]
+
+
+def study_convergence(
+    networks: Sequence[tuple[str, HRM, Boards]], segments: int, batch: int = 64, env: str = ""
+) -> ConvergenceStudy:
+    """Measure forward residuals.
+
+    Args:
+        networks: name, network and the puzzles as it takes them, (N, S).
+        segments: to think for, at least 1, whatever a halting rule would say.
+        batch: boards at a time.
+        env: id of the environment.
+
+    Raises:
+        ValueError: no networks, or fewer than one segment.
+    """
+    if not networks or segments < 1:
+        raise ValueError(f"expected at least one network and one segment, got {len(networks)} and {segments}")
+    found = tuple(_network(name, model, boards, segments, batch) for name, model, boards in networks)
+    return ConvergenceStudy(env, len(networks[0][2].inputs), segments, found)
+
+
+def _network(name: str, model: HRM, boards: Boards, segments: int, batch: int) -> Network:
+    sums, levels, count = np.zeros(0), list[str](), len(boards.inputs)
+    for first in range(0, count, batch):
+        part = boards.rows(torch.arange(first, min(first + batch, count), device=boards.inputs.device))
+        moved = [(step.level, _residual(step.before, step.after)) for step in steps_of(model, part, segments)]
+        levels = [level for level, _ in moved]
+        values = np.array([value for _, value in moved]) * len(part.inputs)
+        sums = values if first == 0 else sums + values
+    traces = []
+    for level in dict.fromkeys(levels):
+        at = [number for number, other in enumerate(levels) if other == level]
+        traces.append(Trace(LEVELS[level], tuple(n + 1 for n in at), tuple(float(sums[n] / count) for n in at)))
+    kind = {"L": "hierarchical", "H": "hierarchical", "R": "recurrent", "D": "deep"}[levels[0]]
+    calls = len(levels) if is_deep(model) else len(schedule(model.config)[0])
+    return Network(name, kind, calls, tuple(traces))
+
+
+def _residual(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Root mean square change of an entry, averaged over the boards' positions."""
+    return float((after.float() - before.float()).square().mean(-1).sqrt().mean())
+
+
+LEVELS_DIMENSIONALITY = ("H", "L")
+
+
+def participation_ratio(second_moments: NDArray[np.float64], mean: NDArray[np.float64]) -> float:
+    """The participation ratio of states with E[x x^T] (D, D) and E[x] (D,).
+
+    >>> participation_ratio(np.eye(4), np.zeros(4))
+    4.0
+    """
+    eigenvalues = np.clip(np.linalg.eigvalsh(second_moments - np.outer(mean, mean)), 0, None)
+    total = float(np.square(eigenvalues).sum())
+    return float(eigenvalues.sum() ** 2 / total) if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The participation ratios of one network for a number of puzzles.
+
+    Attributes:
+        puzzles: how many.
+        high: of the H-level.
+        low: of the L-level.
+        ratio: high / low.
+    """
+
+    puzzles: int
+    high: float
+    low: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class DimensionalityStudy:
+    """Participation ratios against the number of puzzles.
+
+    Attributes:
+        env: id of the environment.
+        agent: name of the agent.
+        segments: run on each puzzle.
+        hidden: dimensions that a state has.
+        trained: rising numbers of puzzles.
+        untrained: the same of a network of this architecture with its initial weights.
+    """
+
+    env: str
+    agent: str
+    segments: int
+    hidden: int
+    trained: tuple[Dimensions, ...]
+    untrained: tuple[Dimensions, ...]
+
+
+def study_dimensionality(
+    model: HRM, boards: Boards, segments: int, counts: Sequence[int], batch: int = 64, env: str = "", agent: str = ""
+) -> DimensionalityStudy:
+    """Measure participation ratios over all cells, updates and puzzles: every state is one sample.
+
+    Args:
+        model: a network of two levels.
+        boards: the puzzles, (N, S).
+        segments: to think for, at least 1.
+        counts: rising numbers of puzzles, at most N.
+        batch: boards at a time.
+        env: id of the environment.
+        agent: name of the agent.
+
+    Raises:
+        ValueError: a network without two levels that take turns, or counts out of order.
+    """
+    if model.config.levels != 2 or segments < 1:
+        raise ValueError(
+            f"expected a network of two levels and a segment or more, got {model.config.levels}, {segments}"
+        )
+    if not counts or list(counts) != sorted(set(counts)) or not 2 <= counts[0] <= counts[-1] <= len(boards.inputs):
+        raise ValueError(f"expected rising numbers of puzzles in 2..{len(boards.inputs)}, got {list(counts)}")
+    torch.manual_seed(0)
+    control = HRM(model.config).to(boards.inputs.device).eval()
+    found = [tuple(_dimensions(network, boards, segments, counts, batch)) for network in (model, control)]
+    return DimensionalityStudy(env, agent, segments, model.config.hidden_size, *found)
+
+
+def _dimensions(model: HRM, boards: Boards, segments: int, counts: Sequence[int], batch: int) -> list[Dimensions]:
+    """The ratios after every count, from sums that grow."""
+    hidden, prefix = model.config.hidden_size, model.config.prefix
+    moments = {level: np.zeros((hidden, hidden)) for level in LEVELS_DIMENSIONALITY}
+    sums, samples = (
+        {level: np.zeros(hidden) for level in LEVELS_DIMENSIONALITY},
+        dict.fromkeys(LEVELS_DIMENSIONALITY, 0),
+    )
+    found, done = [], 0
+    for count in counts:
+        while done < count:
+            rows = torch.arange(done, min(done + batch, count), device=boards.inputs.device)
+            for step in steps_of(model, boards.rows(rows), segments):
+                flat = step.after[:, prefix:].double().flatten(0, 1).cpu().numpy()
+                moments[step.level] += flat.T @ flat
+                sums[step.level] += flat.sum(axis=0)
+                samples[step.level] += len(flat)
+            done = int(rows[-1]) + 1
+        high, low = (participation_ratio(moments[a] / samples[a], sums[a] / samples[a]) for a in LEVELS_DIMENSIONALITY)
+        found.append(Dimensions(count, high, low, high / low if low else 0.0))
+    return found

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrm_gym.agents.hrm import act
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.agents.hrm.official import load_official, our_name
+from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.official.weights import load_official, our_name
 
 GOLDEN = Path(__file__).parent / "golden"
 STRIDE = 13
@@ -52,9 +52,9 @@ class Kit:
             assert model.l_level.on_cpu or model.dtype == torch.bfloat16
         return model
 
-    def boards(self, prefix: str) -> act.Boards:
+    def boards(self, prefix: str) -> thinking.Boards:
         names = ("inputs", "labels", "puzzle_identifiers")
-        return act.Boards(*(self.tensor(f"{prefix}/{name}") for name in names))
+        return thinking.Boards(*(self.tensor(f"{prefix}/{name}") for name in names))
 
     def difference(self, key: str, ours: Tensor) -> Tensor:
         """Absolute differences from the official numbers, of every 13th element where only those were kept."""

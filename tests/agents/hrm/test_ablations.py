@@ -14,10 +14,10 @@ from tiny import TINY, TINY_MODEL
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
-from hrm_gym.agents.hrm.memory import measure
-from hrm_gym.agents.hrm.network import HRM, schedule
+from hrm_gym.agents.hrm.model import HRM, schedule
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent, tiny_recursive
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.scripts.bench.memory import measure
 
 
 def run(recipe: Recipe, folder: Path, updates: int = 3) -> Trainer:

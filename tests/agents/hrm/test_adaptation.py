@@ -13,12 +13,11 @@ import torch
 from tiny import TINY_MODEL
 
 import hrm_gym
-from hrm_gym.agents.hrm.adaptation import Adaptation, adapt, examples_of
-from hrm_gym.agents.hrm.adapting_agent import AdaptingAgent
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.images import distinct_keys
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.rollout import rollout_batched
+from hrm_gym.agents.hrm.inference.adapt import Adaptation, AdaptingAgent, adapt, examples_of
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.evaluation.rollout import rollout_batched
 
 hrm_gym.register_environments()
 SIDE = 4
@@ -129,7 +128,7 @@ def test_a_task_without_demonstrations_is_answered_all_the_same(env: Any) -> Non
 
 def test_by_name_with_settings(tmp_path: Path, env: Any) -> None:
     from hrm_gym.agents.checkpoint import write_folder
-    from hrm_gym.agents.hrm.checkpoint import write_model
+    from hrm_gym.agents.hrm.run_folder import write_model
 
     model = HRM(CONFIG)
     write_folder(tmp_path / "m", lambda path: write_model(path, model.state_dict(), CONFIG, {"family": "arc"}))

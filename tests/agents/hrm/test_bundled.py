@@ -12,10 +12,10 @@ import torch
 
 import hrm_gym
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.hrm import act
-from hrm_gym.dataset import PuzzleStream
-from hrm_gym.report import score
-from hrm_gym.rollout import rollout_batched
+from hrm_gym.agents.hrm import thinking
+from hrm_gym.data.stream import PuzzleStream
+from hrm_gym.evaluation.rollout import rollout_batched
+from hrm_gym.evaluation.scores import score
 
 
 def make(mode: str = "answer") -> Any:
@@ -106,5 +106,5 @@ def test_nearly_finished_sudokus_come_out_right(blanks: int) -> None:
     for puzzle in puzzles:
         puzzle.reshape(-1)[rng.choice(81, blanks, replace=False)] = 1
     boards = agent.boards(puzzles)  # type: ignore[attr-defined]
-    solved = act.solve(agent.model, boards.inputs, boards.puzzle_ids, 16)  # type: ignore[attr-defined]
+    solved = thinking.solve(agent.model, boards.inputs, boards.puzzle_ids, 16)  # type: ignore[attr-defined]
     assert (solved.answers.numpy().reshape(solutions.shape) == solutions).all()

@@ -9,9 +9,9 @@ import torch
 from tiny import TINY_MODEL
 
 from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, write_folder
-from hrm_gym.agents.hrm.checkpoint import load_model, write_model
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.run_folder import load_model, write_model
 
 
 @pytest.fixture

@@ -9,12 +9,19 @@ import pytest
 import torch
 
 from hrm_gym.agents import devices
-from hrm_gym.agents.hrm import layers
+from hrm_gym.agents.hrm import mixers
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.layers import Linear, rms_norm, swiglu_width, truncated_normal
 from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
+from hrm_gym.agents.hrm.mixers import (
+    Linear,
+    apply_rotary,
+    grid_angles,
+    rms_norm,
+    rotary_tables,
+    swiglu_width,
+    truncated_normal,
+)
 from hrm_gym.agents.hrm.optim import AdamATan2, Muon, learning_rate, orthogonalised, sign_sgd
-from hrm_gym.agents.hrm.rotary import apply_rotary, grid_angles, rotary_tables
 
 with np.load(Path(__file__).parent / "golden" / "components.npz") as _arrays:
     GOLDEN = {name: torch.from_numpy(np.array(array)) for name, array in _arrays.items()}
@@ -138,7 +145,7 @@ def test_products_in_float32_are_the_bfloat16_ones_rounded_once(monkeypatch: pyt
     exact = x.double() @ linear.weight.bfloat16().double().T
     results = []
     for wide in (True, False):
-        monkeypatch.setattr(layers, "FLOAT32_PRODUCTS", wide)
+        monkeypatch.setattr(mixers, "FLOAT32_PRODUCTS", wide)
         entry = x.clone().requires_grad_()
         linear.weight.grad = None
         y = linear(entry)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hrm_gym.agents.hrm import act, cpu_level, network
+from hrm_gym.agents.hrm import model, thinking
+from hrm_gym.agents.hrm.accelerate import cpu_level
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM, Level
+from hrm_gym.agents.hrm.model import HRM, Level
 
 CONFIG = HRMConfig(
     vocab_size=11, grid=(4, 4), hidden_size=64, heads=2, h_layers=2, l_layers=2, mlp_width=64, dtype="float32"
@@ -115,10 +116,10 @@ def test_a_board_does_not_depend_on_the_others_nor_on_the_number_of_threads() ->
 def test_a_routine_that_is_wrong_here_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert network.has_own_routine(CONFIG)
+    assert model.has_own_routine(CONFIG)
     advance = cpu_level.advance
     monkeypatch.setattr(cpu_level, "advance", lambda *given: 1.01 * advance(*given))
-    assert not network.has_own_routine.__wrapped__(CONFIG)
+    assert not model.has_own_routine.__wrapped__(CONFIG)
     assert "differ from PyTorch's" in caplog.text
 
 
@@ -132,10 +133,10 @@ def test_a_network_solves_as_before_and_sees_new_weights() -> None:
     assert own.l_level.on_cpu
     boards = torch.randint(1, 11, (5, 16))
     for scale in (1.0, 0.5):
-        for model in (plain, own):
-            for parameter in model.l_level.parameters():
+        for network in (plain, own):
+            for parameter in network.l_level.parameters():
                 parameter.data.mul_(scale)
-        found, expected = (act.solve(model, boards, torch.zeros(5), 3) for model in (own, plain))
+        found, expected = (thinking.solve(model, boards, torch.zeros(5), 3) for model in (own, plain))
         assert torch.equal(found.answers, expected.answers)
         assert torch.allclose(found.confidence, expected.confidence, atol=1e-5)
     assert own.l_level.held is None

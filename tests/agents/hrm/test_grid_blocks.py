@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import hrm_gym  # noqa: F401
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.augment import apply_symmetries, draw_symmetries
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.feed import apply_symmetries, draw_symmetries
 from hrm_gym.agents.hrm.images import Turns, answers_back, images_of, known_keys
-from hrm_gym.agents.hrm.network import HRM, Carry, Segment
-from hrm_gym.agents.hrm.voting import VotingAgent
+from hrm_gym.agents.hrm.inference.vote import VotingAgent
+from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 
 NINE = HRMConfig(
     vocab_size=11, grid=(9, 9), hidden_size=16, h_layers=1, l_layers=1, mixer="symbols", symbols=9, box=(3, 3),
@@ -237,7 +237,7 @@ def test_a_network_that_tells_images_apart_begins_anew_on_another_one(env_id, ar
         if segment % every == 0:  # the first thought of an attempt: that of the image, brought back
             image = segment // every
             seen = torch.from_numpy(images[:, image].reshape(len(shown), -1).astype("int32"))
-            answers = act.read_answer(after(agent.model, seen, 1).logits)[0].numpy().reshape(-1, 1, side, side)
+            answers = thinking.read_answer(after(agent.model, seen, 1).logits)[0].numpy().reshape(-1, 1, side, side)
             there = answers_back(agent.family, answers.repeat(1 + len(keys), axis=1), keys)[:, image]
             assert (mind.answers.numpy().reshape(there.shape) == there).all(), image
     mind, _ = agent.segment(mind, agent.boards(shown), starts)  # all images were tried: now another start

@@ -9,7 +9,7 @@ import torch
 from test_hrm_agent import make, mazes, model_that_halts_at_random
 from tiny import TINY_MODEL
 
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import (
     Confidence,
@@ -23,7 +23,7 @@ from hrm_gym.agents.hrm.halting import (
     certainty,
     parse_halting,
 )
-from hrm_gym.rollout import rollout, rollout_batched
+from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 EVIDENCE = Evidence(
     segments=torch.tensor([1, 2, 3, 4]),
@@ -98,7 +98,7 @@ def test_unchanged_counts_segments_in_a_row() -> None:
     def logits(token: int) -> torch.Tensor:
         return torch.nn.functional.one_hot(torch.full((1, 4), token), 6).float()
 
-    reading, counts = act.Reading.nothing(1, 4, torch.device("cpu")), []
+    reading, counts = thinking.Reading.nothing(1, 4, torch.device("cpu")), []
     for token in (2, 2, 2, 5, 5):
         reading = reading.after(logits(token))
         counts.append(int(reading.unchanged))
@@ -110,12 +110,12 @@ RULES = ("q", "fixed:3", "never", "stable:1", "confidence:0.3", "confidence:0.4:
 
 @pytest.mark.parametrize("text", RULES)
 def test_solving_halts_where_the_rule_first_says_so(text: str) -> None:
-    """`act.solve`, which drops boards, against a run of all boards to the end."""
+    """`thinking.solve`, which drops boards, against a run of all boards to the end."""
     model, limit = model_that_halts_at_random(), 6
     rule = parse_halting(text, model.config)
     inputs, ids = mazes(20), torch.zeros(20, dtype=torch.int32)
     free = inputs == 2
-    carry, reading = model.initial_carry(20), act.Reading.nothing(20, 25, torch.device("cpu"))
+    carry, reading = model.initial_carry(20), thinking.Reading.nothing(20, 25, torch.device("cpu"))
     expected, answers = torch.full((20,), limit), torch.zeros((20, 25), dtype=torch.uint8)
     under_way = torch.ones(20, dtype=torch.bool)
     with torch.inference_mode():
@@ -123,10 +123,10 @@ def test_solving_halts_where_the_rule_first_says_so(text: str) -> None:
             result = model.segment(carry, inputs, ids)
             carry, reading = result.carry, reading.after(result.logits)
             q = (result.q_halt, result.q_continue)
-            halts = act.judge(rule, torch.full((20,), segment), q, reading, free) | (segment == limit)
+            halts = thinking.judge(rule, torch.full((20,), segment), q, reading, free) | (segment == limit)
             expected[under_way & halts], answers[under_way & halts] = segment, reading.answers[under_way & halts]
             under_way &= ~halts
-    solved = act.solve(model, inputs, ids, limit, rule, free)
+    solved = thinking.solve(model, inputs, ids, limit, rule, free)
     assert solved.segments.tolist() == expected.tolist()
     assert torch.equal(solved.answers, answers)
 

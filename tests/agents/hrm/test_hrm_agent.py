@@ -16,13 +16,13 @@ from tiny import TINY_MODEL
 
 import hrm_gym
 from hrm_gym.agents.checkpoint import write_folder
-from hrm_gym.agents.hrm import act
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.checkpoint import write_model
 from hrm_gym.agents.hrm.halting import Never
-from hrm_gym.agents.hrm.network import HRM
-from hrm_gym.dataset import stream_keys
-from hrm_gym.rollout import rollout, rollout_batched
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.run_folder import write_model
+from hrm_gym.data.stream import stream_keys
+from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 
 def mazes(count: int) -> torch.Tensor:
@@ -82,21 +82,21 @@ def test_halted_rows_leave_the_batch() -> None:
     seen: list[int] = []
     model.h_level.register_forward_hook(lambda level, inputs, output: seen.append(len(output)))
     inputs, ids = mazes(40), torch.zeros(40, dtype=torch.int32)
-    solved = act.solve(model, inputs, ids, 6)
+    solved = thinking.solve(model, inputs, ids, 6)
     seen = seen[:: model.config.h_cycles]
     alive = [int((solved.segments >= k).sum()) for k in range(1, len(seen) + 1)]
     assert seen == alive
     assert seen[-1] < seen[0]
-    assert act.solve(model, inputs, ids, 6, Never()).segments.eq(6).all()
+    assert thinking.solve(model, inputs, ids, 6, Never()).segments.eq(6).all()
 
 
 def test_a_halted_board_answers_as_it_would_alone() -> None:
     model = model_that_halts_at_random()
     inputs = mazes(10)
     ids = torch.zeros(10, dtype=torch.int32)
-    together = act.solve(model, inputs, ids, 6)
+    together = thinking.solve(model, inputs, ids, 6)
     for i in range(10):
-        alone = act.solve(model, inputs[i : i + 1], ids[:1], 6)
+        alone = thinking.solve(model, inputs[i : i + 1], ids[:1], 6)
         assert alone.segments[0] == together.segments[i]
         assert torch.equal(alone.answers[0], together.answers[i])
 
@@ -124,7 +124,7 @@ def test_thoughts_are_there_to_draw() -> None:
 def test_answers_never_hold_padding() -> None:
     logits = torch.zeros(2, 25, 6)
     logits[..., 0] = 9.0
-    answers, _ = act.read_answer(logits)
+    answers, _ = thinking.read_answer(logits)
     assert answers.min() >= 1
 
 
@@ -146,7 +146,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_trm_settings_halt_by_correctness_alone() -> None:
     config = dataclasses.replace(TINY_MODEL, shared=True, h_layers=0, l_layers=2, gradient="last_cycle", halting="bce")
-    solved = act.solve(HRM(config), torch.ones(3, 25, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 5)
+    solved = thinking.solve(HRM(config), torch.ones(3, 25, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 5)
     assert solved.segments.eq(5).all(), "Q(halt) starts at -5, so an untrained network never halts by itself"
 
 

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 import hrm_gym
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.hrm import HRMAgent, hub
-from hrm_gym.agents.hrm.official import load_official
-from hrm_gym.agents.hrm.official_folder import find_run
+from hrm_gym.agents.hrm.official.folder import find_run
+from hrm_gym.agents.hrm.official.weights import load_official
 from hrm_gym.agents.hrm.task_rows import TaskRows
 from hrm_gym.scripts.main import main
 

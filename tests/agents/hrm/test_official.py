@@ -15,8 +15,8 @@ from official_reference import CONFIGS, HRM, MIXER, TRM, Reference, random_state
 from safetensors.torch import save_file
 
 from hrm_gym.agents.hrm import load_official
-from hrm_gym.agents.hrm.official import our_name, read_state
-from hrm_gym.agents.hrm.official_config import translate_config
+from hrm_gym.agents.hrm.official.config import translate_config
+from hrm_gym.agents.hrm.official.weights import our_name, read_state
 
 SEGMENTS = 3
 

@@ -13,8 +13,8 @@ from test_grid_blocks import FOUR, MAZE, agent_for, network
 
 import hrm_gym  # noqa: F401
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.search import SearchAgent
-from hrm_gym.rollout import rollout_batched
+from hrm_gym.agents.hrm.inference.search import SearchAgent
+from hrm_gym.evaluation.rollout import rollout_batched
 
 
 def make(mode: str = "answer", **arguments: Any) -> Any:

@@ -16,12 +16,10 @@ from tiny import TINY_MODEL
 import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.ensemble import EnsembleAgent
 from hrm_gym.agents.hrm.images import distinct_keys, images_of
-from hrm_gym.agents.hrm.network import HRM, Carry, Segment
-from hrm_gym.agents.hrm.panel import PanelAgent
-from hrm_gym.agents.hrm.voting import VotingAgent, count_votes
-from hrm_gym.rollout import rollout, rollout_batched
+from hrm_gym.agents.hrm.inference.vote import EnsembleAgent, PanelAgent, VotingAgent, count_votes
+from hrm_gym.agents.hrm.model import HRM, Carry, Segment
+from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 hrm_gym.register_environments()
 Answer = Callable[[int, np.ndarray], tuple[np.ndarray, bool]]
@@ -283,7 +281,7 @@ def test_networks_for_different_boards_are_refused() -> None:
 
 def test_several_checkpoints_in_one_text(tmp_path: Any) -> None:
     from hrm_gym.agents.checkpoint import write_folder
-    from hrm_gym.agents.hrm.checkpoint import write_model
+    from hrm_gym.agents.hrm.run_folder import write_model
 
     for name in "ab":
         model = HRM(TINY_MODEL)
@@ -301,8 +299,8 @@ def test_images_with_an_embedding_of_their_own_keep_their_symmetry_and_their_row
     import dataclasses
 
     from hrm_gym.agents.checkpoint import write_folder
-    from hrm_gym.agents.hrm.augment import embedded_variant_key
-    from hrm_gym.agents.hrm.checkpoint import write_model
+    from hrm_gym.agents.hrm.feed import embedded_variant_key
+    from hrm_gym.agents.hrm.run_folder import write_model
 
     env = gym.make("HRMARCMini-v0", split="train", augment=False, canvas=5, disable_env_checker=True)
     config = dataclasses.replace(TINY_MODEL, vocab_size=12, positions="rope", puzzle_count=4 * 801)
@@ -326,8 +324,8 @@ def test_images_with_an_embedding_of_their_own_keep_their_symmetry_and_their_row
 
 def test_an_equivariant_network_looks_at_the_images_it_knows_again_from_other_starts(tmp_path: Any) -> None:
     from hrm_gym.agents.checkpoint import write_folder
-    from hrm_gym.agents.hrm.augment import embedded_variant_key
-    from hrm_gym.agents.hrm.checkpoint import write_model
+    from hrm_gym.agents.hrm.feed import embedded_variant_key
+    from hrm_gym.agents.hrm.run_folder import write_model
 
     env = gym.make("HRMARCMini-v0", split="train", augment=False, canvas=5, disable_env_checker=True)
     config = HRMConfig(

@@ -14,7 +14,7 @@ from stable_baselines3 import A2C, PPO
 
 import hrm_gym
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.network import HRM
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.sb3.hrm_policy import HRMPolicy, MaskableHRMPolicy, network_parameters
 from hrm_gym.agents.sb3.vec_env import make_sb3_vec
 

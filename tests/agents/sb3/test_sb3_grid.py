@@ -12,10 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hrm_gym
-from hrm_gym.agents.sb3.forms import ActionForm
-from hrm_gym.agents.sb3.grid import CellHead, DuelingHead, GridFeatures, GridModel, line_means
-from hrm_gym.agents.sb3.masks import legal_actions
-from hrm_gym.agents.sb3.symbols import SymbolFeatures, SymbolModel
+from hrm_gym.agents.sb3.agent import legal_actions
+from hrm_gym.agents.sb3.networks import (
+    ActionForm,
+    CellHead,
+    DuelingHead,
+    GridFeatures,
+    GridModel,
+    SymbolFeatures,
+    SymbolModel,
+    line_means,
+)
 
 SUDOKU = GridModel(channels=8, iterations=3, kernel=1, lines=True, box=(2, 2))
 gym.register_envs(hrm_gym)

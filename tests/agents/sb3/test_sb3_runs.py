@@ -14,17 +14,15 @@ import torch
 
 import hrm_gym
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.sb3 import models
+from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import draw_curves, read_curve
-from hrm_gym.agents.sb3.export import ALGORITHMS, own_state, read_policy
-from hrm_gym.agents.sb3.grid import GridModel
-from hrm_gym.agents.sb3.recipe import RLRecipe, SupervisedSettings, WalkerModel
-from hrm_gym.agents.sb3.recipes import RECIPES, SMALL_HRM
+from hrm_gym.agents.sb3.networks import GridModel, SymbolModel
+from hrm_gym.agents.sb3.policies import ALGORITHMS, own_state, read_policy
+from hrm_gym.agents.sb3.recipes import RECIPES, SMALL_HRM, RLRecipe, SupervisedSettings, WalkerModel
 from hrm_gym.agents.sb3.run import Run, puzzle_seed
-from hrm_gym.agents.sb3.symbols import SymbolModel
 from hrm_gym.agents.sb3.training import RLRun, save_replay, start_run
-from hrm_gym.rollout import rollout_batched
+from hrm_gym.evaluation.rollout import rollout_batched
 
 TINY_HRM = dataclasses.replace(SMALL_HRM, hidden_size=16, heads=2, h_layers=1, l_layers=1, h_cycles=1, l_cycles=1)
 
@@ -166,12 +164,12 @@ def test_ppo_and_supervision_have_the_same_network() -> None:
     controlled, control = RECIPES["sudoku-4x4-ppo-answer"], RECIPES["sudoku-4x4-supervised"]
     assert controlled.model == control.model
     assert controlled.action_mode == control.action_mode == "answer"
-    assert models.policy_class("ppo", controlled.model) is models.policy_class("supervised", control.model)
+    assert policies.policy_class("ppo", controlled.model) is policies.policy_class("supervised", control.model)
 
 
 def test_an_algorithm_that_does_not_go_with_the_network_is_refused() -> None:
     with pytest.raises(ValueError, match="for a network of kind 'hrm', got dqn"):
-        models.policy_class("dqn", RECIPES["sudoku-4x4-hrm-maskableppo"].model)
+        policies.policy_class("dqn", RECIPES["sudoku-4x4-hrm-maskableppo"].model)
     with pytest.raises(ValueError, match="expected a WalkerModel in move mode only"):
         dataclasses.replace(RECIPES["maze"], action_mode="cell")
 

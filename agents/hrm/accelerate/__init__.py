@@ -1,0 +1,1 @@
+"""Faster execution of a network; never imported by the model."""

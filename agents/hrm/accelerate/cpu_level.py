@@ -1,0 +1,179 @@
+"""Levels of attention blocks on a CPU: one compiled routine for a level, forward and backward (`cpu_level.cpp`).
+
+PyTorch carries out an operation on all boards before it begins the next one, and what lies between two products travels
+through memory. Here a board goes through a whole level while its numbers stay in the cache. The routine is compiled
+once on a machine, in a quarter of a minute, by the C++ compiler that `torch.compile` needs as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hrm_gym.agents.devices import CPU_INFO, has_bfloat16_products
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.mixers import inner_width
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+    "-std=c++20",
+)
+MULTIPLE = 64
+"""What the inner width of the gated MLP must be a multiple of."""
+
+logger = logging.getLogger(__name__)
+
+
+def fits(config: HRMConfig) -> bool:
+    """Whether a network's levels are of the kind that the routine carries out."""
+    return config.mixer == "attention" and config.head_dim % 2 == 0 and inner_width(config) % MULTIPLE == 0
+
+
+@functools.cache
+def load() -> bool:
+    """Compile the routine, or take the compiled one of an earlier run; False where it cannot be had.
+
+    `HRM_GYM_CPU_LEVEL=0` in the environment keeps it out. Why it cannot be had is logged.
+    """
+    try:
+        if os.environ.get("HRM_GYM_CPU_LEVEL") == "0":
+            raise OSError("HRM_GYM_CPU_LEVEL is 0")
+        torch.ops.load_library(str(_compiled()))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        reason = (error.stderr or str(error)) if isinstance(error, subprocess.CalledProcessError) else str(error)
+        logger.info("levels are left to PyTorch: %s", reason.strip())
+        return False
+    return True
+
+
+def cache_folder() -> Path:
+    """Where compiled routines are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hrm_gym"
+
+
+def _compiled() -> Path:
+    """The shared library for this source, PyTorch, compiler and processor; it is made if there is none."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise OSError(f"there are no kernels for {sys.platform} on {platform.machine()}")
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise OSError("there is no C++ compiler")
+    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    flags = next((line for line in CPU_INFO.read_text().splitlines() if line.startswith("flags")), "")
+    if "avx2" not in flags.split():
+        raise OSError("there are no kernels for a processor without AVX2")
+    parts = (SOURCE.read_text(), torch.__version__, about, " ".join(FLAGS), flags)
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    path = cache_folder() / f"cpu_level_{key}.so"
+    if not path.is_file():
+        logger.warning("compiling a routine for attention on this CPU: a quarter of a minute, once on a machine")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            subprocess.run(_command(compiler, made), capture_output=True, text=True, check=True)
+            made.replace(path)
+    return path
+
+
+def _command(compiler: str, target: Path) -> list[str]:
+    """What compiles the routine; it shares PyTorch's own threads."""
+    home = Path(torch.__file__).parent
+    include = [f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}"]
+    threads = [str(path) for path in sorted((home / "lib").glob("libgomp*.so*"))[:1]]
+    libraries = ["-L" + str(home / "lib"), "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{home / 'lib'}"]
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    return [compiler, *FLAGS, abi, *include, str(SOURCE), *threads, "-o", str(target), *libraries]
+
+
+def takes(state: Tensor, weights: list[Tensor]) -> bool:
+    """Whether the routine takes these tensors: states in float32 or bfloat16 on a CPU, weights in float32."""
+    if state.device.type != "cpu" or state.dtype not in (torch.float32, torch.bfloat16) or not len(state):
+        return False
+    return all(weight.dtype == torch.float32 for weight in weights)
+
+
+def pack(weights: list[Tensor], dtype: torch.dtype, backward: bool = False) -> list[Tensor]:
+    """The weights as the routine multiplies by them, for states of a dtype and a forward or a backward pass.
+
+    Products of bfloat16 numbers are of bfloat16 or of float32 numbers, whichever this processor does faster.
+    """
+    narrow = dtype == torch.bfloat16 and has_bfloat16_products()
+    return torch.ops.hrm_gym.level_pack([weight.detach().contiguous() for weight in weights], backward, narrow)
+
+
+def advance(
+    state: Tensor,
+    injection: Tensor,
+    rotary: tuple[Tensor, Tensor] | None,
+    weights: list[Tensor],
+    packed: list[Tensor],
+    heads: int,
+    eps: float,
+    only: int | None = None,
+) -> Tensor:
+    """The next state of a level of attention blocks.
+
+    Args:
+        state: (B, T, D) float32 or bfloat16.
+        injection: the same; it is added to the state before the first block.
+        rotary: the tables of cosines and sines, each (T, head_dim), or None.
+        weights: four a block: queries, keys and values (3D, D), output (D, D), gate and up (2I, D), down (D, I).
+        packed: the same, packed.
+        heads: heads of attention.
+        eps: of the norms.
+        only: positions, counted from the first, that are wanted where no gradient is; all by default.
+
+    Returns:
+        (B, T, D), or (B, only, D), of the dtype of `state`. Sums, norms and the softmax are in float32.
+    """
+    cos, sin = rotary or (state.new_empty(0, dtype=torch.float32),) * 2
+    state, injection, inner = state.contiguous(), injection.contiguous(), weights[3].shape[1]
+    if torch.is_grad_enabled() and any(part.requires_grad for part in (state, injection, *weights)):
+        return _Advance.apply(state, injection, cos, sin, packed, inner, heads, eps, *weights)
+    wanted = state.shape[1] if only is None else only
+    return torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, wanted, False)[0]
+
+
+class _Advance(torch.autograd.Function):
+    """`advance` with what its backward pass needs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, state: Tensor, injection: Tensor, cos: Tensor, sin: Tensor, packed: Any, *rest: Any
+    ) -> Tensor:
+        inner, heads, eps, *weights = rest
+        every = state.shape[1]
+        saved = torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, every, True)
+        ctx.sizes, ctx.kept = (inner, heads, eps), len(saved)
+        ctx.save_for_backward(*saved, cos, sin, *weights)
+        return saved[0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        saved, (cos, sin, *weights) = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+        packed = pack(weights, gradient.dtype, backward=True)
+        through, *own = torch.ops.hrm_gym.level_backward(
+            gradient.contiguous(), list(saved), cos, sin, packed, *ctx.sizes
+        )
+        return through, through, None, None, None, None, None, None, *own

@@ -1,0 +1,341 @@
+"""Test-time adaptation: the demonstrations of a task that was never seen train its puzzle embedding before it answers.
+
+This is training in small (HRM paper, section 3.1, and its `evaluate.py`, where the demonstrations of the evaluation
+tasks are part of the training data): every symmetric image of the task gets a puzzle vector of its own, which learns
+from the images of the demonstrations by deep supervision. With `whole` a copy of the network learns along. What is done
+with it is in `adapting_agent.py`.
+
+An HRM that learns every task from its demonstrations before it answers: test-time adaptation as an agent (ARC).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hrm_gym.agents.agent import Observation, StatefulAgent
+from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.halting import certainty
+from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
+from hrm_gym.agents.hrm.inference.vote import Opinions, decide
+from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
+from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
+from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How a task is learnt at test time.
+
+    Attributes:
+        updates: optimiser updates, each one segment of `batch` boards; 0 leaves the vectors as they begin.
+        batch: boards under way at once.
+        puzzle_lr: learning rate of the puzzle vectors (SignSGD), the one of training on ARC.
+        puzzle_weight_decay: its decay.
+        whole: whether a copy of the network learns too; it is dropped when the task is answered.
+        lr: learning rate of that copy (AdamATan2).
+        weight_decay: its decay.
+        known: begin with the rows of the puzzle embedding that belong to a task, if it has any, instead of zeros: then
+            it goes on learning a task that was seen, demonstrations alone, in training.
+        compile: compile what learns; pays for a dozen tasks or more.
+        seed: of the order of the demonstrations.
+    """
+
+    updates: int = 300
+    batch: int = 16
+    puzzle_lr: float = 1e-2
+    puzzle_weight_decay: float = 0.1
+    whole: bool = False
+    lr: float = 1e-4
+    weight_decay: float = 0.1
+    known: bool = False
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.updates < 0 or self.batch < 1 or self.seed < 0:
+            raise ValueError(
+                f"expected updates >= 0, batch >= 1 and seed >= 0, got {self.updates}, {self.batch} and {self.seed}"
+            )
+        if not (self.puzzle_lr > 0 and self.lr > 0):
+            raise ValueError(f"expected positive learning rates, got {self.puzzle_lr} and {self.lr}")
+
+
+class Adapted(NamedTuple):
+    """What came of a task.
+
+    Attributes:
+        model: the network that was given, or with `whole` a copy that learnt.
+        vectors: (K, embedding_dim) float32, a puzzle vector for every image.
+        losses: the mean loss of a board's answer at every update.
+    """
+
+    model: HRM
+    vectors: Tensor
+    losses: list[float]
+
+
+def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adaptation) -> Adapted:
+    """Learn a task from solved examples; the network that is given stays as it is.
+
+    Args:
+        model: on the device of the examples.
+        examples: at least one; `puzzle_ids` are the numbers of their images, 0 … K - 1.
+        start: (K, embedding_dim) float32, the vectors before.
+        settings: how.
+
+    Raises:
+        ValueError: there is nothing that could learn: no puzzle embedding, and not `whole`.
+    """
+    if not (model.config.embedding_dim or settings.whole):
+        raise ValueError("expected a network with a puzzle embedding, or whole=True: nothing else can learn the task")
+    if settings.whole:
+        model = _copy(model)
+        if settings.compile:
+            model.compile_levels(dynamic=False)
+    named = [p for name, p in model.named_parameters() if name != "puzzles"]
+    optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
+    device = examples.inputs.device
+    vectors = start.to(device, copy=True)
+    slots, losses = thinking.Slots.waiting(model, settings.batch, device), []
+    draw = torch.Generator().manual_seed(settings.seed)
+    for _ in range(settings.updates):
+        chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
+        slots.refill(model, thinking.Boards(*(part[chosen] for part in examples)))
+        losses.append(_update(model, optimizer, vectors, slots, settings, draw))
+    return Adapted(model.eval().requires_grad_(False) if settings.whole else model, vectors, losses)
+
+
+def _copy(model: HRM) -> HRM:
+    """The network with trainable parameters of its own, and with nothing but one row of the puzzle embedding."""
+    copy = HRM(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
+    copy.load_state_dict({**model.state_dict(), "puzzles": model.puzzles[:1]})
+    return copy
+
+
+def _update(
+    model: HRM,
+    optimizer: AdamATan2 | None,
+    vectors: Tensor,
+    slots: thinking.Slots,
+    settings: Adaptation,
+    draw: torch.Generator,
+) -> float:
+    """One segment on every slot, its losses, and one update of the vectors (and of the network, if it learns)."""
+    config, boards = model.config, slots.boards
+    puzzles = vectors[boards.puzzle_ids.long()].requires_grad_()
+    result = model.run(slots.carry, boards.inputs, puzzles)
+    slots.segments = slots.segments + 1
+    explored = thinking.draw_exploration(config, settings.batch, draw)
+    exploration = thinking.Exploration(*(part.to(vectors.device) for part in explored))
+    slots.halted = thinking.training_halt(config, slots.segments, result, exploration)
+    target = None
+    if config.halting == "q_learning":
+        target = thinking.continue_target(model, result, slots.segments, boards.inputs, puzzles)
+    losses = segment_losses(result.logits, boards.labels, result.q_halt, result.q_continue, target)
+    (losses.total / settings.batch).backward()
+    slots.carry = result.carry
+    if puzzles.grad is not None:
+        rows, sums = sum_by_row(boards.puzzle_ids, puzzles.grad)
+        sign_sgd_rows(vectors, rows, sums, settings.puzzle_lr, settings.puzzle_weight_decay)
+    if optimizer is not None:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return float(losses.answer.detach()) / settings.batch
+
+
+def examples_of(
+    family: PuzzleFamily, pairs: NDArray[np.uint8], keys: Sequence[int | None], device: torch.device
+) -> thinking.Boards:
+    """(P, 2, H, W) demonstrations under every image, P * (1 + K) boards; `puzzle_ids` tell the image."""
+    count, side = len(pairs), pairs.shape[2] * pairs.shape[3]
+    inputs, labels = (images_of(family, pairs[:, part], keys).reshape(-1, side) for part in (0, 1))
+    ids = torch.arange(1 + len(keys), dtype=torch.int32).repeat(count)
+    tokens, wanted = (torch.from_numpy(boards).to(device, torch.int32) for boards in (inputs, labels))
+    return thinking.Boards(tokens, torch.where(wanted == 0, IGNORE, wanted), ids.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """The answers to B puzzles that were thought of before the first action. `answered[rows]` keeps some of the boards.
+
+    Attributes:
+        answers: (B, A, H, W) uint8, one for each attempt.
+        confidence: (B, H, W) float32, the share of the votes that agree with the first.
+        q_halt: (B,) float32.
+        spent: (B,) int64, segments of single boards, those of learning included.
+    """
+
+    answers: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    q_halt: NDArray[np.float32]
+    spent: NDArray[np.int64]
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Answered:
+        return Answered(self.answers[rows], self.confidence[rows], self.q_halt[rows], self.spent[rows])
+
+
+class AdaptingAgent(StatefulAgent):
+    """An HRM that learns every task from its demonstrations before it answers, and lets symmetric images vote.
+
+    It needs observations with demonstrations (ARC). All is thought when a puzzle begins; then the best answer is given
+    at once, and the second best in the second attempt. What was learnt is a function of the observation and the
+    settings alone, and it is forgotten afterwards.
+
+    Attributes:
+        name: what tables call it.
+        action_mode: "answer", "cell" or "move".
+        member: the network.
+        settings: how a task is learnt.
+        keys: of the symmetries; the first image is the task itself. With `known`, tasks with official rows of their
+            own have keys of their own.
+        losses: of the last adaptation, one an update.
+    """
+
+    def __init__(self, member: HRMAgent, votes: int = 8, settings: Adaptation | None = None, name: str = "") -> None:
+        """Make the agent of a network.
+
+        Args:
+            member: the network, its halting rule and its limit of segments.
+            votes: symmetric images of every task, the task itself included, at least 1.
+            settings: how a task is learnt.
+            name: what tables call it.
+
+        Raises:
+            ValueError: fewer than one image, or more than there are symmetries (with `known`: than have rows).
+        """
+        if votes < 1:
+            raise ValueError(f"expected votes of at least 1, got {votes}")
+        self.member, self.settings = member, settings or Adaptation()
+        if self.settings.compile:
+            member.model.compile_levels(dynamic=True)
+        self.family, self.action_mode = member.family, member.action_mode
+        self.keys: Keys = (
+            member.task_rows.keys(votes - 1)
+            if self.settings.known and isinstance(member.task_rows, TaskRows)
+            else distinct_keys(self.family, member.model.config.grid, votes - 1)
+        )
+        self.name = name or f"hrm-adapt-{votes}"
+        self.losses: list[float] = []
+        self._answered: Answered | None = None
+        self._shown: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def for_env(
+        cls, env: gym.Env[Any, Any], weights: Path | str | None = None, votes: int = 8, **kwargs: Any
+    ) -> AdaptingAgent:
+        """The agent for an environment; fields of `Adaptation` by name, the rest as `HRMAgent.for_env`.
+
+        Raises:
+            ValueError: as `HRMAgent.for_env`, or the environment shows no demonstrations.
+        """
+        if "demonstrations" not in getattr(env.observation_space, "spaces", {}):
+            raise ValueError(f"expected an environment that shows demonstrations (ARC), got {env.unwrapped}")
+        fields = {field.name for field in dataclasses.fields(Adaptation)} & kwargs.keys()
+        settings = Adaptation(**{name: kwargs.pop(name) for name in fields})
+        return cls(HRMAgent.for_env(env, weights, **kwargs), votes, settings)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions for one observation or a batch; arguments and result are those of `HRMAgent.predict`.
+
+        Raises:
+            ValueError: the observation has no demonstrations.
+        """
+        if "demonstrations" not in observation:
+            raise ValueError(f"expected observations with demonstrations, got {sorted(observation)}")
+        single = observation["puzzle"].ndim == 2
+        rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
+        count = len(rows["puzzle"])
+        starts = np.broadcast_to(state is None if episode_start is None else episode_start, count)
+        parts = [
+            self._answer({key: value[i] for key, value in rows.items()}) if starts[i] else state[np.array([i])]
+            for i in range(count)
+        ]
+        names = [field.name for field in dataclasses.fields(Answered)]
+        self._answered = Answered(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        attempt = rows["attempt"].reshape(-1) if "attempt" in rows else np.zeros(count, np.int64)
+        self._shown = self._answered.answers[np.arange(count), attempt]
+        actions = carry_out_rows(self.family, self.action_mode, rows, self._shown, True)
+        return (actions[0] if single else actions), self._answered
+
+    def thoughts(self) -> list[Thought] | None:
+        """What the agent had in mind at the last `predict`, one Thought a board."""
+        found, shown = self._answered, self._shown
+        if found is None or shown is None:
+            return None
+        return [
+            Thought(shown[i], found.confidence[i], float(found.q_halt[i]), None, int(found.spent[i]))
+            for i in range(len(shown))
+        ]
+
+    def spent(self) -> NDArray[np.int64]:
+        """(B,) segments of single boards run for each board of the last `predict`, those of learning included."""
+        return np.zeros(0, np.int64) if self._answered is None else self._answered.spent
+
+    # ---- thinking ----
+
+    def _answer(self, observation: Observation) -> Answered:
+        """Learn the task of one observation and answer it."""
+        pairs = observation["demonstrations"][: int(observation["pairs"].item())]
+        settings = dataclasses.replace(self.settings, seed=self.settings.seed ^ zlib.crc32(pairs.tobytes()))
+        if len(pairs) == 0:
+            settings = dataclasses.replace(settings, updates=0)
+        keys = self._keys_of(observation)
+        examples = examples_of(self.family, pairs, keys, self.member.device)
+        learnt = adapt(self.member.model, examples, self._start(observation), settings)
+        self.losses = learnt.losses
+        return self._vote(observation["puzzle"][None], keys, learnt, settings.updates * settings.batch)
+
+    def _keys_of(self, observation: Observation) -> Keys:
+        """The keys of the images of a task."""
+        own = None
+        if self.settings.known:
+            own = self.member.task_rows.keys_of(self.family, int(observation["task"].item()), len(self.keys))
+        return own or self.keys
+
+    def _start(self, observation: Observation) -> Tensor:
+        """(1 + K, embedding_dim) vectors of the task's images before it is learnt."""
+        model, images = self.member.model, np.arange(1 + len(self.keys))
+        if not self.settings.known:
+            return torch.zeros(len(images), model.config.embedding_dim)
+        task = np.full(len(images), int(observation["task"].item()))
+        rows = self.member.task_rows.rows(task, images, model.config.puzzle_count)
+        return model.puzzles[torch.from_numpy(rows).long()]
+
+    def _vote(self, clues: NDArray[np.uint8], keys: Keys, learnt: Adapted, spent: int) -> Answered:
+        """Solve the images of one puzzle, (1, H, W), each with its vector, and count."""
+        images = images_of(self.family, clues, keys)
+        member, shape = self.member, images.shape
+        boards = member.boards(images[0])
+        found = thinking.solve_with(
+            learnt.model, boards.inputs, learnt.vectors, member.max_segments, member.halting, boards.free
+        )
+        opinions = Opinions(
+            answers_back(self.family, found.answers.cpu().numpy().reshape(shape), keys),
+            found.q_halt.cpu().numpy()[None],
+            certainty(found.confidence, boards.free)[1].cpu().numpy()[None],
+            found.segments.cpu().numpy().astype(np.int64)[None],
+            np.ones(shape[:2], np.bool_),
+        )
+        best = decide(self.family, clues, opinions)
+        return Answered(best.answers, best.confidence, best.q_halt, opinions.segments.sum(axis=1) + spent)

@@ -1,0 +1,1 @@
+"""Weights and settings of the official HRM and TRM code."""

@@ -1,0 +1,1 @@
+"""Training data: the stream of puzzles, data sets on disk, and their builder."""

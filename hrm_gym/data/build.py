@@ -1,0 +1,402 @@
+"""Worker processes that share nothing: each has a pipe of its own, so one that is killed holds up no other.
+
+(A `ProcessPoolExecutor` waits for ever on the one pipe of its results when a worker is ended in mid-sentence.)
+
+The unfinished state of a data set: parts on disk, each whole or not there, so that a build can be taken up again.
+
+Data sets computed by several processes: the same bytes however many, and however often the work was interrupted.
+
+Puzzle k of a seed has one key. Blocks of keys are computed in any order and looked through in order: a puzzle that was
+there before (in either split) is left out, and the keys behind stand in for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.data.folder import put_in_place
+from hrm_gym.data.stream import stream_keys
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily, PuzzleSource, puzzle_key
+from hrm_gym.evaluation.films import written_whole
+
+
+class Workers:
+    """Processes that call one function on many arguments.
+
+    Use as a context: however the block ends, the processes are ended with it. They ignore Ctrl-C, which is for this
+    process to hear, and end by themselves when this process is gone.
+    """
+
+    def __init__(self, count: int, work: Callable[..., Any]) -> None:
+        """Start `count` processes; `work` travels there, so it must be picklable, as are its arguments and results."""
+        context = multiprocessing.get_context("spawn")
+        pipes = [context.Pipe() for _ in range(count)]
+        self._processes = [context.Process(target=_serve, args=(theirs, work), daemon=True) for _, theirs in pipes]
+        self._idle: list[Any] = [ours for ours, _ in pipes]
+        self._busy: dict[Any, int] = {}
+        self._sent = 0
+        with _sigint_ignored():
+            for process in self._processes:
+                process.start()
+        for _, theirs in pipes:
+            theirs.close()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+        for pipe in (*self._idle, *self._busy):
+            pipe.close()
+
+    def ordered(self, jobs: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
+        """The results of endless `jobs`, in their order; a few are computed ahead, and dropped if nobody asks.
+
+        Raises:
+            OSError: if a process died.
+            Exception: whatever the function raised, in its turn.
+        """
+        begin = wanted = self._sent
+        results: dict[int, Any] = {}
+        while True:
+            while self._idle and self._sent < wanted + 2 * len(self._processes):
+                self._send(next(jobs))
+            if wanted not in results:
+                results.update((ticket, result) for ticket, result in self._received() if ticket >= begin)
+                continue
+            result = results.pop(wanted)
+            wanted += 1
+            if isinstance(result, Exception):
+                raise result
+            yield result
+
+    def _send(self, job: tuple[Any, ...]) -> None:
+        pipe = self._idle.pop()
+        self._busy[pipe] = self._sent
+        self._sent += 1
+        try:
+            pipe.send(job)
+        except OSError:
+            raise OSError(_DIED) from None
+
+    def _received(self) -> list[tuple[int, Any]]:
+        """(ticket, result) of the jobs that are ready, at least one."""
+        found = []
+        ready: list[Any] = wait(list(self._busy))
+        for pipe in ready:
+            try:
+                found.append((self._busy[pipe], pipe.recv()))
+            except (EOFError, OSError):
+                raise OSError(_DIED) from None
+            del self._busy[pipe]
+            self._idle.append(pipe)
+        return found
+
+
+_DIED = "a worker process died (out of memory?); the same command goes on where it stopped"
+
+
+def _serve(pipe: Connection, work: Callable[..., Any]) -> None:
+    """What a worker process does until its pipe is closed."""
+    try:
+        while True:
+            job = pipe.recv()
+            try:
+                result = work(*job)
+            except Exception as error:
+                result = error
+            pipe.send(result)
+    except (EOFError, OSError):
+        pass
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """Processes started meanwhile never hear Ctrl-C, not even while they import."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some puzzles of a split.
+
+    Attributes:
+        clues: (N, H, W) uint8.
+        solutions: (N, H, W) uint8.
+        puzzle_ids: (N,) int32.
+        digests: (N, 16) uint8; puzzles that count as the same have the same.
+    """
+
+    clues: NDArray[np.uint8]
+    solutions: NDArray[np.uint8]
+    puzzle_ids: NDArray[np.int32]
+    digests: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.clues)
+
+    def keys(self) -> list[bytes]:
+        """The digests as N hashable values."""
+        return [row.tobytes() for row in self.digests]
+
+    def only(self, rows: NDArray[np.int64]) -> Part:
+        """Some of its puzzles."""
+        return Part(*(values[rows] for values in vars(self).values()))
+
+    def batch(self) -> PuzzleBatch:
+        """Its puzzles."""
+        return PuzzleBatch(self.clues, self.solutions, self.puzzle_ids)
+
+
+def digests_of(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, 16) uint8 hashes of (N, H, W) grids."""
+    hashes = b"".join(hashlib.blake2b(grid.tobytes(), digest_size=16).digest() for grid in grids)
+    return np.frombuffer(hashes, dtype=np.uint8).reshape(len(grids), 16)
+
+
+class Workplace:
+    """The folder `<folder>.partial` in which a data set comes about.
+
+    Attributes:
+        path: the folder.
+        resumed: whether parts of an earlier start were found.
+    """
+
+    def __init__(self, folder: Path, recipe: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Make the folder, or take up the one that is there.
+
+        Args:
+            folder: where the finished data set will be.
+            recipe: everything that its puzzles depend on; it fits JSON.
+            overwrite: whether a folder begun by another recipe may be emptied.
+
+        Raises:
+            ValueError: if the folder was begun by another recipe; says where they differ.
+            OSError: if it cannot be made.
+        """
+        self.folder, self.path = folder, folder.with_name(f"{folder.name}.partial")
+        wanted = json.loads(json.dumps(dict(recipe)))
+        if self.path.exists() and not self._is_begun_by(wanted, overwrite):
+            shutil.rmtree(self.path)
+        self.resumed = self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with written_whole(self.path / RECIPE) as draft:
+            draft.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+
+    def _is_begun_by(self, wanted: dict[str, Any], overwrite: bool) -> bool:
+        """Whether the folder was begun by this recipe; False if it may be emptied."""
+        try:
+            begun = json.loads((self.path / RECIPE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            begun = None
+        if begun == wanted:
+            return True
+        if overwrite or (begun is None and not any(self.path.iterdir())):
+            return False
+        raise ValueError(f"{self.path}: {_difference(begun, wanted)}; use the arguments it was begun with, another "
+                         f"--out, or --overwrite to begin anew")  # fmt: skip
+
+    def parts(self, split: str) -> Iterator[Part]:
+        """The parts of a split that are there, from the first to the one before the first gap."""
+        number = 0
+        while (file := self._file(split, number)).exists():
+            with np.load(file) as stored:
+                yield Part(**{name: stored[name] for name in stored.files})
+            number += 1
+
+    def add(self, split: str, number: int, part: Part) -> None:
+        """Write one part, whole or not at all."""
+        with written_whole(self._file(split, number)) as draft:
+            np.savez(draft, **vars(part))
+
+    def finish(self, draft: Path) -> None:
+        """Give the finished data set its name, and take down the workplace."""
+        put_in_place(draft, self.folder)
+        shutil.rmtree(self.path)
+
+    def _file(self, split: str, number: int) -> Path:
+        return self.path / "parts" / f"{split}-{number:06d}.npz"
+
+
+def _difference(begun: Any, wanted: dict[str, Any]) -> str:
+    """The first difference between two recipes, in words."""
+    if not isinstance(begun, dict):
+        return "expected a build to go on with, got a folder without a readable recipe"
+    for name in sorted({*begun, *wanted}):
+        if begun.get(name) != wanted.get(name):
+            return f"expected {name} {begun.get(name)!r}, as the build there was begun, got {wanted.get(name)!r}"
+    return "expected another recipe"
+
+
+BARREN_BLOCKS = 20
+"""Blocks without a single new puzzle after which there seem to be no more."""
+
+_MISSES = 200
+"""Draws without a new image after which a puzzle seems to have no more."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed; it travels to the worker processes.
+
+    Attributes:
+        family: whose puzzles they are.
+        source: gives the source of a split; a function of a module, or a `functools.partial` of one.
+        counts: number of puzzles of each split.
+        seed: the stream of keys.
+        block: keys that are computed at a time.
+    """
+
+    family: PuzzleFamily
+    source: Callable[[str], PuzzleSource]
+    counts: Mapping[str, int]
+    seed: int
+    block: int
+
+    def compute(self, split: str, number: int) -> Part:
+        """The puzzles of block `number`, all of them."""
+        batch = self.source(split).batch(stream_keys(self.seed, number * self.block, self.block))
+        grids = np.stack([self.family.canonical(clues) for clues in batch.clues])
+        return Part(batch.clues, batch.solutions, batch.puzzle_ids, digests_of(grids))
+
+
+class DatasetBuild:
+    """The computation of a plan, part by part.
+
+    Attributes:
+        done: puzzles that are on disk.
+    """
+
+    def __init__(self, plan: Plan, workplace: Workplace) -> None:
+        """Take up what an earlier start has left."""
+        self.plan, self.workplace = plan, workplace
+        self._seen: set[bytes] = set()
+        self._have: dict[str, int] = {}
+        self._next: dict[str, int] = {}
+        for split in plan.counts:
+            self._have[split] = self._next[split] = 0
+            for part in workplace.parts(split):
+                self._count(split, part)
+
+    @property
+    def done(self) -> int:
+        """Puzzles that are on disk."""
+        return sum(self._have.values())
+
+    def run(self, processes: int = 1) -> Iterator[int]:
+        """Compute what is missing; yields `done` after every part.
+
+        Raises:
+            ValueError: if there are not so many different puzzles.
+            OSError: if a part cannot be written, or a worker process died.
+        """
+        if processes == 1:
+            yield from self._run(lambda jobs: (self.plan.compute(*job) for job in jobs))
+            return
+        with Workers(processes, self.plan.compute) as workers:
+            yield from self._run(workers.ordered)
+
+    def _run(self, computed: Callable[[Iterator[tuple[str, int]]], Iterator[Part]]) -> Iterator[int]:
+        for split, wanted in self.plan.counts.items():
+            blocks = computed((split, number) for number in count(self._next[split]))
+            barren = 0
+            while self._have[split] < wanted:
+                barren = 0 if self._take(split, next(blocks), wanted) else barren + 1
+                yield self.done
+                if barren == BARREN_BLOCKS:
+                    raise ValueError(
+                        f"expected {wanted} different puzzles for {split} to exist, got no more than "
+                        f"{self._have[split]} in {self._next[split] * self.plan.block:,} draws"
+                    )
+
+    def _take(self, split: str, part: Part, wanted: int) -> int:
+        """Put the new puzzles of a part on disk, as far as they are wanted; returns how many."""
+        fresh = part.only(self._fresh(part)[: wanted - self._have[split]])
+        self.workplace.add(split, self._next[split], fresh)
+        self._count(split, fresh)
+        return len(fresh)
+
+    def batches(self, split: str) -> Iterator[PuzzleBatch]:
+        """The puzzles of a split that are on disk, in order."""
+        return (part.batch() for part in self.workplace.parts(split) if len(part))
+
+    def _fresh(self, part: Part) -> NDArray[np.int64]:
+        """Rows of the puzzles that have not been there, nor earlier in the part."""
+        first = {key: row for row, key in reversed(list(enumerate(part.keys())))}
+        return np.array(sorted(row for key, row in first.items() if key not in self._seen), dtype=np.int64)
+
+    def _count(self, split: str, part: Part) -> None:
+        self._seen.update(part.keys())
+        self._have[split] += len(part)
+        self._next[split] += 1
+
+
+def with_images(
+    family: PuzzleFamily, batch: PuzzleBatch, images: int, seed: int, first: int
+) -> tuple[PuzzleBatch, NDArray[np.int64]]:
+    """Every puzzle followed by up to `images` different symmetric images of it.
+
+    Args:
+        family: whose symmetries.
+        batch: N puzzles.
+        images: of each puzzle; fewer where a puzzle has no more.
+        seed: what the symmetries are drawn by.
+        first: number of the first puzzle in its data set, so that the images do not depend on the batches.
+
+    Returns:
+        All puzzles, and the (N,) int64 sizes of their groups.
+    """
+    if not images:
+        return batch, np.ones(len(batch), dtype=np.int64)
+    groups = [_images(family, batch, row, images, puzzle_key(seed, first + row)) for row in range(len(batch))]
+    sizes = np.array([len(clues) for clues, _ in groups], dtype=np.int64)
+    clues, solutions = (
+        np.concatenate(grids).reshape(-1, *batch.clues.shape[1:]) for grids in zip(*groups, strict=True)
+    )
+    return PuzzleBatch(clues, solutions, np.repeat(batch.puzzle_ids, sizes)), sizes
+
+
+def _images(
+    family: PuzzleFamily, batch: PuzzleBatch, row: int, images: int, key: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(K, H*W) clues and solutions: a puzzle and its images, K <= images + 1."""
+    clues, solution = batch.clues[row].ravel(), batch.solutions[row].ravel()
+    found, seen = [(clues, solution)], {clues.tobytes()}
+    draw = misses = 0
+    while len(found) <= images and misses < _MISSES:
+        cells, tokens = family.symmetry(batch.clues.shape[1:], puzzle_key(key, draw))
+        image = tokens[clues[cells]]
+        misses = misses + 1 if image.tobytes() in seen else 0
+        if not misses:
+            seen.add(image.tobytes())
+            found.append((image, tokens[solution[cells]]))
+        draw += 1
+    return np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found])

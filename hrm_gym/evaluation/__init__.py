@@ -1,0 +1,1 @@
+"""Rollouts, scores, films, replays and comparisons."""

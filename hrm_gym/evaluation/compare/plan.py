@@ -1,0 +1,386 @@
+"""What is compared: worlds (environments with arguments), agents by their labels, and which puzzles.
+
+From an agent's label to an agent that plays a world in its own action mode, or to the reason why there is none.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.agents.agent import Agent, Observation
+from hrm_gym.envs.puzzle import Puzzle, Thought
+from hrm_gym.evaluation.rollout import Env
+from hrm_gym.registry import factory, make_agent, preferred_modes, read_env
+
+AUTO = "auto"
+"""The source of new puzzles, or the bundled bank where an environment cannot make any."""
+
+DATA = "data"
+"""The argument that plays the rows of a data file in order; all others go to the environment's constructor."""
+
+_MEMORY = 20_000
+"""Puzzles a world remembers, so that all agents get them without their being made again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison, as its folder keeps it.
+
+    Attributes:
+        envs: environments with their arguments, e.g. `HRMSudoku-v0:difficulty=extreme,source=bank`.
+        agents: labels, see `entrants.Label`.
+        episodes: puzzles of each seed, or rows of a data file.
+        seeds: streams of puzzles.
+        batch: boards in play at a time.
+        chunk: puzzles that are played, and kept, at a time.
+        films: puzzles on film.
+        source: where puzzles come from unless an environment's own arguments say; `AUTO`, or what environments take.
+        split: which part of the puzzles, likewise.
+    """
+
+    envs: tuple[str, ...]
+    agents: tuple[str, ...]
+    episodes: int = 500
+    seeds: tuple[int, ...] = (0,)
+    batch: int = 50
+    chunk: int = 100
+    films: int = 2
+    source: str = AUTO
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "batch", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected --{name} of at least 1, got {getattr(self, name)}")
+        if self.films < 0:
+            raise ValueError(f"expected --films of at least 0, got {self.films}")
+        for name in ("envs", "agents", "seeds"):
+            given = getattr(self, name)
+            if not given:
+                raise ValueError(f"expected at least one --{name[:-1]}, got none")
+            twice = sorted({str(one) for one in given if given.count(one) > 1})
+            if twice:
+                raise ValueError(f"expected every --{name[:-1]} once, got {', '.join(twice)} twice")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """An environment with arguments; all agents get the same puzzles of it.
+
+    Attributes:
+        label: as it was written, e.g. `HRMSudoku-v0:difficulty=extreme`.
+        env_id: a registered id.
+        options: constructor arguments, `source` and `split` among them.
+        numbered: whether the rows of a data file are played in order, whatever the seed.
+    """
+
+    label: str
+    env_id: str
+    options: Mapping[str, Any]
+    numbered: bool
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def make(self, action_mode: str, render_mode: str | None = None) -> Env:
+        """One environment in an action mode; its puzzles come from the one source of this world.
+
+        Raises:
+            ValueError, OSError, gymnasium.error.Error: if the id, an argument or a file is bad.
+        """
+        if "source" not in self._shared:
+            first: Any = self._make({**self.options, "action_mode": action_mode}).unwrapped
+            if not hasattr(first, "puzzle_source") or not hasattr(first, "modes"):
+                raise ValueError(f"expected an environment of puzzles to compare on, got {self.env_id}")
+            source = first.puzzle_source
+            kept = Numbered(source) if hasattr(source, "__getitem__") else Remembered(source)
+            self._shared.update(source=kept, modes=tuple(first.modes))
+        options = {**self.options, "source": self._shared["source"]}
+        return self._make({**options, "action_mode": action_mode, "render_mode": render_mode})
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Its action modes."""
+        if "modes" not in self._shared:
+            self.make("answer").close()
+        found: tuple[str, ...] = self._shared["modes"]
+        return found
+
+    def seed(self, seed: int) -> int | None:
+        """What a rollout takes as its seed."""
+        return None if self.numbered else seed
+
+    def length(self, wanted: int) -> int:
+        """How many puzzles of a seed there are to play, if so many are wanted."""
+        self.make(self.modes[0]).close()
+        return min(wanted, len(self._shared["source"].source)) if self.numbered else wanted
+
+    def _make(self, options: dict[str, Any]) -> Env:
+        try:
+            return gym.make(self.env_id, disable_env_checker=True, **options)
+        except TypeError as error:
+            raise ValueError(f"{self.label}: {self.env_id} does not take these arguments: {error}") from error
+
+
+class Remembered:
+    """A source that makes each puzzle once, however many agents ask for it.
+
+    Attributes:
+        source: where they come from.
+        shape: (H, W) of the grid.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.shape = source, source.shape
+        self._kept: dict[tuple[str, int], Puzzle] = {}
+
+    def puzzle(self, key: int) -> Puzzle:
+        """The puzzle of a key."""
+        return self._get("key", key, self.source.puzzle)
+
+    def batch(self, keys: Any) -> Any:
+        """The puzzles of many keys."""
+        return self.source.batch(np.asarray(keys))
+
+    def _get(self, kind: str, number: int, make: Any) -> Puzzle:
+        if (kind, number) not in self._kept:
+            if len(self._kept) >= _MEMORY:
+                self._kept.clear()
+            self._kept[kind, number] = make(number)
+        return self._kept[kind, number]
+
+
+class Numbered(Remembered):
+    """The same of a source whose puzzles have numbers."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Puzzle:
+        """Number `index` of the source's puzzles."""
+        return self._get("index", index, self.source.__getitem__)
+
+
+def parse_world(label: str, plan: Plan) -> World:
+    """The world of `ID` or `ID:argument=value,argument=value`.
+
+    Values are Python literals, or text where they are none. `data=FILE` plays the rows of a file in order.
+
+    Raises:
+        ValueError: if the arguments cannot be read.
+
+    >>> parse_world("HRMSudokuMini-v0:box=(2,3),max_segments=8", Plan(("x",), ("y",))).options["box"]
+    (2, 3)
+    """
+    env_id, given = read_env(label)
+    options: dict[str, Any] = {"source": plan.source, "split": plan.split, **given}
+    numbered = DATA in options
+    if numbered:
+        options["source"] = Path(str(options.pop(DATA)))
+    if options["source"] == AUTO:
+        options["source"] = "generate" if _can_generate(env_id, options) else "bank"
+    return World(label, env_id, options, numbered)
+
+
+def _can_generate(env_id: str, options: Mapping[str, Any]) -> bool:
+    """Whether an environment makes new puzzles: ARC's are made by people."""
+    try:
+        gym.make(env_id, disable_env_checker=True, **{**options, "source": "generate"}).close()
+    except (ValueError, TypeError):
+        return False  # what else may be wrong is said where the environment is made
+    return True
+
+
+@dataclass(frozen=True)
+class Label:
+    """An agent as it is named on the command line: `NAME`, `NAME@MODE`, `NAME=WEIGHTS` or `NAME@MODE=WEIGHTS`.
+
+    NAME is one that `make_agent` knows, `module:factory` among them. WEIGHTS may have wildcards (`ppo=runs/ppo-*`):
+    then each match is a run of the same agent, trained with another seed.
+
+    Attributes:
+        text: as it was written.
+        name: for `make_agent`.
+        mode: the action mode; None tries those that the agent prefers.
+        weights: folders or hub names, one a run; empty for what is bundled.
+    """
+
+    text: str
+    name: str
+    mode: str | None
+    weights: tuple[str, ...]
+
+    @staticmethod
+    def parse(text: str) -> Label:
+        """Read a label, and see whether there is such an agent and are such weights.
+
+        Raises:
+            ValueError: if there is no such agent, or wildcards match nothing.
+        """
+        name, _, path = text.partition("=")
+        name, _, mode = name.partition("@")
+        factory(name)
+        found = tuple(sorted(glob.glob(path))) if glob.has_magic(path) else (path,) if path else ()
+        if path and not found:
+            raise ValueError(f"expected weights at {path!r}, as {text!r} says, found none")
+        return Label(text, name, mode or None, tuple(_weights_in(folder) for folder in found))
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """An agent that is ready to play a world.
+
+    Attributes:
+        label: as it was written.
+        run: 0, or which of several runs with different training seeds.
+        agent: who plays.
+        weights: the folder of its weights, if they lie in one.
+        fingerprint: SHA-256 of its weights; without any, of the code that makes it if that is not ours; else "".
+    """
+
+    label: Label
+    run: int
+    agent: Agent
+    weights: Path | None
+    fingerprint: str
+
+
+class Unfit(ValueError):
+    """An agent cannot play a world; the message says why."""
+
+
+def enter(label: Label, world: World) -> list[Entrant]:
+    """The runs of an agent in a world.
+
+    Raises:
+        Unfit: if it has no weights for this world, or does not play it.
+        OSError: if there is nothing where the label says there are weights.
+    """
+    runs: tuple[str | None, ...] = label.weights or (None,)
+    return [_entrant(label, run, weights, world) for run, weights in enumerate(runs)]
+
+
+def _entrant(label: Label, run: int, weights: str | None, world: World) -> Entrant:
+    given: dict[str, Any] = {"weights": weights} if weights else {}
+    agent = seated(label.name, world.make, world.modes, label.mode, **given)
+    folder = Path(weights) if weights else _own_weights(agent, label, world)
+    if folder is not None and not folder.is_dir():
+        folder = None
+    return Entrant(label, run, agent, folder, _fingerprint(label, folder))
+
+
+def seated(
+    name: str,
+    make: Callable[[str], Env],
+    modes: Sequence[str],
+    mode: str | None = None,
+    **options: Any,
+) -> Agent:
+    """The agent `name` in the first of its modes that suits it and an environment.
+
+    Args:
+        name: for `make_agent`.
+        make: gives the environment in an action mode.
+        modes: those that the environment has.
+        mode: the only one to try; None tries those that the agent prefers.
+        **options: for the agent's factory.
+
+    Raises:
+        Unfit: if it has no weights for this environment, or does not play it.
+        ValueError: if there is no such agent.
+    """
+    wanted = preferred_modes(name) if mode is None else (mode,)
+    offered = [one for one in wanted if one in modes]
+    if not offered:
+        raise Unfit(f"no {' or '.join(wanted)} mode here: there are {', '.join(modes)}")
+    refusals: list[str] = []
+    for one in offered:
+        try:
+            return whole(make_agent(name, make(one), **options), name, one)
+        except ValueError as error:
+            refusals.append(" ".join(str(error).split()))
+    raise Unfit(refusals[0])
+
+
+def whole(found: Any, name: str, mode: str) -> Agent:
+    """`found` if it is an Agent; else what has SB3's `predict` (an SB3 model, say) with the rest put around it.
+
+    Raises:
+        ValueError: if it has no `predict`.
+    """
+    if isinstance(found, Agent):
+        return found
+    if not callable(getattr(found, "predict", None)):
+        raise ValueError(f"expected agent {name!r} to have a method predict, got {type(found).__name__}")
+    return Plain(found, name, mode)
+
+
+class Plain:
+    """A thing with `predict` and nothing else, as an agent without thoughts."""
+
+    def __init__(self, model: Any, name: str, action_mode: str) -> None:
+        self.model = model
+        self.name = str(getattr(model, "name", name))
+        self.action_mode = str(getattr(model, "action_mode", action_mode))
+
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """The model's own."""
+        found: tuple[NDArray[Any], Any] = self.model.predict(observation, state, episode_start, deterministic)
+        return found
+
+    def thoughts(self) -> list[Thought] | None:
+        """None."""
+        return None
+
+
+def _weights_in(path: str) -> str:
+    """The folder of finished weights of a run, if `path` is a run's folder; else `path`."""
+    inner = Path(path) / "model"
+    return str(inner) if (inner / "config.json").is_file() and not (Path(path) / "config.json").is_file() else path
+
+
+def _own_weights(agent: Any, label: Label, world: World) -> Path | None:
+    """Where the weights of an agent lie that found them itself: where it says, or among the bundled ones."""
+    told = getattr(agent, "weights", None)
+    if told is not None:
+        return Path(told)
+    from hrm_gym.agents import pretrained
+
+    env: Any = world.make(agent.action_mode).unwrapped
+    wanted = (env.family.name, tuple(env.shape), agent.action_mode)
+    for kind in dict.fromkeys((label.name, label.name.partition("-")[0], agent.name)):
+        for folder, about in pretrained.bundled(kind):
+            grid, mode = tuple(about.get("model", {}).get("grid", ())), about.get("action_mode", agent.action_mode)
+            if (about.get("family"), grid, mode) == wanted:
+                return folder
+    return None
+
+
+def _fingerprint(label: Label, folder: Path | None) -> str:
+    weights = folder / "model.safetensors" if folder is not None else None
+    if weights is not None and weights.is_file():
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    maker: Any = factory(label.name)
+    module = inspect.getmodule(maker)
+    path = getattr(module, "__file__", None)
+    if path is None or (module is not None and module.__name__.startswith("hrm_gym.")):
+        return ""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

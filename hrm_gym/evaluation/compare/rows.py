@@ -1,0 +1,365 @@
+"""What weights cost: read from the JSON beside them, the card, and the curve of their evaluations.
+
+From chunks to figures: one row an agent and world, with 95 % intervals, and where every figure comes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.evaluation.compare.plan import Entrant, Label, World
+from hrm_gym.evaluation.compare.run import Comparison, Part
+from hrm_gym.evaluation.scores import bootstrap_mean, bootstrap_runs, wilson
+
+CONFIG, CARD, CURVE = "config.json", "CARD.md", "curve.jsonl"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an agent was trained; None where nobody wrote it down.
+
+    Attributes:
+        steps: environment steps; of an HRM, segments on one puzzle each.
+        puzzles: puzzles seen, each with its stored solution.
+        transitions: transitions seen, without solutions.
+        seconds: wall time.
+        processor_seconds: processor time, which other work on the machine does not lengthen.
+        command: the command that made the weights.
+        seed: of the training.
+        recipe: everything that decides the outcome, as the weights' JSON has it.
+    """
+
+    steps: int | None = None
+    puzzles: int | None = None
+    transitions: int | None = None
+    seconds: float | None = None
+    processor_seconds: float | None = None
+    command: str | None = None
+    seed: int | None = None
+    recipe: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evaluations of one training run.
+
+    Attributes:
+        minutes: wall time of training at each evaluation, rising.
+        solved: share of held-out puzzles solved then.
+    """
+
+    minutes: tuple[float, ...]
+    solved: tuple[float, ...]
+
+
+def read_training(folder: Path | None) -> Training:
+    """What is known of the weights in a folder.
+
+    Raises:
+        ValueError: if the JSON beside them is damaged.
+    """
+    about = read_about(folder)
+    if folder is None or not about:
+        return Training()
+    stages = [*_before(about), about]
+    recipe = about.get("recipe") or {}
+    return Training(
+        steps=_total(stages, _steps),
+        puzzles=_total(stages, _puzzles),
+        transitions=_total(stages, lambda stage: None if _puzzles(stage) is not None else stage.get("timesteps")),
+        seconds=_total(stages, lambda stage: stage.get("seconds")),
+        processor_seconds=_total(stages, lambda stage: stage.get("processor_seconds")),
+        command=about.get("command") or _command_of_card(folder),
+        seed=recipe.get("seed"),
+        recipe=recipe,
+    )
+
+
+def read_curve(folder: Path | None) -> Curve | None:
+    """The learning curve of the weights in a folder: beside them, or in the folder of the run they are the end of."""
+    places = [] if folder is None else [folder / CURVE, folder.parent / CURVE]
+    path = next((place for place in places if place.is_file()), None)
+    if folder is None or path is None:
+        return None
+    earlier = sum(float(stage.get("seconds") or 0.0) for stage in _before(read_about(folder)))
+    points = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = _row(line)
+        solved = row.get("eval_solved", row.get("solved"))
+        if solved is not None and row.get("seconds") is not None:
+            points.append(((earlier + row["seconds"]) / 60, float(solved)))
+    points.sort()
+    return Curve(tuple(minutes for minutes, _ in points), tuple(share for _, share in points)) if points else None
+
+
+def band(curves: Sequence[Curve], points: int = 80) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Several runs on one time axis: minutes, and there the mean, lowest and highest share solved.
+
+    Between evaluations shares are interpolated. The axis begins when the last run was evaluated first, and ends when
+    the first one ends.
+    """
+    begin, end = max(curve.minutes[0] for curve in curves), min(curve.minutes[-1] for curve in curves)
+    axis = np.linspace(begin, max(begin, end), points if len(curves) > 1 else 2)
+    if len(curves) == 1:
+        axis = np.array(curves[0].minutes)
+    table = np.stack([np.interp(axis, curve.minutes, curve.solved) for curve in curves])
+    return axis.tolist(), table.mean(axis=0).tolist(), table.min(axis=0).tolist(), table.max(axis=0).tolist()
+
+
+def read_about(folder: Path | None) -> dict[str, Any]:
+    """The JSON beside weights; empty if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if folder is None or not (folder / CONFIG).is_file():
+        return {}
+    try:
+        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG} is not readable JSON: {error}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def parameter_count(agent: Any, folder: Path | None) -> int | None:
+    """Number of trained parameters: as the weights' JSON says, else counted; None for agents without any."""
+    told = read_about(folder).get("parameters")
+    if isinstance(told, int):
+        return told
+    for name in ("model", "policy"):
+        holder: Any = getattr(agent, name, None)
+        holder = getattr(holder, "policy", holder)  # an SB3 model has its network in its policy
+        if callable(getattr(holder, "named_parameters", None)):
+            own = (tensor for name, tensor in holder.named_parameters() if not name.startswith("q_net_target."))
+            return sum(int(tensor.numel()) for tensor in own)
+    return None
+
+
+def _before(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Trainings whose weights this one started from, the first one first: the JSON's own list `before`."""
+    return list(about.get("before", ()))
+
+
+def _puzzles(stage: Mapping[str, Any]) -> int | None:
+    """Solved puzzles shown; of a supervised control they are what its JSON counts as timesteps."""
+    if stage.get("kind") == "supervised":
+        return stage.get("timesteps")
+    return stage.get("puzzles", stage.get("fed"))
+
+
+def _steps(stage: Mapping[str, Any]) -> int | None:
+    if "steps" in stage or "timesteps" in stage:
+        found: int = stage["steps"] if "steps" in stage else stage["timesteps"]
+        return found
+    batch = (stage.get("recipe") or {}).get("batch_size")
+    return int(stage["update"] * batch) if batch and "update" in stage else None
+
+
+def _total(stages: Sequence[Mapping[str, Any]], value: Any) -> Any:
+    """The sum over all stages; None if one of them says nothing."""
+    found = [value(stage) for stage in stages]
+    return None if any(one is None for one in found) else sum(found)
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A line of a curve; empty if it was cut short."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _command_of_card(folder: Path) -> str | None:
+    """The commands in the card's table: what stands in backquotes in the row `command` or `commands`."""
+    card = folder / CARD
+    if not card.is_file():
+        return None
+    row = re.search(r"^\|\s*commands?\s*\|(.+)\|\s*$", card.read_text(encoding="utf-8"), re.M)
+    commands = re.findall(r"`([^`]+)`", row[1]) if row else []
+    return " && ".join(commands) or None
+
+
+DEFINITIONS = {
+    "solved": "share of puzzles right by the rules: in mazes any shortest path, in move mode a shortest walk",
+    "exact": "share equal to the stored solution; of several shortest paths only one is stored",
+    "cells right": "mean share of right cells among those that were not given",
+    "reached": "share of answers or walks that connect start and goal, by whatever way",
+    "return": "mean undiscounted sum of rewards, with the environment's default reward",
+    "actions": "mean number of actions: segments in answer mode, moves or writings in the other modes",
+    "ms / puzzle": "mean wall time of agent and environment on a puzzle, boards in batches, after a warm-up",
+    "parameters": "trained parameters",
+    "training steps": "environment steps of training; of an HRM, segments on one puzzle each",
+    "seen": "puzzles with their stored solutions, or transitions without them",
+    "training time": "wall time, evaluations included, on the machine that the weights' card names",
+}
+"""What every column means."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean or a rate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One set of weights: where it lies, how it came about, and how it did.
+
+    Attributes:
+        weights: folder, as it was found; None for agents without any.
+        fingerprint: SHA-256 of the weights or of foreign code; "" for our own agents without weights.
+        training: what it cost.
+        curve: its evaluations, where they were kept.
+        solved: share solved.
+    """
+
+    weights: str | None
+    fingerprint: str
+    training: Training
+    curve: Curve | None
+    solved: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """An agent in a world.
+
+    Attributes:
+        world: label of the world.
+        agent: label of the agent.
+        absent: why it does not play there; then the rest means nothing.
+        mode: its action mode.
+        puzzles: played by each run.
+        solved: see `DEFINITIONS`, as all that follow; Wilson's interval, or with several runs the two-stage bootstrap.
+        exact: likewise.
+        reached: None where it means nothing.
+        cell_accuracy: bootstrap interval, as those that follow.
+        total_return: of an episode.
+        actions: of an episode.
+        milliseconds: a puzzle.
+        parameters: trained parameters.
+        runs: one for every set of weights.
+        machines: on which it was played.
+        loads: load averages of these machines, one for every chunk where the system told.
+        puzzles_sha256: of the puzzles' clues; the same for all agents of a world.
+    """
+
+    world: str
+    agent: str
+    absent: str = ""
+    mode: str = ""
+    puzzles: int = 0
+    solved: Figure | None = None
+    exact: Figure | None = None
+    reached: float | None = None
+    cell_accuracy: Figure | None = None
+    total_return: Figure | None = None
+    actions: Figure | None = None
+    milliseconds: Figure | None = None
+    parameters: int | None = None
+    runs: tuple[Run, ...] = ()
+    machines: tuple[str, ...] = ()
+    loads: tuple[float, ...] = ()
+    puzzles_sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+
+def make_rows(comparison: Comparison) -> list[Row]:
+    """The rows of a comparison whose chunks are all on disk, world by world."""
+    parts = comparison.parts()
+    return [_row_rows(comparison, world, label, parts) for world in comparison.worlds for label in comparison.labels]
+
+
+def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequence[Part]) -> Row:
+    entrants = comparison.entrants(world, label)
+    if isinstance(entrants, str):
+        return Row(world.label, label.text, absent=entrants)
+    read = [_gathered([part for part in parts if part.entrant is entrant]) for entrant in entrants]
+    tables = [table for table, _ in read]
+    machines = sorted({content["machine"] for _, contents in read for content in contents})
+    reached = np.concatenate([table["reached"] for table in tables])
+    return Row(
+        world=world.label,
+        agent=label.text,
+        mode=entrants[0].agent.action_mode,
+        puzzles=len(tables[0]["solved"]),
+        solved=_rate([table["solved"] for table in tables]),
+        exact=_rate([table["exact"] for table in tables]),
+        reached=None if np.isnan(reached).any() else float(reached.mean()),
+        cell_accuracy=_mean([table["cell_accuracy"] for table in tables]),
+        total_return=_mean([table["total_return"] for table in tables]),
+        actions=_mean([table["steps"] for table in tables]),
+        milliseconds=_mean([1000 * table["seconds"] for table in tables]),
+        parameters=parameter_count(entrants[0].agent, entrants[0].weights),
+        runs=tuple(_run(entrant, table) for entrant, table in zip(entrants, tables, strict=True)),
+        machines=tuple(machines),
+        loads=tuple(content["load"] for _, contents in read for content in contents if content["load"] is not None),
+        puzzles_sha256=_joined_hash([content["puzzles_sha256"] for content in read[0][1]]),
+    )
+
+
+def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]], list[dict[str, Any]]]:
+    """The episodes of all chunks of one run as columns of numbers (nan for what means nothing), and the chunks."""
+    contents = [part.read() for part in parts]
+    names = contents[0]["episodes"]
+    table = {
+        name: np.array([value for content in contents for value in content["episodes"][name]], dtype=np.float64)
+        for name in names
+    }
+    return table, contents
+
+
+def _joined_hash(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _rate(runs: Sequence[NDArray[np.float64]]) -> Figure:
+    if len(runs) > 1:
+        return _mean(runs)
+    successes, count = int(runs[0].sum()), len(runs[0])
+    return Figure(successes / count, *wilson(successes, count))
+
+
+def _mean(runs: Sequence[NDArray[np.float64]]) -> Figure:
+    low, high = bootstrap_runs(runs) if len(runs) > 1 else bootstrap_mean(runs[0])
+    return Figure(float(np.mean([run.mean() for run in runs])), low, high)
+
+
+def _run(entrant: Entrant, table: Mapping[str, NDArray[np.float64]]) -> Run:
+    return Run(
+        weights=None if entrant.weights is None else _shown(entrant.weights),
+        fingerprint=entrant.fingerprint,
+        training=read_training(entrant.weights),
+        curve=read_curve(entrant.weights),
+        solved=float(table["solved"].mean()),
+    )
+
+
+def _shown(folder: Path) -> str:
+    """A folder as a reader of the page can find it: bundled ones by their name, others as they were given."""
+    bundled = Path(__file__).resolve().parents[3] / "agents" / "pretrained"
+    installed = Path(__file__).resolve().parents[2] / "agents" / "pretrained"
+    for place in (bundled, installed):
+        if folder.resolve().parent == place:
+            return f"bundled {folder.name}"
+    return str(folder)

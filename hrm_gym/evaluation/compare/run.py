@@ -1,0 +1,304 @@
+"""What a figure was measured on: the machine, the versions, the state of the source.
+
+Plays a comparison, a chunk of puzzles at a time. Every finished chunk is a file: what is killed goes on from there.
+
+A chunk's name is a hash of all that decides its figures: world, agent, action mode, weights, seed, puzzles, batch and
+version. So the same folder can be given more agents, worlds or puzzles later, and plays only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
+from hrm_gym.evaluation.films import written_whole
+from hrm_gym.evaluation.replay import slug
+from hrm_gym.evaluation.rollout import Episode, rollout_batched
+
+PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
+"""Libraries whose versions may matter to a figure."""
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """Processor, cores, graphics card, system."""
+    parts = [_processor(), f"{os.cpu_count()} cores", *_cards(), f"{platform.system()} {platform.machine()}"]
+    return ", ".join(parts)
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """hrm-gym (with the commit where it runs from a repository), Python, and the libraries behind the agents."""
+    found = {"hrm-gym": version("hrm-gym") + _commit(), "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def load() -> float | None:
+    """How many processes wanted a core in the last minute, on average; None where the system does not say.
+
+    Above the number of cores, milliseconds tell more about the company than about the agent.
+    """
+    try:
+        return round(os.getloadavg()[0], 1)
+    except (AttributeError, OSError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _cards() -> list[str]:
+    """The CUDA device in use, if torch is there and has one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [str(torch.cuda.get_device_name())]
+
+
+def _commit() -> str:
+    """` (commit abc1234)`, with ` and changes` if files were edited since; "" outside a repository."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        ran = [
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10)
+            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f" (commit {ran[0].stdout.strip()}{' and changes' if ran[1].stdout.strip() else ''})"
+
+
+PARTS, FILMS = "parts", "films"
+FIELDS = ("index", "solved", "exact", "cell_accuracy", "total_return", "steps", "segments", "reached", "seconds")
+"""What a chunk keeps of every Episode."""
+
+Entrants = list[Entrant] | str
+"""The runs of an agent in a world, or why it does not play there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One chunk: an agent on some puzzles of one seed.
+
+    Attributes:
+        world: where.
+        entrant: who.
+        seed: which stream; the same for all agents.
+        puzzles: their numbers.
+        path: the file it is kept in.
+        key: all that decides its figures.
+    """
+
+    world: World
+    entrant: Entrant
+    seed: int
+    puzzles: range
+    path: Path
+    key: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is on disk."""
+        return self.path.is_file()
+
+    def play(self, batch: int) -> None:
+        """Play it and write its file, whole or not at all."""
+        reseed = getattr(self.entrant.agent, "reseed", None)
+        if reseed is not None:
+            reseed(int(self.path.stem[-8:], 16))  # what an agent draws does not depend on what was played before
+        agent, world = self.entrant.agent, self.world
+        seed, count = world.seed(self.seed), len(self.puzzles)
+        ended = rollout_batched(
+            lambda: world.make(agent.action_mode), agent, count, batch, seed, first=self.puzzles.start
+        )
+        episodes = sorted(ended, key=lambda episode: episode.index)
+        content: dict[str, Any] = {
+            "key": self.key,
+            "machine": machine(),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        content["load"] = load()
+        content["puzzles_sha256"] = _hash_of_puzzles(episodes)
+        with written_whole(self.path) as draft:
+            draft.write_text(json.dumps({**content, "episodes": columns(episodes)}), encoding="utf-8")
+
+    def read(self) -> dict[str, Any]:
+        """What its file holds.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        try:
+            found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged ({error}); delete it, and it is played again") from None
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A plan and the folder in which it comes about.
+
+    Attributes:
+        plan: what is compared.
+        folder: where chunks, films and pages go.
+        worlds: in the order of the plan.
+        labels: likewise.
+    """
+
+    plan: Plan
+    folder: Path
+    worlds: tuple[World, ...] = field(init=False)
+    labels: tuple[Label, ...] = field(init=False)
+    _entered: dict[tuple[str, str], Entrants] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the labels and find the worlds, before any work.
+
+        Raises:
+            ValueError, OSError, gymnasium.error.Error: if a label, an argument or a file is bad.
+        """
+        object.__setattr__(self, "labels", tuple(Label.parse(text) for text in self.plan.agents))
+        object.__setattr__(self, "worlds", tuple(parse_world(text, self.plan) for text in self.plan.envs))
+        offered = {mode for world in self.worlds for mode in world.modes}
+        for label in self.labels:
+            if label.mode is not None and label.mode not in offered:
+                raise ValueError(f"expected a mode among {', '.join(sorted(offered))} in {label.text!r}")
+
+    def enter(self) -> None:
+        """Make every agent in every world.
+
+        Raises:
+            ValueError: if an agent whose weights or mode were named plays none of the worlds, or if none plays at all.
+            OSError: if weights that were named are not there.
+        """
+        for world in self.worlds:
+            for label in self.labels:
+                self._entered[world.label, label.text] = _enter(label, world)
+        for label in self.labels:
+            refusals = [found for world in self.worlds if isinstance(found := self.entrants(world, label), str)]
+            if len(refusals) == len(self.worlds) and (label.weights or label.mode):
+                raise ValueError(f"{label.text}: {refusals[0]}")
+        if all(isinstance(found, str) for found in self._entered.values()):
+            raise ValueError(f"no agent plays any of these environments: {next(iter(self._entered.values()))}")
+
+    def entrants(self, world: World, label: Label) -> Entrants:
+        """The runs of an agent in a world, or why it does not play there."""
+        return self._entered[world.label, label.text]
+
+    def parts(self) -> list[Part]:
+        """All chunks, in the order in which they are played: every agent on the same puzzles, then the next ones."""
+        found = []
+        for world in self.worlds:
+            length = world.length(self.plan.episodes)
+            for seed in self.plan.seeds[:1] if world.numbered else self.plan.seeds:
+                for first in range(0, length, self.plan.chunk):
+                    puzzles = range(first, min(first + self.plan.chunk, length))
+                    found += [self._part(world, entrant, seed, puzzles) for entrant in self._all(world)]
+        return found
+
+    def run(self) -> Iterator[Part]:
+        """Play what is missing; yields every part when it is on disk, finished ones at once."""
+        for part in self.parts():
+            if not part.finished:
+                part.play(min(self.plan.batch, len(part.puzzles)))
+            yield part
+
+    def film_path(self, world: World, entrant: Entrant) -> Path:
+        """Where the film of an agent in a world is kept."""
+        key = {**_key(world, entrant), "films": self.plan.films, "seed": self.plan.seeds[0]}
+        return self.folder / FILMS / f"{_name(world, entrant)}-{_digest(key)}.gif"
+
+    def clear(self, before: float) -> None:
+        """Remove drafts that a killed run has left behind; `before` is the time at which this one began."""
+        for place in (self.folder, self.folder / PARTS, self.folder / FILMS):
+            for path in place.glob(".*.part*") if place.is_dir() else ():
+                if path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+
+    def _all(self, world: World) -> Sequence[Entrant]:
+        everyone = (self.entrants(world, label) for label in self.labels)
+        return [entrant for runs in everyone if not isinstance(runs, str) for entrant in runs]
+
+    def _part(self, world: World, entrant: Entrant, seed: int, puzzles: range) -> Part:
+        batch = min(self.plan.batch, len(puzzles))
+        here = {"seed": world.seed(seed), "first": puzzles.start, "count": len(puzzles), "batch": batch}
+        key = {**_key(world, entrant), **here}
+        name = f"{_name(world, entrant)}-{seed}-{puzzles.start:06d}-{_digest(key)}.json"
+        return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
+
+
+def columns(episodes: Sequence[Episode]) -> dict[str, list[Any]]:
+    """The `FIELDS` of episodes, each a list."""
+    return {name: [getattr(episode, name) for episode in episodes] for name in FIELDS}
+
+
+def _hash_of_puzzles(episodes: Sequence[Episode]) -> str:
+    """What tells whether two agents were given the same puzzles."""
+    digest = hashlib.sha256()
+    for episode in episodes:
+        digest.update(episode.puzzle.clues.tobytes())
+    return digest.hexdigest()
+
+
+def _enter(label: Label, world: World) -> Entrants:
+    try:
+        return enter(label, world)
+    except Unfit as error:
+        return str(error)
+
+
+def _key(world: World, entrant: Entrant) -> dict[str, Any]:
+    """What decides figures, whichever the puzzles."""
+    options = {name: str(value) for name, value in sorted(world.options.items())}
+    return {
+        "env": world.env_id,
+        "options": options,
+        "data": _file_hash(world),
+        "agent": entrant.label.name,
+        "mode": entrant.agent.action_mode,
+        "fingerprint": entrant.fingerprint,
+        "version": version("hrm-gym"),
+    }
+
+
+def _file_hash(world: World) -> str:
+    """SHA-256 of a data file that is played, "" if there is none."""
+    path = world.options["source"]
+    is_file = isinstance(path, Path) and path.is_file()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if is_file else ""
+
+
+def _name(world: World, entrant: Entrant) -> str:
+    return slug(f"{world.label}-{entrant.label.text}-{entrant.run}")[:100]
+
+
+def _digest(key: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]

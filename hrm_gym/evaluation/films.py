@@ -1,0 +1,283 @@
+"""Episodes on disk: GIF and MP4 films of the board, JSONL records. Files appear whole or not at all.
+
+HTML replays are in `hrm_gym.evaluation.replay`, Minari data sets in `hrm_gym.evaluation.minari_dataset`.
+
+Several agents on the same puzzle at once, an action each at a time, and their pictures in one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.agents.agent import Agent
+from hrm_gym.envs.puzzle import Thought
+from hrm_gym.evaluation.rollout import Env, Episode, Frame, moments
+
+Image = NDArray[np.uint8]
+"""One picture, (height, width, 3) uint8."""
+
+FILM_SUFFIXES = (".gif", ".mp4")
+RECORD_SUFFIX = ".jsonl"
+REPLAY_SUFFIX = ".html"
+SUFFIXES = (*FILM_SUFFIXES, RECORD_SUFFIX, REPLAY_SUFFIX)
+
+
+class FilmRecorder:
+    """A watcher for `rollout` that renders every frame of the first episodes and writes them as one film.
+
+    The environment must have been made with `render_mode="rgb_array"`.
+
+    Attributes:
+        images: the pictures so far, and how long each stays on the screen.
+    """
+
+    def __init__(self, max_episodes: int = 5, seconds_a_frame: float = 0.4, seconds_at_end: float = 1.6) -> None:
+        self.max_episodes = max_episodes
+        self.images: list[tuple[Image, float]] = []
+        self._seconds = (seconds_a_frame, seconds_at_end)
+        self._ended = 0
+
+    def __call__(self, env: Env, frame: Frame) -> None:
+        """Keep the picture of the newest frame, unless enough episodes are on film."""
+        if self._ended >= self.max_episodes:
+            return
+        picture: Any = env.render()
+        self.add(np.asarray(picture, dtype=np.uint8), frame.last)
+
+    def add(self, picture: Image, last: bool) -> None:
+        """Keep a picture; `last` says that an episode ended with it, so that it stays longer."""
+        self.images.append((picture, self._seconds[last]))
+        self._ended += last
+
+    def save(self, path: Path) -> None:
+        """Write the film as GIF or MP4, by the suffix of `path`.
+
+        Raises:
+            ValueError: for another suffix, or if nothing was recorded.
+            OSError: if the file cannot be written.
+        """
+        if not self.images:
+            raise ValueError("expected at least one frame to save, got none")
+        if path.suffix.lower() not in FILM_SUFFIXES:
+            raise ValueError(f"expected a film to be named {' or '.join(FILM_SUFFIXES)}, got {path.name!r}")
+        write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
+        with written_whole(path) as draft:
+            write(draft, self.images)
+
+
+def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
+    """Write one JSON object a line and an episode; grids are lists of rows of token ids.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with written_whole(path) as draft, draft.open("w", encoding="utf-8") as lines:
+        for episode in episodes:
+            lines.write(json.dumps(_record(episode)) + "\n")
+
+
+def check_save_path(path: Path) -> None:
+    """Find out before the work whether a recording can be written to `path`; folders that are missing are made.
+
+    Raises:
+        ValueError: if the suffix is none that a recorder writes.
+        OSError: if the folder cannot be made or written to, or `path` is a folder.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"expected a file named {', '.join(SUFFIXES)}, got {path.name!r}")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether `path` can be written, without touching what is there; folders that are missing are made.
+
+    Raises:
+        OSError: if the folder cannot be made or written to, or `path` is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    draft.touch()
+    draft.unlink()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write in place of `path`, in the same folder; it takes that name only if the block succeeds.
+
+    Raises:
+        OSError: if the folder cannot be made, or the file not be put in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    """The temporary name for `path`, which keeps its suffix: film writers go by it."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def _write_gif(path: Path, images: Sequence[tuple[Image, float]]) -> None:
+    """Write a looping GIF, all frames in one palette of at most 96 colours; unchanged pixels cost nothing."""
+    from PIL import Image as Pillow
+
+    pictures = [Pillow.fromarray(image) for image, _ in images]
+    palette = _palette(images).quantize(96)
+    flat = [picture.quantize(palette=palette, dither=Pillow.Dither.NONE) for picture in pictures]
+    durations = [round(1000 * seconds) for _, seconds in images]
+    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
+
+
+def _palette(images: Sequence[tuple[Image, float]]) -> Any:
+    """A picture of the film's colours, up to eight of its frames; each colour as often as the root of its pixels.
+
+    So what covers little ground, such as a goal, keeps its colour beside what covers much.
+    """
+    from PIL import Image as Pillow
+
+    chosen = [images[index][0] for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
+    colours, counts = np.unique(np.concatenate(chosen).reshape(-1, 3), axis=0, return_counts=True)
+    return Pillow.fromarray(np.repeat(colours, np.ceil(np.sqrt(counts)).astype(int), axis=0)[None])
+
+
+def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10) -> None:
+    """Write an H.264 film; a frame that stays longer is repeated, and sizes are cut to even ones for the codec."""
+    import imageio
+
+    height, width = (2 * (length // 2) for length in images[0][0].shape[:2])
+    writer: Any = imageio.get_writer(path, fps=fps, macro_block_size=2)
+    with writer as film:
+        for image, seconds in images:
+            for _ in range(max(1, round(seconds * fps))):
+                film.append_data(image[:height, :width])
+
+
+def _record(episode: Episode) -> dict[str, Any]:
+    """An episode as plain JSON values."""
+    return {
+        "env": episode.env_id,
+        "agent": episode.agent,
+        "index": episode.index,
+        "name": episode.puzzle.name,
+        "solved": episode.solved,
+        "exact": episode.exact,
+        "cell_accuracy": episode.cell_accuracy,
+        "segments": episode.segments,
+        "reached": episode.reached,
+        "return": episode.total_return,
+        "steps": episode.steps,
+        "seconds": episode.seconds,
+        "puzzle": episode.puzzle.clues.tolist(),
+        "solution": episode.puzzle.solution.tolist(),
+        "frames": [_frame_record(frame) for frame in episode.frames],
+    }
+
+
+def _frame_record(frame: Frame) -> dict[str, Any]:
+    """A frame as plain JSON values."""
+    return {"answer": frame.answer.tolist(), "reward": frame.reward, "thought": _thought_record(frame.thought)}
+
+
+def _thought_record(thought: Thought | None) -> dict[str, Any] | None:
+    """A thought as plain JSON values; the answer it holds stands in its frame, confidences are rounded to 1/1000."""
+    if thought is None:
+        return None
+    confidence = None if thought.confidence is None else np.round(thought.confidence.astype(float), 3).tolist()
+    return {
+        "segment": thought.segment,
+        "q_halt": thought.q_halt,
+        "q_continue": thought.q_continue,
+        "confidence": confidence,
+    }
+
+
+Player = tuple[Env, Agent]
+"""An environment in the agent's action mode, and the agent."""
+
+Onlooker = Callable[[Sequence[Frame]], None]
+"""Called after every round with the newest frame of each player; a player that is done keeps its last one."""
+
+_GROUND = (15, 23, 42)
+"""What shows where there is no board: the ground of every picture."""
+
+
+def play_together(
+    players: Sequence[Player], index: int, seed: int | None = 0, on_round: Onlooker | None = None
+) -> list[Episode]:
+    """Play puzzle `index` of a run with every agent, until the last of them is done.
+
+    Args:
+        players: who plays; each on an environment of its own.
+        index: which puzzle.
+        seed: which stream of puzzles; None takes row `index` of a data file.
+        on_round: called after the resets and after every round of actions.
+
+    Returns:
+        An Episode a player, in their order.
+    """
+    courses = [moments(env, agent, index, seed) for env, agent in players]
+    frames: list[Frame] = [next(course) for course in courses]
+    episodes: dict[int, Episode] = {}
+    while True:
+        if on_round is not None:
+            on_round(frames)
+        for place, course in enumerate(courses):
+            if place not in episodes:
+                try:
+                    frames[place] = next(course)
+                except StopIteration as end:
+                    episodes[place] = end.value
+        if len(episodes) == len(players):
+            return [episodes[place] for place in range(len(players))]
+
+
+def tiled(pictures: Sequence[Image], columns: int) -> Image:
+    """Pictures of one size as one, `columns` in a row; the last row may have room left.
+
+    Args:
+        pictures: (H, W, 3) uint8 each.
+        columns: at least 1.
+    """
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    whole = np.full((rows * height, columns * width, 3), _GROUND, dtype=np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = place // columns * height, place % columns * width
+        whole[top : top + height, left : left + width] = picture
+    return whole
+
+
+def columns_for(count: int, size: tuple[int, int], shape: float = 1.6) -> int:
+    """How many pictures of `size` (width, height) go in a row, so that the whole comes nearest to width/height `shape`.
+
+    >>> [columns_for(count, (760, 520)) for count in (1, 2, 3, 4, 6)]
+    [1, 2, 2, 2, 3]
+    """
+    width, height = size
+
+    def miss(columns: int) -> float:
+        rows = -(-count // columns)
+        empty = rows * columns - count
+        return abs(float(np.log(columns * width / (rows * height) / shape))) + 0.1 * empty
+
+    return min(range(1, count + 1), key=miss)
+
+
+def pictures_of(players: Sequence[Player]) -> list[Image]:
+    """What every environment (made with `render_mode="rgb_array"`) shows now."""
+    shown: list[Any] = [env.render() for env, _ in players]
+    return [np.asarray(picture, dtype=np.uint8) for picture in shown]

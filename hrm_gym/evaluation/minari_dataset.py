@@ -1,0 +1,142 @@
+"""Solves as Minari data sets (optional extra `minari`): what an offline learner reads, one episode a puzzle.
+
+Observations, actions and rewards are those of the environment in the agent's action mode; each episode's metadata say
+whether it was solved, and which puzzle it was.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation.rollout import Env, Episode, rollout
+
+NAME = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
+
+
+def check_name(name: str) -> None:
+    """Find out before the work whether a data set of this name can be made.
+
+    Raises:
+        ValueError: if the name is none that Minari takes, there is such a data set, or Minari is not installed.
+    """
+    minari = _minari()
+    if not NAME.fullmatch(name):
+        raise ValueError(f"expected a Minari name such as maze/hrm-v0, got {name!r}")
+    if name in minari.list_local_datasets():
+        raise ValueError(f"expected a new Minari name, got {name!r}, which there is (minari delete {name} removes it)")
+
+
+def record_dataset(
+    env: Env,
+    agent: Agent,
+    episodes: int,
+    name: str,
+    seed: int | None = 0,
+    told: Callable[[Episode], None] | None = None,
+    command: str = "",
+) -> Any:
+    """Play puzzles and keep every step as a Minari data set, which is written when all are played.
+
+    Args:
+        env: a puzzle environment in the agent's action mode, made with plain values: its arguments go into the data
+            set, so that `recover_environment` makes it again.
+        agent: who plays.
+        episodes: how many puzzles, at least 1.
+        name: of the data set, e.g. `maze/hrm-v0`.
+        seed: which stream of puzzles; None plays a data file row by row.
+        told: called after every episode, e.g. to move a bar on.
+        command: what to say of how it was made.
+
+    Returns:
+        The `minari.MinariDataset`.
+
+    Raises:
+        ValueError: as `check_name`.
+    """
+    check_name(name)
+    minari, kept = _minari(), Kept(env)
+    records = []
+    for episode in rollout(kept, agent, episodes, seed, keep_frames=False):
+        records.append(_metadata(episode))
+        if told is not None:
+            told(episode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that nobody said who the author is
+        made = minari.create_dataset_from_buffers(
+            name,
+            buffer=kept.buffers(),
+            env=env,
+            algorithm_name=agent.name,
+            description=f"{agent.name} on {episodes} puzzles. {command}".strip(),
+            requirements=["hrm-gym"],
+            jpeg_encoding=False,
+        )
+    made.storage.update_episode_metadata(records)
+    return made
+
+
+class Kept(gym.Wrapper[Any, Any, Any, Any]):
+    """Remembers every step that was taken in an environment."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self._episodes: list[dict[str, list[Any]]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        names = ("actions", "rewards", "terminations", "truncations")
+        self._episodes.append({"observations": [observation], **{name: [] for name in names}})
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step and remember it."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        episode = self._episodes[-1]
+        episode["observations"].append(observation)
+        episode["actions"].append(np.asarray(action))
+        episode["rewards"].append(float(reward) + 0.0)  # -0.0 becomes 0.0
+        episode["terminations"].append(bool(terminated))
+        episode["truncations"].append(bool(truncated))
+        return observation, reward, terminated, truncated, info
+
+    def buffers(self) -> list[Any]:
+        """All episodes as Minari has them."""
+        from minari.data_collector import EpisodeBuffer
+
+        return [
+            EpisodeBuffer(id=number, **{**episode, "observations": _stacked(episode["observations"])})
+            for number, episode in enumerate(self._episodes)
+        ]
+
+
+def _stacked(observations: Iterable[dict[str, NDArray[Any]]]) -> dict[str, list[NDArray[Any]]]:
+    """Observations, key by key."""
+    rows = list(observations)
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def _metadata(episode: Episode) -> dict[str, Any]:
+    return {
+        "puzzle_index": episode.index,
+        "puzzle_name": episode.puzzle.name,
+        "solved": bool(episode.solved),
+        "exact": bool(episode.exact),
+        "cell_accuracy": float(episode.cell_accuracy),
+    }
+
+
+def _minari() -> Any:
+    try:
+        import minari
+    except ImportError as error:
+        raise ValueError(f"expected Minari to be installed (pip install 'hrm-gym[minari]'), got: {error}") from error
+    return minari

@@ -1,0 +1,69 @@
+"""How trained networks do on the same new puzzles: for the commands that train several and set them side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation.films import written_whole
+from hrm_gym.evaluation.rollout import rollout_batched
+from hrm_gym.evaluation.scores import wilson
+
+PUZZLE_SEED = 2026
+"""Of the held-out puzzles."""
+
+
+def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> dict[str, Any]:
+    """Play new puzzles of the test split, the same for every agent.
+
+    Args:
+        env_id: the environment.
+        env: its arguments.
+        agent: plays in its own action mode.
+        puzzles: how many, at least 1.
+
+    Returns:
+        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % Wilson intervals;
+        `cells`, the mean share of cells right.
+    """
+
+    def make() -> gym.Env[Any, Any]:
+        arguments = {**env, "action_mode": agent.action_mode, "source": "generate", "split": "test"}
+        return gym.make(env_id, disable_env_checker=True, **arguments)
+
+    episodes = list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
+    found: dict[str, Any] = {"cells": float(np.mean([episode.cell_accuracy for episode in episodes]))}
+    for name in ("exact", "solved"):
+        right = sum(getattr(episode, name) for episode in episodes)
+        found[name], found[f"{name}_interval"] = right / len(episodes), wilson(right, len(episodes))
+    return found
+
+
+def rate(found: Mapping[str, Any], name: str) -> str:
+    """A share with its interval in words.
+
+    >>> rate({"exact": 0.5, "exact_interval": (0.4, 0.6)}, "exact")
+    '50.0 % (40.0 to 60.0)'
+    """
+    low, high = found[f"{name}_interval"]
+    return f"{100 * found[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def kept(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result that stands at `path`, if it is of what is asked for; else None."""
+    if not path.exists():
+        return None
+    known: dict[str, Any] = json.loads(path.read_text())
+    return known if all(known.get(name) == value for name, value in asked.items()) else None
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a text whole."""
+    with written_whole(path) as draft:
+        draft.write_text(text)

@@ -1,0 +1,194 @@
+"""Ways to watch an agent: in a window where there is a display, else on film."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, tiled
+from hrm_gym.evaluation.replay import follow, write_replay
+from hrm_gym.evaluation.rollout import Env, Frame, rollout
+
+MAX_EPISODES = 5
+"""As many puzzles are shown; a film of more would be long and large."""
+
+LINGER = 1.0
+"""Seconds that a finished puzzle stays on the screen."""
+
+FILM_WIDTH = 1280
+"""Pixels to which a film of several boards is scaled down."""
+
+_HEADLESS_DRIVERS = ("dummy", "offscreen")
+
+
+def has_display() -> bool:
+    """Whether a window could be seen: not under SDL's dummy driver, nor on Linux without X or Wayland."""
+    if os.environ.get("SDL_VIDEODRIVER", "").lower() in _HEADLESS_DRIVERS:
+        return False
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def watch_live(env: Env, agent: Agent, episodes: int, seed: int | None) -> bool:
+    """Play in a window until the puzzles are played or the user closes it; a finished puzzle stays for a moment.
+
+    Args:
+        env: made with `render_mode="human"`; it is closed at the end.
+        agent: who plays.
+        episodes: how many puzzles.
+        seed: which stream of puzzles; None plays a data file row by row.
+
+    Returns:
+        Whether a window could be opened at all.
+    """
+    import pygame
+
+    world: Any = env.unwrapped
+    world.set_caption(agent.name)
+    try:
+        for _ in rollout(env, agent, episodes, seed, on_step=_linger, keep_frames=False):
+            if world.closed_by_user:
+                break
+    except pygame.error as error:
+        print(f"no window: {error}", file=sys.stderr)
+        return False
+    finally:
+        env.close()
+    return True
+
+
+def watch_together(players: Sequence[Player], episodes: int, seed: int | None) -> bool:
+    """Show several agents on the same puzzles in one window, until the puzzles are played or the user closes it.
+
+    Args:
+        players: each with an environment of its own, made with `render_mode="rgb_array"`; they are closed at the end.
+        episodes: how many puzzles.
+        seed: which stream of puzzles; None plays a data file row by row.
+
+    Returns:
+        Whether a window could be opened at all.
+    """
+    import pygame
+
+    from hrm_gym.envs.rendering.window import Window
+
+    window: Window | None = None
+    fps = max(float(world.metadata["render_fps"]) for world in _worlds(players))
+
+    def show(frames: Sequence[Frame]) -> None:
+        nonlocal window
+        picture = _together(players)
+        if window is None:
+            names = ", ".join(agent.name for _, agent in players)
+            window = Window((picture.shape[1], picture.shape[0]), f"hrm_gym: {names}")
+        window.show(pygame.surfarray.make_surface(picture.swapaxes(0, 1)))
+        window.wait(LINGER if all(frame.last for frame in frames) else 1 / fps)
+        if window.closed:
+            raise _Closed
+
+    try:
+        _play_all(players, episodes, seed, show)
+    except _Closed:
+        pass
+    except pygame.error as error:
+        print(f"no window: {error}", file=sys.stderr)
+        return False
+    finally:
+        if window is not None:
+            window.close()
+        _close(env for env, _ in players)
+    return True
+
+
+def film_together(players: Sequence[Player], episodes: int, seed: int | None, path: Path) -> None:
+    """Play several agents on the same puzzles off screen and write what would have been seen.
+
+    Args:
+        players: each with an environment of its own, made with `render_mode="rgb_array"`; they are closed at the end.
+        episodes: how many puzzles.
+        seed: which stream of puzzles; None plays a data file row by row.
+        path: a .gif or .mp4 file.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    recorder = FilmRecorder(max_episodes=episodes)
+
+    def keep(frames: Sequence[Frame]) -> None:
+        recorder.add(_shrunk(_together(players)), all(frame.last for frame in frames))
+
+    try:
+        _play_all(players, episodes, seed, keep)
+    finally:
+        _close(env for env, _ in players)
+    recorder.save(path)
+
+
+class _Closed(Exception):
+    """The person watching has closed the window."""
+
+
+def _play_all(players: Sequence[Player], episodes: int, seed: int | None, on_round: Any) -> None:
+    for world, (_, agent) in zip(_worlds(players), players, strict=True):
+        world.set_caption(agent.name)
+    for index in range(episodes):
+        play_together(players, index, seed, on_round)
+
+
+def _worlds(players: Sequence[Player]) -> list[Any]:
+    return [env.unwrapped for env, _ in players]
+
+
+def _close(envs: Iterable[Env]) -> None:
+    for env in envs:
+        env.close()
+
+
+def _together(players: Sequence[Player]) -> Image:
+    pictures = pictures_of(players)
+    height, width = pictures[0].shape[:2]
+    return tiled(pictures, columns_for(len(pictures), (width, height)))
+
+
+def replay_together(players: Sequence[Player], episodes: int, seed: int | None, path: Path, command: str) -> None:
+    """Play several agents on the same puzzles off screen and write an HTML page that goes through every segment.
+
+    Args:
+        players: each with an environment of its own, made with `render_mode="rgb_array"`; they are closed at the end.
+        episodes: how many puzzles.
+        seed: which stream of puzzles; None plays a data file row by row.
+        path: an .html file.
+        command: the command line, for the page.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        puzzles = [[follow(player, index, seed) for player in players] for index in range(episodes)]
+        write_replay(players, puzzles, path, command, seed)
+    finally:
+        _close(env for env, _ in players)
+
+
+def _shrunk(picture: Image) -> Image:
+    """The picture, no wider than a film may be."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    height, width = picture.shape[:2]
+    if width <= FILM_WIDTH:
+        return picture
+    size = (FILM_WIDTH, round(height * FILM_WIDTH / width))
+    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS), dtype=np.uint8)
+
+
+def _linger(env: Env, frame: Frame, seconds: float = LINGER) -> None:
+    """Leave a finished puzzle on the screen for a moment."""
+    world: Any = env.unwrapped
+    if frame.last and not world.closed_by_user:
+        world.wait(seconds)
