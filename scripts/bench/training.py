@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from hrm_gym.agents.hrm import mixers, model, thinking
+from hrm_gym.agents.hrm import mixers, thinking
+from hrm_gym.agents.hrm import model as network
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.model import HRM, Carry
@@ -61,7 +62,7 @@ def updating(
     config: HRMConfig,
     batch: int,
     compiled: Literal["torch", "own", "not"],
-    explicit_length: int = model.EXPLICIT_LENGTH,
+    explicit_length: int = network.EXPLICIT_LENGTH,
     float32_products: bool = mixers.FLOAT32_PRODUCTS,
     target_every: int = 1,
 ) -> Callable[[float], float]:
@@ -87,15 +88,15 @@ def updating(
     }
 
     def turn(seconds: float) -> float:
-        before = model.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS
-        model.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS = explicit_length, float32_products
+        before = network.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS
+        network.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS = explicit_length, float32_products
         updates, begin = 0, time.perf_counter()
         while updates == 0 or time.perf_counter() - begin < seconds:
             targeted = state["updates"] % target_every == 0
             state["carry"] = update(model, optimizer, state["carry"], inputs, labels, targeted)
             state["updates"] += 1
             updates += 1
-        model.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS = before
+        network.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS = before
         return updates * batch / (time.perf_counter() - begin)
 
     return turn

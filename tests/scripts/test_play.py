@@ -121,7 +121,7 @@ def test_an_own_arc_task_is_painted(play: Play) -> None:
 
 def test_help_can_be_hidden(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
-    monkeypatch.setattr(play.Person, "_show", lambda self: shown.append(bool(self._world._notes)))
+    monkeypatch.setattr(command.Person, "_show", lambda self: shown.append(bool(self._world._notes)))
     play([(pygame.K_x, "x"), (pygame.K_SLASH, "?"), (pygame.K_x, "x"), pygame.K_F1, pygame.K_x], "--seed", "0")
     assert [helping for k, helping in enumerate(shown) if k == 0 or shown[k - 1] != helping] == [True, False, True]
 

@@ -12,8 +12,22 @@ import torch
 from tiny import TINY
 
 import hrm_gym
-from hrm_gym.agents.hrm import feed
-from hrm_gym.agents.hrm.feed import Feed, FixedPuzzles, Mixture, SolvedPairs, training_source
+from hrm_gym.agents.hrm.feed import (
+    END,
+    TURNS,
+    Feed,
+    FixedPuzzles,
+    Mixture,
+    Placements,
+    SolvedPairs,
+    apply_symmetries,
+    draw_placements,
+    draw_symmetries,
+    embedded_variant_key,
+    place_grids,
+    show_cells,
+    training_source,
+)
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.envs.puzzle import Puzzle, mix64
 
@@ -36,10 +50,10 @@ def world(name: str) -> Any:
 def test_tables_are_the_familys_symmetries_and_keep_puzzles_solved(name: str) -> None:
     env = world(name)
     batch = env.puzzle_source.batch(np.arange(len(KEYS), dtype=np.uint64))
-    symmetries = feed.draw_symmetries(env.family, env.shape, KEYS)
+    symmetries = draw_symmetries(env.family, env.shape, KEYS)
     shape = (len(KEYS), *env.shape)
     images = [
-        feed.apply_symmetries(symmetries, torch.from_numpy(grids.reshape(len(KEYS), -1))).numpy().reshape(shape)
+        apply_symmetries(symmetries, torch.from_numpy(grids.reshape(len(KEYS), -1))).numpy().reshape(shape)
         for grids in (batch.clues, batch.solutions)
     ]
     cells, tokens = env.family.symmetry(env.shape, KEYS[3])
@@ -53,8 +67,8 @@ def test_tables_are_the_familys_symmetries_and_keep_puzzles_solved(name: str) ->
 def test_no_key_is_the_identity() -> None:
     env = world("HRMSudokuMini-v0")
     boards = torch.randint(0, 6, (2, 16), dtype=torch.int32)
-    symmetries = feed.draw_symmetries(env.family, env.shape, [None, None])
-    assert torch.equal(feed.apply_symmetries(symmetries, boards), boards)
+    symmetries = draw_symmetries(env.family, env.shape, [None, None])
+    assert torch.equal(apply_symmetries(symmetries, boards), boards)
 
 
 # ---- grids on larger boards ----
@@ -66,9 +80,9 @@ def framed(grid: np.ndarray, side: int, down: int = 0, right: int = 0) -> np.nda
     height, width = grid.shape
     board[down : down + height, right : right + width] = grid
     if down + height < side:
-        board[down + height, right : right + width] = feed.END
+        board[down + height, right : right + width] = END
     if right + width < side:
-        board[down : down + height, right + width] = feed.END
+        board[down : down + height, right + width] = END
     return board
 
 
@@ -81,12 +95,12 @@ def image(grid: np.ndarray, turn: int) -> np.ndarray:
 def test_every_turn_and_shift_of_a_grid(size: tuple[int, int]) -> None:
     grid = np.random.default_rng(0).integers(2, 12, size, dtype=np.uint8)
     boards = torch.from_numpy(framed(grid, 5))[None]
-    for turn in range(feed.TURNS):
+    for turn in range(TURNS):
         turned = image(grid, turn)
         for down in range(5 - turned.shape[0] + 1):
             for right in range(5 - turned.shape[1] + 1):
-                placements = feed.Placements(*(torch.tensor([value]) for value in (turn, down, right)))
-                found = feed.place_grids(placements, boards)[0].numpy()
+                placements = Placements(*(torch.tensor([value]) for value in (turn, down, right)))
+                found = place_grids(placements, boards)[0].numpy()
                 assert np.array_equal(found, framed(turned, 5, down, right)), (turn, down, right)
 
 
@@ -95,19 +109,19 @@ def test_drawn_placements_reach_everything_and_keep_both_grids_on_the_board() ->
     rng = np.random.default_rng(1)
     first, second = (rng.integers(2, 12, size, dtype=np.uint8) for size in ((2, 3), (4, 1)))
     inputs, labels = (torch.from_numpy(framed(grid, 6)).expand(400, 6, 6) for grid in (first, second))
-    placements = feed.draw_placements(inputs, labels, keys)
+    placements = draw_placements(inputs, labels, keys)
     assert set(placements.turns.tolist()) == set(range(8))
     for boards, size in ((inputs, 6), (labels, 4)):
-        assert ((feed.place_grids(placements, boards) > feed.END).sum((1, 2)) == size).all()
+        assert ((place_grids(placements, boards) > END).sum((1, 2)) == size).all()
     assert placements.down.max() == placements.right.max() == 3, "a side of 4 or 3 is the longer one of both grids"
     assert 100 <= int((placements.down + placements.right == 0).sum()) < 160, (
         "a quarter stays, some come back by chance"
     )
-    apart = feed.draw_placements(inputs, labels, [keys[0]] * 400, keys)
+    apart = draw_placements(inputs, labels, [keys[0]] * 400, keys)
     assert len(set(apart.turns.tolist())) == 1
     assert len(set(apart.down.tolist())) > 3
-    still = feed.draw_placements(inputs, labels, [None] * 400)
-    assert torch.equal(feed.place_grids(still, inputs), inputs)
+    still = draw_placements(inputs, labels, [None] * 400)
+    assert torch.equal(place_grids(still, inputs), inputs)
 
 
 # ---- partly filled boards ----
@@ -119,12 +133,12 @@ def test_partly_filled_boards_show_the_solution_in_some_of_their_blanks() -> Non
     inputs[:, :4] = 3
     labels = torch.full((2000, 16), 5, dtype=torch.int32)
     labels[:, :4] = 3
-    filled = feed.show_cells(inputs, labels, keys, 0.5)
+    filled = show_cells(inputs, labels, keys, 0.5)
     assert ((filled == inputs) | (filled == labels)).all()
     shares = (filled != inputs).float().mean(1) * 16 / 12
     assert 0.42 < float((shares > 0).float().mean()) < 0.52
     assert 0.45 < float(shares[shares > 0].mean()) < 0.60
-    assert torch.equal(feed.show_cells(inputs, labels, keys, 0.0), inputs)
+    assert torch.equal(show_cells(inputs, labels, keys, 0.0), inputs)
 
 
 # ---- the feed ----
@@ -191,7 +205,7 @@ def test_arc_is_learnt_from_all_pairs_that_are_not_held_out() -> None:
     assert set(batches[1].puzzle_ids) <= set(source.batch(np.arange(len(source), dtype=np.uint64)).puzzle_ids)
     feed = Feed(recipe, CPU)
     boards = feed.boards(0, 64)
-    assert (boards.inputs > feed.END).any(1).all()
+    assert (boards.inputs > END).any(1).all()
     assert int(boards.puzzle_ids.max()) < recipe.model.puzzle_count
 
 
@@ -207,7 +221,7 @@ def test_a_row_of_the_embedding_means_one_task_under_one_symmetry() -> None:
     assert set(variants) == set(range(6))
     moved = 0
     for n, variant in enumerate(variants):
-        key = feed.embedded_variant_key(recipe.seed, variant)
+        key = embedded_variant_key(recipe.seed, variant)
         for ours, stored in ((boards.inputs, plain.clues), (boards.labels, plain.solutions)):
             image = stored[n] if key is None else feed.family.image(stored[n : n + 1], key)[0]
             board = torch.where(ours[n] < 0, 0, ours[n]).numpy().reshape(side, side)
@@ -225,5 +239,5 @@ def test_a_puzzle_id_without_a_row_is_refused() -> None:
 
 def trimmed(board: np.ndarray) -> np.ndarray:
     """The coloured part of a board."""
-    rows, columns = (np.flatnonzero((board > feed.END).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((board > END).any(axis)) for axis in (1, 0))
     return board[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
