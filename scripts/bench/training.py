@@ -33,7 +33,7 @@ def small() -> Contest:
         PLAIN: updating(SMALL, SMALL_BATCH, "torch", explicit_length=0, float32_products=False),
         SPELT: updating(SMALL, SMALL_BATCH, "torch", float32_products=False),
         **({WIDE: updating(SMALL, SMALL_BATCH, "torch")} if mixers.FLOAT32_PRODUCTS else {}),
-        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if model.has_own_routine(SMALL) else {}),
+        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if network.has_own_routine(SMALL) else {}),
         "hrm-gym train --continue-every 4": updating(SMALL, SMALL_BATCH, "own", target_every=4),
         "hrm-gym train --no-compile": updating(SMALL, SMALL_BATCH, "not"),
     }
@@ -45,7 +45,7 @@ def large() -> Contest:
     torch.set_num_threads(1)
     turns = {
         PLAIN: updating(LARGE, LARGE_BATCH, "torch", explicit_length=0, float32_products=False),
-        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if model.has_own_routine(LARGE) else {}),
+        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if network.has_own_routine(LARGE) else {}),
     }
     return Contest(_title(LARGE, LARGE_BATCH), turns, PLAIN)
 
