@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, PuzzleSource, Thought, puzzle_key
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleSource, Thought, puzzle_key
 
 
 class ActionMode(ABC):

@@ -21,7 +21,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import CellBoards, Puzzle, PuzzleBatch, PuzzleFamily, puzzle_keys
+from hrm_gym.envs.family import CellBoards, PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_keys
 from hrm_gym.envs.puzzle_env import Observation, PuzzleEnv, answer_masks
 
 Info = dict[str, Any]

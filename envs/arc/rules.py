@@ -30,8 +30,10 @@ from hrm_gym.envs.arc.tokens import (
     turn_many_kernel,
     write_kernel,
 )
-from hrm_gym.envs.family import GridFamily, shares
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain, puzzle_keys
+from hrm_gym.envs.family import PuzzleFamily, shares
+from hrm_gym.envs.family import CellBoards
+from hrm_gym.envs.compiled import plain
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought, puzzle_keys
 
 if TYPE_CHECKING:
     import pygame
@@ -125,7 +127,7 @@ def draw_symmetries(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArra
 FORMS = "a Puzzle, a task dictionary or its JSON text, or (task, number of the test pair)"
 
 
-class ArcFamily(GridFamily):
+class ArcFamily(PuzzleFamily):
     """ARC tasks on boards of `canvas` x `canvas` cells; see `PuzzleFamily` for the methods.
 
     All cells are free, none is given: the answer is a board of its own, at first all pad, on which a grid of any shape

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.family import GridFamily, agreement
+from hrm_gym.envs.family import PuzzleFamily, agreement
 from hrm_gym.envs.maze import tokens
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
+from hrm_gym.envs.family import CellBoards
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 if TYPE_CHECKING:
     import pygame
@@ -34,7 +35,7 @@ UNREACHED = -1
 """The distance of walls and of cells that are cut off."""
 
 
-@njit(cache=True)
+@compiled
 def flood_kernel(passable, stride, origin, distance, queue):
     """Breadth-first distances from `origin`; fills `distance` and the visiting order `queue`, returns its length."""
     distance[:] = UNREACHED
@@ -54,7 +55,7 @@ def flood_kernel(passable, stride, origin, distance, queue):
     return tail
 
 
-@njit(cache=True)
+@compiled
 def distances_kernel(grid, distance):
     """Fill bordered flat `distance` to the goal; returns the bordered index of the start, -1 if an end is missing."""
     height, width = grid.shape
@@ -77,7 +78,7 @@ def distances_kernel(grid, distance):
     return start
 
 
-@njit(cache=True)
+@compiled
 def solve_kernel(grid, solution):
     """Draw the canonical shortest path of `grid` into `solution`; returns its moves, -1 if there is no path."""
     distance = np.empty((grid.shape[0] + 2) * (grid.shape[1] + 2), dtype=np.int32)
@@ -96,7 +97,7 @@ def solve_kernel(grid, solution):
     return moves
 
 
-@njit(cache=True)
+@compiled
 def judge_kernel(clues, answer):
     """Whether `answer` is `clues` with a shortest path in it."""
     height, width = clues.shape
@@ -124,14 +125,14 @@ def judge_kernel(clues, answer):
     return distance[start] == moves
 
 
-@njit(cache=True)
+@compiled
 def judge_many_kernel(clues, answers, solved):
     """`judge_kernel` for (N, H, W) boards; fills (N,) `solved`."""
     for i in range(len(clues)):
         solved[i] = judge_kernel(clues[i], answers[i])
 
 
-@njit(cache=True)
+@compiled
 def connected_kernel(clues, answer):
     """Whether `answer` keeps every clue and its path connects start and goal, by a shortest way or not."""
     walk = np.empty_like(clues)
@@ -146,14 +147,14 @@ def connected_kernel(clues, answer):
     return start >= 0 and distance[start] > 0
 
 
-@njit(cache=True)
+@compiled
 def connected_many_kernel(clues, answers, connected):
     """`connected_kernel` for (N, H, W) boards; fills (N,) `connected`."""
     for i in range(len(clues)):
         connected[i] = connected_kernel(clues[i], answers[i])
 
 
-@njit(cache=True)
+@compiled
 def breaks_rule(clues, answer, row, column):
     """Whether one cell of `answer` breaks a rule: an altered clue, or path without two neighbours to go on to."""
     height, width = clues.shape
@@ -172,7 +173,7 @@ def breaks_rule(clues, answer, row, column):
     return ends != 2
 
 
-@njit(cache=True)
+@compiled
 def violations_kernel(clues, answer, wrong):
     """Mark the cells of `answer` that break a rule."""
     for row in range(clues.shape[0]):
@@ -180,7 +181,7 @@ def violations_kernel(clues, answer, wrong):
             wrong[row, column] = breaks_rule(clues, answer, row, column)
 
 
-@njit(cache=True)
+@compiled
 def count_violations_kernel(clues, answer):
     """Number of cells of `answer` that break a rule."""
     count = 0
@@ -190,20 +191,20 @@ def count_violations_kernel(clues, answer):
     return count
 
 
-@njit(cache=True)
+@compiled
 def count_violations_many_kernel(clues, answers, counts):
     """`count_violations_kernel` for (N, H, W) boards; fills (N,) `counts`."""
     for i in range(len(clues)):
         counts[i] = count_violations_kernel(clues[i], answers[i])
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _goes_on(token):
     """Whether path can go on to a cell that shows `token`."""
     return START <= token <= PATH
 
 
-@njit(cache=True)
+@compiled
 def change_kernel(clues, shown, cell, token):
     """Write one cell of (H, W) `shown`; returns by how much the number of cells that break a rule grows."""
     height, width = clues.shape
@@ -230,7 +231,7 @@ def change_kernel(clues, shown, cell, token):
     return growth
 
 
-@njit(cache=True)
+@compiled
 def write_kernel(clues, shown, actions, active, violations, ended):
     """Cell mode on (N, H, W) boards: 2 * cell clears a cell, 2 * cell + 1 draws path, one past the last halts."""
     width, cells = clues.shape[2], clues.shape[1] * clues.shape[2]
@@ -383,7 +384,7 @@ def walk_moves(clues: Grid, answer: Grid, cell: tuple[int, int]) -> int:
     return choice
 
 
-class MazeFamily(GridFamily):
+class MazeFamily(PuzzleFamily):
     """Random-wall mazes in which a shortest path is wanted; see `PuzzleFamily` for the methods."""
 
     name = "maze"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hrm_gym.envs.files import can_be_opened, open_puzzles
@@ -22,6 +21,7 @@ from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
 from hrm_gym.envs.maze.rules import MAZE, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
+from hrm_gym.envs.compiled import compiled
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
 
 FOLDER = Path(__file__).parent / "banks"
@@ -34,7 +34,7 @@ BUNDLED = (
 """The arguments of `build_bank` for every bundled bank."""
 
 
-@njit(cache=True)
+@compiled
 def _turn_kernel(mazes, keys, table, clues, solutions):
     """Row key // 8 of (M, S*S) `mazes`, under symmetry key % 8, with its canonical solution, for N keys."""
     size = clues.shape[1]

@@ -18,11 +18,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.family import GridFamily, agreement
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
+from hrm_gym.envs.family import PuzzleFamily, agreement
+from hrm_gym.envs.family import CellBoards
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.sudoku import tokens
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.solver import rate, search_kernel
@@ -41,7 +42,7 @@ for _place in range(64):
     _PLACES[(int(_DE_BRUIJN) << _place) % 2**64 >> 58] = _place
 
 
-@njit(cache=True)
+@compiled
 def _note_digits(answer, rows, columns, once, twice):
     """Fill (3, n) int64 `once` and `twice`: the digits, as bits, that rows, columns and boxes have (more than once)."""
     size = rows * columns
@@ -62,7 +63,7 @@ def _note_digits(answer, rows, columns, once, twice):
                     once[2, box] |= bit
 
 
-@njit(cache=True)
+@compiled
 def violations_kernel(clues, answer, rows, columns, wrong):
     """Mark the cells of one `answer` (n, n) that break a rule; returns how many."""
     size = rows * columns
@@ -82,7 +83,7 @@ def violations_kernel(clues, answer, rows, columns, wrong):
     return count
 
 
-@njit(cache=True)
+@compiled
 def count_violations_many_kernel(clues, answers, rows, columns, out):
     """Fill `out` (N,) int32 with the number of cells of `answers` (N, n, n) that break a rule."""
     wrong = np.empty(clues.shape[1:], dtype=np.bool_)
@@ -90,7 +91,7 @@ def count_violations_many_kernel(clues, answers, rows, columns, out):
         out[i] = violations_kernel(clues[i], answers[i], rows, columns, wrong)
 
 
-@njit(cache=True)
+@compiled
 def judge_many_kernel(clues, answers, rows, columns, out):
     """Fill `out` (N,) bool: which of `answers` (N, n, n) keep the clues and have every digit once in every unit."""
     size = rows * columns
@@ -109,7 +110,7 @@ def judge_many_kernel(clues, answers, rows, columns, out):
         out[i] = right
 
 
-@njit(cache=True)
+@compiled
 def fill_peers_kernel(rows, columns, peers):
     """Fill `peers` (n*n, 2) uint64 with the cells that every cell sees, as bits: 64 cells in the first word."""
     size = rows * columns
@@ -123,7 +124,7 @@ def fill_peers_kernel(rows, columns, peers):
                 peers[cell, other // 64] |= np.uint64(1) << np.uint64(other % 64)
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _cells_with(boards, i, token):
     """The cells of board i that show `token`, as two words of bits; without a branch, since none could be foretold."""
     low = high = np.uint64(0)
@@ -134,7 +135,7 @@ def _cells_with(boards, i, token):
     return low, high
 
 
-@njit(cache=True)
+@compiled
 def _count_breaks(clues, i, cell, token, low, high, peers):
     """How many more cells break a rule when `cell` shows `token` than when it does not; those that do are given."""
     near_low, near_high = low & peers[cell, 0], high & peers[cell, 1]
@@ -155,7 +156,7 @@ def _count_breaks(clues, i, cell, token, low, high, peers):
     return count
 
 
-@njit(cache=True)
+@compiled
 def _write(clues, boards, i, cell, token, legal_only, peers):
     """Write `token` into one cell of board i if that is allowed; returns by how much the board's violations grow."""
     before = boards[i, cell]
@@ -172,7 +173,7 @@ def _write(clues, boards, i, cell, token, legal_only, peers):
     return change
 
 
-@njit(cache=True)
+@compiled
 def _is_full(boards, i):
     """Whether no cell of board i is blank or padding."""
     cell = 0
@@ -181,7 +182,7 @@ def _is_full(boards, i):
     return cell == boards.shape[1]
 
 
-@njit(cache=True)
+@compiled
 def write_kernel(clues, shown, actions, active, legal_only, peers, violations, ended):
     """Cell mode: carry out one action on each active board of `shown` (N, n, n) uint8.
 
@@ -203,7 +204,7 @@ def write_kernel(clues, shown, actions, active, legal_only, peers, violations, e
             ended[i] = violations[i] == 0 and _is_full(boards, i)
 
 
-@njit(cache=True)
+@compiled
 def change_kernel(clues, shown, cell, token, peers):
     """Write `token` into a blank cell of one board (n, n) `shown`; returns by how much its violations grow.
 
@@ -293,7 +294,7 @@ def check(clues: Grid, box: Box | None = None) -> None:
         raise ValueError(f"expected a puzzle with exactly one solution, got one with {'several' if count else 'none'}")
 
 
-class SudokuFamily(GridFamily):
+class SudokuFamily(PuzzleFamily):
     """Sudoku with boxes of one size; see `PuzzleFamily` for the methods.
 
     Attributes:
