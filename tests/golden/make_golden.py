@@ -1,6 +1,6 @@
 """The safety net of a redesign: what the environments, the bundled agents and training do, as hashes in one file.
 
-    python tests/golden/make_golden.py                 # compare with tests/golden/house.json; exit code 1 on a difference
+    python tests/golden/make_golden.py                 # compare with house.json beside it; exit code 1 on a difference
     python tests/golden/make_golden.py --only envs     # one part: envs, sources, agents, training
     python tests/golden/make_golden.py --write         # make the file, from code that is known to be right
 
