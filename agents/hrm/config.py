@@ -54,6 +54,9 @@ class HRMConfig:
         symbols: with the mixers "symbols" and "colours", how many of the last token ids are interchangeable.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
+        q_features: what the Q-head of the mixer "symbols" reads: "mean", the mean of all states; "worst", also the
+            extremes of a small readout over cells and symbols and the smallest margin of the answer, since one wrong
+            cell is enough to be wrong and hardly moves a mean.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -82,6 +85,7 @@ class HRMConfig:
     symbols: int = 0
     box: tuple[int, int] | None = None
     mlp_width: int | None = None
+    q_features: Literal["mean", "worst"] = "mean"
     norm_eps: float = 1e-5
     dtype: Precision = "bfloat16"
 
@@ -119,6 +123,8 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
+        if self.q_features == "worst" and self.mixer != "symbols":
+            raise ValueError(f"q_features 'worst' needs the mixer 'symbols', got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
                 f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "
@@ -179,6 +185,11 @@ class HRMConfig:
             return 0
         needed = -(-self.embedding_dim // self.hidden_size)
         return needed if self.puzzle_positions is None else self.puzzle_positions
+
+    @property
+    def keeps_whole_segment(self) -> bool:
+        """Whether every call of a segment keeps gradient."""
+        return self.gradient == "bptt" or (self.gradient == "last_cycle" and self.h_cycles == 1)
 
     @property
     def head_dim(self) -> int:

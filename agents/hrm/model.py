@@ -148,6 +148,12 @@ BLOCKS: dict[str, type[nn.Module]] = {
 """The block of each mixer."""
 
 
+Q_READOUT = 8
+"""Numbers that the Q-head reads of every state with `q_features` "worst"."""
+
+MARGIN_SCALE = 0.1
+"""Margins between logits reach some tens; so scaled, they weigh about as much as the normalised states."""
+
 CACHED = 400_000
 """Numbers of a state that pass through the blocks at a time when equivariant networks solve on a CPU: what lies between
 their matrix products then stays in the cache, which doubles their speed."""
@@ -265,6 +271,9 @@ class HRM(nn.Module):
         if config.mixer == "colours":
             self.end_head = Linear(hidden, 1)
         self.q_head = nn.Linear(hidden, 2)
+        if config.q_features == "worst":
+            self.q_readout = Linear(hidden, Q_READOUT)
+            self.q_head = nn.Linear(hidden + 2 * Q_READOUT + 2, 2)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)
         self.register_buffer("h_init", truncated_normal((hidden,), 1.0).to(self.dtype))
@@ -448,11 +457,25 @@ class HRM(nn.Module):
         Equivariant networks have no such position, and take the mean of all. In float32: one wrong cell is enough to be
         wrong, and hardly moves a mean.
         """
-        if self.config.equivariant:
+        if self.config.q_features == "worst":
+            q = self.q_head(self._worst_cell(z_h))
+        elif self.config.equivariant:
             q = self.q_head(z_h.float().mean(1))
         else:
             q = F.linear(z_h[:, 0], self.q_head.weight.to(z_h.dtype), self.q_head.bias.to(z_h.dtype)).float()
         return q[:, 0], q[:, 1]
+
+    def _worst_cell(self, z_h: Tensor) -> Tensor:
+        """(B, D + 2 * Q_READOUT + 2) float32: the mean state, and what the least decided cell looks like."""
+        config, wide = self.config, z_h.float()
+        read = self.q_readout(wide).view(len(z_h), config.cells, config.symbols, Q_READOUT)
+        lowest = read.amax(2).amin(1)  # the cell whose best symbol is worst
+        highest = read.amin(2).amax(1)
+        # without gradient: Q learns to judge the answer, it must not shape it
+        logits = self.answer_head(z_h.detach()).float().view(len(z_h), config.cells, config.symbols)
+        best = logits.topk(2, dim=2).values
+        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).detach()
+        return torch.cat((wide.mean(1), lowest, highest, margin.amin(1, keepdim=True), margin.mean(1, keepdim=True)), 1)
 
     def heads(self, z_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, S, V) and both Q logits, (B,) float32."""
@@ -471,15 +494,20 @@ class HRM(nn.Module):
         """
         return self.run(carry, tokens, F.embedding(puzzle_ids.long(), self.puzzles))
 
-    def run(self, carry: Carry, tokens: Tensor, puzzles: Tensor) -> Segment:
-        """`segment` with the puzzle vectors (B, embedding_dim) looked up already; the part worth compiling."""
+    def run(self, carry: Carry, tokens: Tensor, puzzles: Tensor, detach: bool = True) -> Segment:
+        """`segment` with the puzzle vectors (B, embedding_dim) looked up already; the part worth compiling.
+
+        `detach=False` leaves the gradient in the carry, for training through several segments.
+        """
         x = self.embed(tokens, puzzles)
         with self.hold():
             with torch.no_grad():
                 carry = self.think(carry, x)
             carry = self.conclude(carry, x)
         logits, q_halt, q_continue = self.heads(carry.z_h)
-        return Segment(Carry(carry.z_h.detach(), carry.z_l.detach()), logits, q_halt, q_continue)
+        if detach:
+            carry = Carry(carry.z_h.detach(), carry.z_l.detach())
+        return Segment(carry, logits, q_halt, q_continue)
 
     def forward(self, carry: Carry, tokens: Tensor, puzzle_ids: Tensor) -> Segment:
         """The same as `segment`."""
