@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
 Gradient = Literal["one_step", "last_cycle", "bptt"]
 Mixer = Literal["attention", "mlp", "symbols", "colours", "convolution"]
 Precision = Literal["float32", "bfloat16"]
+
+
+class ModuleSpec(NamedTuple):
+    """One recurrent module: its name, its blocks, and at every how many steps it moves."""
+
+    name: str
+    layers: int
+    period: int
 
 
 @dataclass(frozen=True)
@@ -187,9 +195,24 @@ class HRMConfig:
         return needed if self.puzzle_positions is None else self.puzzle_positions
 
     @property
-    def keeps_whole_segment(self) -> bool:
-        """Whether every call of a segment keeps gradient."""
-        return self.gradient == "bptt" or (self.gradient == "last_cycle" and self.h_cycles == 1)
+    def modules(self) -> tuple[ModuleSpec, ...]:
+        """The recurrent modules, fastest first: the paper's L at every step and H at every T-th.
+
+        A third module is one entry more; nothing else in the network counts them.
+        """
+        if self.levels == 1:
+            return (ModuleSpec("l", self.l_layers, 1),)
+        return (ModuleSpec("l", self.l_layers, 1), ModuleSpec("h", self.h_layers, self.l_cycles))
+
+    @property
+    def steps(self) -> int:
+        """Steps of a segment (the paper's N*T)."""
+        return self.h_cycles * self.l_cycles
+
+    @property
+    def kept_steps(self) -> int:
+        """How many of them, counted from the last, keep gradient in training."""
+        return {"one_step": 1, "last_cycle": self.steps // self.h_cycles, "bptt": self.steps}[self.gradient]
 
     @property
     def head_dim(self) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm import run_folder, thinking
+from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
@@ -117,8 +118,7 @@ class Trainer:
         self.slots = thinking.Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
-        if compile:
-            self.model.compile_levels(dynamic=False)
+        accelerate(self.model, compile, dynamic=False)
 
     def _start_from(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -162,26 +162,25 @@ class Trainer:
         self.update += 1
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
         count, exploration, totals = self.recipe.gradient_segments, self._exploration(), []
-        with self.model.hold():
-            for part in range(count):
-                result = self._segments(puzzles, last=part == count - 1)
-                slots.carry = result.carry
-                slots.segments = slots.segments + 1 + self.recipe.silent_segments
-                slots.halted = thinking.training_halt(config, slots.segments, result, exploration)
-                target = None
-                if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                    target = thinking.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
-                solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
-                losses = segment_losses(
-                    result.logits,
-                    slots.boards.labels,
-                    result.q_halt,
-                    result.q_continue,
-                    target,
-                    self.recipe.loss,
-                    solved,
-                )
-                totals.append(losses.total)
+        for part in range(count):
+            result = self._segments(puzzles, last=part == count - 1)
+            slots.carry = result.carry
+            slots.segments = slots.segments + 1 + self.recipe.silent_segments
+            slots.halted = thinking.training_halt(config, slots.segments, result, exploration)
+            target = None
+            if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
+                target = thinking.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
+            solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
+            losses = segment_losses(
+                result.logits,
+                slots.boards.labels,
+                result.q_halt,
+                result.q_continue,
+                target,
+                self.recipe.loss,
+                solved,
+            )
+            totals.append(losses.total)
         total = totals[0] if count == 1 else torch.stack(totals).mean()
         self._optimise(total / self.recipe.batch_size, puzzles)
         return losses
@@ -288,10 +287,8 @@ class Trainer:
         Args:
             final: take the recipe's `test_puzzles`, if it has any, instead of `eval_puzzles`.
         """
-        model = HRM(self.recipe.model).to(self.device)
-        model.load_state_dict(self.weights())
-        if self.model.l_level.on_cpu:
-            model.compile_levels(dynamic=True)
+        model = HRM.from_state(self.recipe.model, self.weights()).to(self.device)
+        accelerate(model, compile=uses_cpu_routine(self.model))
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(3, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):

@@ -114,7 +114,7 @@ class Recipe:
                 f"expected gradient_segments of at least 1 and random_starts of at least 0, got "
                 f"{self.gradient_segments} and {self.random_starts}"
             )
-        if self.gradient_segments > 1 and (self.silent_segments or not self.model.keeps_whole_segment):
+        if self.gradient_segments > 1 and (self.silent_segments or self.model.kept_steps < self.model.steps):
             raise ValueError(
                 "gradient_segments above 1 needs no silent segments, and a network that keeps gradient in the whole "
                 "segment: gradient 'bptt', or 'last_cycle' with one H-cycle"
