@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hrm_gym.files import replace_folder
+
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "training_state.safetensors"
 PREFIX = "update_"
@@ -26,13 +28,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     temporary.mkdir()
     fill(temporary)
     _open_to_readers(temporary)
-    if path.exists():
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(path)
+    replace_folder(temporary, path)
 
 
 def _open_to_readers(folder: Path) -> None:

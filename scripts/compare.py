@@ -17,7 +17,7 @@ from hrm_gym.evaluation.compare.page import compare_page, filmed, markdown, miss
 from hrm_gym.evaluation.compare.plan import Plan
 from hrm_gym.evaluation.compare.rows import DEFINITIONS, Row, make_rows
 from hrm_gym.evaluation.compare.run import Comparison, versions
-from hrm_gym.evaluation.films import check_writable, written_whole
+from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import parse, passing_bar, spread_lists
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
@@ -154,8 +154,7 @@ def _write(comparison: Comparison, rows: Sequence[Row], command: str) -> None:
         "index.html": compare_page(about, rows, films, data),
     }
     for name, content in written.items():
-        with written_whole(folder / name) as draft:
-            draft.write_text(content, encoding="utf-8")
+        write_atomically(folder / name, content)
     _print(rows)
     print(f"page: {folder / 'index.html'}")
 

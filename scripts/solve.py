@@ -15,9 +15,10 @@ import tyro
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.compare.plan import seated
-from hrm_gym.evaluation.films import RECORD_SUFFIX, REPLAY_SUFFIX, Player, check_save_path, check_writable, write_jsonl
+from hrm_gym.evaluation.films import RECORD_SUFFIX, REPLAY_SUFFIX, Player, check_save_path, write_jsonl
 from hrm_gym.evaluation.rollout import Env, rollout_batched
 from hrm_gym.evaluation.scores import Score, puzzles_said, score, to_table, write_json
+from hrm_gym.files import check_writable
 from hrm_gym.registry import read_env
 from hrm_gym.scripts import viewer
 from hrm_gym.scripts.options import parse, with_progress

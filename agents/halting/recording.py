@@ -26,7 +26,7 @@ from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import write_atomically, written_atomically
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -226,7 +226,7 @@ class BankBuild:
             if not self._part(k).exists():
                 world, chosen = self._worlds[number], self._chosen[number]
                 part = record(world.agent, chosen.puzzles[rows], self.segments)
-                with written_whole(self._part(k)) as draft:
+                with written_atomically(self._part(k)) as draft:
                     np.savez(draft, **part)  # type: ignore[arg-type]
             yield k + 1
 
@@ -238,7 +238,7 @@ class BankBuild:
         """
         arrays = self._joined()
         from_arrays(arrays)
-        with written_whole(self.path) as draft:
+        with written_atomically(self.path) as draft:
             np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
         shutil.rmtree(self.place)
 
@@ -287,8 +287,7 @@ class BankBuild:
                     "another --out, or remove that folder"
                 )
             return dict(begun)
-        with written_whole(note) as draft:
-            draft.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+        write_atomically(note, json.dumps(recipe, indent=1) + "\n")
         return recipe
 
 

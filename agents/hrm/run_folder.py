@@ -18,6 +18,7 @@ from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import WEIGHTS, fitting, read_config, read_tensors, write_config
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.files import write_atomically
 
 
 def write_model(folder: Path, state: dict[str, Tensor], config: HRMConfig, about: dict[str, Any]) -> None:
@@ -126,9 +127,7 @@ def trim_curve(run: Path, update: int) -> None:
     if path.exists():
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         rows = [line for line in lines if json.loads(line)["update"] <= update]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in rows))
-        temporary.replace(path)
+        write_atomically(path, "".join(f"{line}\n" for line in rows))
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

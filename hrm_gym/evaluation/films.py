@@ -8,9 +8,7 @@ Several agents on the same puzzle at once, an action each at a time, and their p
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Agent
 from hrm_gym.envs.puzzle import Thought
 from hrm_gym.evaluation.rollout import Env, Episode, Frame, moments
+from hrm_gym.files import check_writable, written_atomically
 
 Image = NDArray[np.uint8]
 """One picture, (height, width, 3) uint8."""
@@ -69,7 +68,7 @@ class FilmRecorder:
         if path.suffix.lower() not in FILM_SUFFIXES:
             raise ValueError(f"expected a film to be named {' or '.join(FILM_SUFFIXES)}, got {path.name!r}")
         write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
-        with written_whole(path) as draft:
+        with written_atomically(path) as draft:
             write(draft, self.images)
 
 
@@ -79,7 +78,7 @@ def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    with written_whole(path) as draft, draft.open("w", encoding="utf-8") as lines:
+    with written_atomically(path) as draft, draft.open("w", encoding="utf-8") as lines:
         for episode in episodes:
             lines.write(json.dumps(_record(episode)) + "\n")
 
@@ -94,41 +93,6 @@ def check_save_path(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"expected a file named {', '.join(SUFFIXES)}, got {path.name!r}")
     check_writable(path)
-
-
-def check_writable(path: Path) -> None:
-    """Find out whether `path` can be written, without touching what is there; folders that are missing are made.
-
-    Raises:
-        OSError: if the folder cannot be made or written to, or `path` is a folder.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
-    draft.touch()
-    draft.unlink()
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A path to write in place of `path`, in the same folder; it takes that name only if the block succeeds.
-
-    Raises:
-        OSError: if the folder cannot be made, or the file not be put in place.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _draft(path: Path) -> Path:
-    """The temporary name for `path`, which keeps its suffix: film writers go by it."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
 def _write_gif(path: Path, images: Sequence[tuple[Image, float]]) -> None:

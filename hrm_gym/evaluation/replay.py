@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from hrm_gym.evaluation.films import Image, Player, written_whole
+from hrm_gym.evaluation.films import Image, Player
 from hrm_gym.evaluation.rollout import Episode, Frame, moments
+from hrm_gym.files import write_atomically
 
 WEB = Path(__file__).parent / "web"
 """Style sheets and scripts that pages are made with."""
@@ -149,8 +150,7 @@ def write_replay(
         command=text(command),
         origin=text(f"{len(puzzles)} puzzle{'' if len(puzzles) == 1 else 's'}, {origin}"),
     )
-    with written_whole(path) as draft:
-        draft.write_text(page(f"{name} replay", body, ["replay.css"], ["replay.js"], data), encoding="utf-8")
+    write_atomically(path, page(f"{name} replay", body, ["replay.css"], ["replay.js"], data))
 
 
 def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.evaluation.films import written_whole
 from hrm_gym.evaluation.rollout import Episode
+from hrm_gym.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -214,8 +214,7 @@ def write_json(scores: Sequence[Score], path: Path) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    with written_whole(path) as draft:
-        draft.write_text(to_json(scores), encoding="utf-8")
+    write_atomically(path, to_json(scores))
 
 
 def _is_dear(scores: Sequence[Score]) -> bool:

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
-from hrm_gym.evaluation.films import written_whole
 from hrm_gym.evaluation.replay import slug
 from hrm_gym.evaluation.rollout import Episode, rollout_batched
+from hrm_gym.files import write_atomically
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 """Libraries whose versions may matter to a figure."""
@@ -146,8 +146,7 @@ class Part:
         }
         content["load"] = load()
         content["puzzles_sha256"] = _hash_of_puzzles(episodes)
-        with written_whole(self.path) as draft:
-            draft.write_text(json.dumps({**content, "episodes": columns(episodes)}), encoding="utf-8")
+        write_atomically(self.path, json.dumps({**content, "episodes": columns(episodes)}))
 
     def read(self) -> dict[str, Any]:
         """What its file holds.
