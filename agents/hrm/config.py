@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
 Gradient = Literal["one_step", "last_cycle", "bptt"]
 Mixer = Literal["attention", "mlp", "symbols", "colours", "convolution"]
 Precision = Literal["float32", "bfloat16"]
+
+
+class ModuleSpec(NamedTuple):
+    """One recurrent module: its name, its blocks, and at every how many steps it moves."""
+
+    name: str
+    layers: int
+    period: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,9 @@ class HRMConfig:
         symbols: with the mixers "symbols" and "colours", how many of the last token ids are interchangeable.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
+        q_features: what the Q-head of the mixer "symbols" reads: "mean", the mean of all states; "worst", also the
+            extremes of a small readout over cells and symbols and the smallest margin of the answer, since one wrong
+            cell is enough to be wrong and hardly moves a mean.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -82,6 +93,7 @@ class HRMConfig:
     symbols: int = 0
     box: tuple[int, int] | None = None
     mlp_width: int | None = None
+    q_features: Literal["mean", "worst"] = "mean"
     norm_eps: float = 1e-5
     dtype: Precision = "bfloat16"
 
@@ -119,6 +131,8 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
+        if self.q_features == "worst" and self.mixer != "symbols":
+            raise ValueError(f"q_features 'worst' needs the mixer 'symbols', got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
                 f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "
@@ -179,6 +193,26 @@ class HRMConfig:
             return 0
         needed = -(-self.embedding_dim // self.hidden_size)
         return needed if self.puzzle_positions is None else self.puzzle_positions
+
+    @property
+    def modules(self) -> tuple[ModuleSpec, ...]:
+        """The recurrent modules, fastest first: the paper's L at every step and H at every T-th.
+
+        A third module is one entry more; nothing else in the network counts them.
+        """
+        if self.levels == 1:
+            return (ModuleSpec("l", self.l_layers, 1),)
+        return (ModuleSpec("l", self.l_layers, 1), ModuleSpec("h", self.h_layers, self.l_cycles))
+
+    @property
+    def steps(self) -> int:
+        """Steps of a segment (the paper's N*T)."""
+        return self.h_cycles * self.l_cycles
+
+    @property
+    def kept_steps(self) -> int:
+        """How many of them, counted from the last, keep gradient in training."""
+        return {"one_step": 1, "last_cycle": self.steps // self.h_cycles, "bptt": self.steps}[self.gradient]
 
     @property
     def head_dim(self) -> int:

@@ -41,7 +41,7 @@ def load_model(folder: Path | str) -> tuple[HRM, dict[str, Any]]:
     """
     folder = Path(folder)
     about = read_config(folder)
-    model = HRM(HRMConfig.from_json(about["model"]))
+    model = HRM.from_state(HRMConfig.from_json(about["model"]))
     load_weights(model, read_tensors(folder / WEIGHTS), folder)
     return model.eval().requires_grad_(False), about
 

@@ -65,7 +65,7 @@ def load_official(checkpoint: Path | str | Mapping[str, Tensor], config_json: Pa
         ValueError: a file is damaged, a field or a weight is missing, unknown or of another form; it is named.
     """
     state = read_state(checkpoint)
-    model = HRM(translate_config(read_settings(config_json), state))
+    model = HRM.from_state(translate_config(read_settings(config_json), state))
     check_fit(state, model, checkpoint if isinstance(checkpoint, str | Path) else "the state dict")
     model.load_state_dict(translate_state(state, model.config))
     return model.eval()
