@@ -109,7 +109,7 @@ def test_weights_import_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     helper(tmp_path, monkeypatch, "raise SystemExit('imported')\n")
     folder = shutil.copytree(BUNDLED_FOLDER / "maskableppo-sudoku-4x4", tmp_path / "weights")
     about = json.loads((folder / "config.json").read_text())
-    about["recipe"]["env_id"] = "helpers:HRMMaze-v0"
+    about["recipe"].update(env_id="helpers:HRMMaze-v0", env={"legal_only": True})
     (folder / "config.json").write_text(json.dumps(about))
     env = gym.make("HRMSudokuMini-v0", action_mode="cell")
     with pytest.raises(ValueError, match="registered environment, got 'helpers:HRMMaze-v0'"):
