@@ -3,8 +3,8 @@
 HRM (arXiv 2506.21734) learns to solve puzzles with two recurrent modules: L moves at every step, H at every T-th. It
 answers after every *segment* of N*T steps, is supervised there (deep supervision), and learns itself when to stop
 (adaptive computation time, ACT). A segment is a step of this package's environments: the action is the answer grid and
-a halt bit. Each part below names its section of the paper; `agents/hrm/model.py` is the same network with more settings,
-and a test holds both to each other and to numbers of the official code.
+a halt bit. Each part names its section of the paper. `agents/hrm/model.py` is the same network with more settings; a
+test holds both to each other and to the numbers of the official code.
 
     python examples/hrm_single_file.py                          4x4 Sudoku
     python examples/hrm_single_file.py --env HRMMaze-v0 --updates 20000 --hidden-size 128
@@ -17,7 +17,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 import hrm_gym  # noqa: F401  (registers the environments)
 from hrm_gym.envs.puzzle import puzzle_keys
 
-# Shapes: B boards, S = H*W cells, T = 1 + S positions (a puzzle vector in front of the cells), D = hidden_size, V tokens.
+# Shapes: B boards, S = H*W cells, T = 1 + S positions (a puzzle vector before the cells), D = hidden_size, V tokens.
 
 
 @dataclass(frozen=True)
@@ -152,11 +151,8 @@ class Level(nn.Module):
 # ---- the network: two modules, two heads, one segment (section 2, equations 1 to 4) ----
 
 
-class Carry(NamedTuple):
-    """What one segment leaves to the next: the states of both modules, each (B, T, D)."""
-
-    z_h: Tensor
-    z_l: Tensor
+Carry = tuple[Tensor, Tensor]
+"""What one segment leaves to the next: z_H and z_L, each (B, T, D)."""
 
 
 class HRM(nn.Module):
@@ -171,7 +167,8 @@ class HRM(nn.Module):
             self.positions = nn.Parameter(truncated_normal(length, hidden, std=hidden**-0.5))
         else:
             width = hidden // config.heads
-            angles = torch.outer(torch.arange(length), 10000.0 ** (-torch.arange(0, width, 2) / width)).repeat(1, 2)
+            frequencies = 1 / 10000 ** (torch.arange(0, width, 2) / width)
+            angles = torch.outer(torch.arange(length), frequencies).repeat(1, 2)
             self.rotary = (angles.cos(), angles.sin())
         self.l_level = Level(config, config.l_layers)
         self.h_level = Level(config, config.h_layers)
@@ -185,7 +182,7 @@ class HRM(nn.Module):
     def initial_carry(self, batch: int) -> Carry:
         """The states of new boards."""
         shape = (batch, 1 + self.config.grid[0] * self.config.grid[1], self.config.hidden_size)
-        return Carry(self.h_init.expand(shape), self.l_init.expand(shape))
+        return self.h_init.expand(shape), self.l_init.expand(shape)
 
     def embed(self, tokens: Tensor, puzzles: Tensor) -> Tensor:
         """(B, T, D), the input x of equation 1: the puzzle's own vector, then one for each cell's token."""
@@ -208,23 +205,17 @@ class HRM(nn.Module):
                 z_l = self.l_level(z_l, z_h + x, self.rotary)
                 if step % self.config.l_cycles == 0:
                     z_h = self.h_level(z_h, z_l, self.rotary)
-        return Carry(z_h, z_l)
+        return z_h, z_l
 
     def forward(self, carry: Carry, tokens: Tensor, puzzles: Tensor) -> tuple[Carry, Tensor, Tensor, Tensor]:
-        """One segment on B boards.
+        """One segment, given clues (B, S) and puzzle vectors (B, D).
 
-        Args:
-            carry: the states.
-            tokens: (B, S) integers, the clues.
-            puzzles: (B, D) puzzle vectors.
-
-        Returns:
-            The next carry without gradient; answer logits (B, S, V); Q(halt) and Q(continue) logits (B,), read off the
-            puzzle's own position.
+        Returns the next carry, without gradient; answer logits (B, S, V); Q(halt) and Q(continue) logits (B,), which
+        are read off the puzzle's own position.
         """
-        carry = self.recur(carry, self.embed(tokens, puzzles))
-        q_halt, q_continue = self.q_head(carry.z_h[:, 0]).unbind(-1)
-        return Carry(carry.z_h.detach(), carry.z_l.detach()), self.answer_head(carry.z_h[:, 1:]), q_halt, q_continue
+        z_h, z_l = self.recur(carry, self.embed(tokens, puzzles))
+        q_halt, q_continue = self.q_head(z_h[:, 0]).unbind(-1)
+        return (z_h.detach(), z_l.detach()), self.answer_head(z_h[:, 1:]), q_halt, q_continue
 
 
 # ---- losses of one segment (section 2, "Deep supervision" and "Adaptive computation time") ----
@@ -240,17 +231,14 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def segment_loss(
     logits: Tensor, labels: Tensor, q_halt: Tensor, q_continue: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The loss of a batch, summed over boards, and which boards (B,) are answered exactly.
+    """The loss, summed over boards, and which boards are answered exactly: what Q(halt) should predict.
 
-    Args:
-        logits: (B, S, V).
-        labels: (B, S) int64, the solutions.
-        q_halt: (B,) logits: should say whether the answer is right.
-        q_continue: (B,) logits: should say what `target` says.
-        target: (B,) probabilities.
+    Logits (B, S, V), solutions (B, S), Q logits (B,) and what Q(continue) should predict, (B,) probabilities.
     """
-    exact = (logits.argmax(-1) == labels).all(-1)
-    answer = stablemax_cross_entropy(logits, labels).mean(-1).sum()
+    counted = labels > 0  # padding does not count
+    exact = ((logits.argmax(-1) == labels) | ~counted).all(-1)
+    losses = stablemax_cross_entropy(logits, labels) * counted
+    answer = (losses.sum(-1) / counted.sum(-1).clamp(min=1)).sum()
     halting = F.binary_cross_entropy_with_logits(q_halt, exact.float(), reduction="sum")
     going_on = F.binary_cross_entropy_with_logits(q_continue, target, reduction="sum")
     return answer + 0.5 * (halting + going_on), exact
@@ -329,8 +317,9 @@ class Slots:
 
     def refill(self, model: HRM, tokens: Tensor, labels: Tensor, ids: Tensor) -> None:
         """Put row i of what is given into slot i where slot i has halted."""
-        new, fresh = self.halted[:, None], model.initial_carry(len(self.ids))
-        self.carry = Carry(*(torch.where(new[..., None], a, b) for a, b in zip(fresh, self.carry, strict=True)))
+        new = self.halted[:, None]
+        (z_h, z_l), start = self.carry, model.initial_carry(len(self.ids))
+        self.carry = torch.where(new[..., None], start[0], z_h), torch.where(new[..., None], start[1], z_l)
         self.tokens = torch.where(new, tokens, self.tokens)
         self.labels = torch.where(new, labels, self.labels)
         self.ids = torch.where(self.halted, ids, self.ids)
@@ -340,17 +329,9 @@ class Slots:
 def train_step(
     model: HRM, optimizer: AdamATan2, slots: Slots, minimum: Tensor, puzzle_lr: float
 ) -> tuple[float, Tensor]:
-    """One segment on every slot, the loss there, one update; the carry goes on without gradient.
+    """One segment on every slot and one update; the carry goes on without gradient, so memory is that of one segment.
 
-    Args:
-        model: the network.
-        optimizer: of all its parameters but the puzzle embedding.
-        slots: boards, none of them halted.
-        minimum: (B,) integers, segments that a board must have before it may halt (exploration).
-        puzzle_lr: learning rate of the puzzle embedding.
-
-    Returns:
-        The mean loss and which boards were answered exactly.
+    No board halts before its `minimum` (B,) of segments. Returns the mean loss, and which boards are answered exactly.
     """
     puzzles = model.puzzles.detach()[slots.ids].requires_grad_()
     carry, logits, q_halt, q_continue = model(slots.carry, slots.tokens, puzzles)
@@ -379,8 +360,7 @@ def train(config: Config) -> HRM:
         numbers = np.arange(fed, fed + config.batch_size, dtype=np.uint64)
         batch = env.puzzle_source.batch(puzzle_keys(np.array([config.seed], dtype=np.uint64), numbers))
         tokens, labels = (
-            torch.from_numpy(grids.reshape(len(grids), -1).astype(np.int64))
-            for grids in (batch.clues, batch.solutions)
+            torch.from_numpy(grids.reshape(len(grids), -1).astype(np.int64)) for grids in (batch.clues, batch.solutions)
         )
         fed += config.batch_size  # as in the official code, puzzles for slots that are not free are dropped
         slots.refill(model, tokens, labels, torch.from_numpy(batch.puzzle_ids.astype(np.int64)))
@@ -389,7 +369,7 @@ def train(config: Config) -> HRM:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(update, config)
         loss, exact = train_step(model, optimizer, slots, minimum, puzzle_lr=group["lr"])
-        if update % 100 == 0:
+        if update % max(1, config.updates // 10) == 0:
             seconds = time.perf_counter() - begin
             print(f"update {update}: loss {loss:.3f}, exact {exact.float().mean():.2f}, {seconds:.0f} s", flush=True)
     return model
@@ -402,9 +382,7 @@ def train(config: Config) -> HRM:
 def evaluate(model: HRM, max_segments: int | None = None) -> tuple[float, float]:
     """Share of held-out puzzles solved by the network's own decision, and segments used on average.
 
-    Args:
-        model: the network.
-        max_segments: where the environment forces a halt; by default the network's own limit.
+    `max_segments` is where the environment forces a halt; more than in training may solve more.
     """
     config, count = model.config, model.config.test_puzzles
     budget = max_segments or config.max_segments
@@ -428,18 +406,17 @@ def evaluate(model: HRM, max_segments: int | None = None) -> tuple[float, float]
 
 
 def main() -> None:
-    """Train and evaluate; every number of `Config` is an option."""
+    """Train and evaluate; every field of `Config` is an option."""
     parser = argparse.ArgumentParser(description="Train an HRM on an environment's puzzles.")
     for field in fields(Config):
-        if field.name not in ("vocab_size", "grid", "betas"):
-            kind = type(field.default)
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, metavar="X")
+        if isinstance(field.default, int | float | str):
+            name = field.name.replace("_", "-")
+            parser.add_argument(f"--{name}", type=type(field.default), default=field.default, metavar="X")
     options = vars(parser.parse_args())
     env = gym.make(options["env"]).unwrapped
     model = train(Config(vocab_size=env.family.vocab_size, grid=env.shape, **options))
     solved, segments = evaluate(model)
-    print(f"{options['env']}: {100 * solved:.1f} % of {options['test_puzzles']} held-out puzzles solved by the network's")
-    print(f"own decision, in {segments:.2f} segments on average")
+    print(f"solved {100 * solved:.1f} % of {options['test_puzzles']} held-out puzzles in {segments:.2f} segments each")
 
 
 if __name__ == "__main__":
