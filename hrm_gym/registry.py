@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import reprlib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,17 @@ def register_environments() -> None:
         if name not in gym.registry:
             batched = entry_point.replace("Env", "VectorEnv")
             gym.register(id=name, entry_point=entry_point, vector_entry_point=batched, kwargs=arguments)
+
+
+def registered_env(name: object) -> str:
+    """An environment's id that was read from a file: it must be registered already, and nothing is imported for it.
+
+    Raises:
+        ValueError: it is not registered.
+    """
+    if not isinstance(name, str) or name not in gym.registry:
+        raise ValueError(f"expected the id of a registered environment in a file, got {reprlib.repr(name)}")
+    return name
 
 
 def make_family(name: str, grid: tuple[int, int]) -> PuzzleFamily:
