@@ -188,7 +188,7 @@ def _rules(about: dict[str, Any], world: Any) -> PuzzleFamily:
     recipe = about.get("recipe", {})
     if not recipe.get("env"):
         return world.family
-    trained: Any = gym.make(registered_env(recipe.get("env_id")), **recipe["env"]).unwrapped
+    trained: Any = gym.make(registered_env(recipe["env_id"]), **recipe["env"]).unwrapped
     return trained.family if tuple(trained.shape) == tuple(world.shape) else world.family
 
 
