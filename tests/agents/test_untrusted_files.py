@@ -46,7 +46,7 @@ def test_a_weights_folder_imports_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         pretrained.FOLDER / "maskableppo-sudoku-9x9", tmp_path / "weights", recipe={"env_id": env_id, "env": {"a": 1}}
     )
     env = gym.make("HRMSudoku-v0", action_mode="cell")
-    with pytest.raises(ValueError, match="registered environment|environment .HRMNowhere"):
+    with pytest.raises(ValueError, match=r"registered environment|environment .HRMNowhere"):
         hrm_gym.make_agent("maskableppo", env, weights=folder)
     assert "helpers" not in sys.modules
 
