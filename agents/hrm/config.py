@@ -6,11 +6,32 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from hrm_gym.reading import convert
+
 Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
 Gradient = Literal["one_step", "last_cycle", "bptt"]
 Mixer = Literal["attention", "mlp", "symbols", "colours", "convolution"]
 Precision = Literal["float32", "bfloat16"]
+
+
+MOST = {
+    "vocab_size": 10**6,
+    "hidden_size": 2**16,
+    "heads": 2**10,
+    "h_layers": 2**8,
+    "l_layers": 2**8,
+    "h_cycles": 10**4,
+    "l_cycles": 10**4,
+    "expansion": 2**6,
+    "puzzle_count": 10**8,
+    "puzzle_dim": 2**20,
+    "puzzle_positions": 2**12,
+    "max_segments": 10**6,
+    "symbols": 2**12,
+    "mlp_width": 2**20,
+}
+"""Far above anything that was ever built: a config from a file that asks for more is a mistake, or worse."""
 
 
 class ModuleSpec(NamedTuple):
@@ -113,6 +134,9 @@ class HRMConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"HRMConfig.{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"HRMConfig.{name} must be at most {most:,}, got {getattr(self, name):,}")
         multiple = self.heads * (4 if self.positions in ("rope2d", "learned_rope2d") else 2)
         if self.mixer in ("attention", "colours") and self.hidden_size % multiple:
             raise ValueError(
@@ -228,11 +252,8 @@ class HRMConfig:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: an unknown or a missing field, named.
+            ValueError: an unknown or a missing field, or one of another type or out of its range; it is named.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
         if missing := sorted({"vocab_size", "grid"} - set(values)):
             raise ValueError(f"model settings lack {missing}")
-        return cls(**values)
+        return convert(values, cls, "model settings")
