@@ -18,7 +18,7 @@ setup(
         "hrm_gym": ["py.typed"],
         "hrm_gym.evaluation": ["web/*.css", "web/*.html", "web/*.js"],
         "hrm_gym.agents.hrm.accelerate": ["*.cpp"],
-        "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.jsonl", "**/*.md"],
+        "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.jsonl", "**/*.md", "**/SHA256SUMS"],
         "hrm_gym.envs": ["**/*.npz"],
     },
 )

@@ -65,7 +65,7 @@ def agent_on(found: Pretrained, family: PuzzleFamily, shape: tuple[int, int], de
         return HRMAgent.of(found, family, device=device)
     if config.positions not in ("rope", "rope2d", "none") or config.mixer != "attention":
         raise ValueError(f"expected puzzles of {config.grid}, to which the network is tied, got {tuple(shape)}")
-    model = HRM(dataclasses.replace(config, grid=(shape[0], shape[1])))
+    model = HRM.from_state(dataclasses.replace(config, grid=(shape[0], shape[1])))
     model.load_state_dict(found.model.state_dict())
     return HRMAgent.of(found._replace(model=model), family, device=device)
 
@@ -122,7 +122,7 @@ def _segments(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[
     reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
     alone = model.config.halting == "bce"
     for _ in range(segments):
-        carry = thinking.advance(model, carry, x)
+        carry = model.advance(carry, x)
         before, reading = reading.answers, reading.after(model.answer_logits(carry.z_h))
         q_halt, q_continue = model.q_values(carry.z_h)
         lowest, mean = certainty(reading.confidence, boards.free)
