@@ -56,8 +56,8 @@ from hrm_gym.agents.hrm.analysis.states import (
 from hrm_gym.agents.hrm.halting import learned, parse_halting
 from hrm_gym.agents.hrm.run_folder import CURVE
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily
-from hrm_gym.evaluation.films import check_writable, written_whole
 from hrm_gym.evaluation.rollout import puzzle_for, rollout_batched
+from hrm_gym.files import check_writable, write_atomically, written_atomically
 from hrm_gym.scripts.options import parse, with_progress
 from hrm_gym.scripts.solve import HRM_AGENTS, SolveConfig, Worlds, agent_named, check
 
@@ -148,10 +148,9 @@ def write(study: Any, out: Path, draw: Callable[[Path], None]) -> None:
     """
     picture, figures = Path(f"{out}.png"), Path(f"{out}.json")
     plain: Any = asdict(study) if is_dataclass(study) and not isinstance(study, type) else study
-    with written_whole(picture) as draft:
+    with written_atomically(picture) as draft:
         draw(draft)
-    with written_whole(figures) as draft:
-        draft.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    write_atomically(figures, json.dumps(plain, indent=2) + "\n")
     print(f"picture: {picture}\nfigures: {figures}")
 
 

@@ -33,7 +33,7 @@ from hrm_gym.data.folder import MANIFEST, Groups, SplitRecord, check_place, writ
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, is_npy_folder, open_puzzles
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily, PuzzleSource
-from hrm_gym.evaluation.films import check_writable, written_whole
+from hrm_gym.files import check_writable, written_atomically
 from hrm_gym.scripts.options import parse, passing_bar
 
 
@@ -554,7 +554,7 @@ def _fetch(argv: Sequence[str]) -> int:
         check_writable(path)
     for split, path in targets.items():
         cached = fetch_csv(config.name, split)
-        with written_whole(path) as draft:
+        with written_atomically(path) as draft:
             shutil.copyfile(cached, draft)
         print(path)
     return 0

@@ -25,7 +25,7 @@ from rich.table import Table
 import hrm_gym
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, Lead, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
-from hrm_gym.evaluation.films import check_writable, written_whole
+from hrm_gym.files import check_writable, write_atomically, written_atomically
 from hrm_gym.registry import read_arguments
 from hrm_gym.scripts.bench.command import machine
 from hrm_gym.scripts.options import parse, progress_bar
@@ -301,12 +301,10 @@ def write_report(
         "study": asdict(study),
     }
     title = f"When should an HRM halt? {bank.about['agent']} on {bank.about['env']}, {study.puzzles:,} held-out puzzles"
-    with written_whole(out / "report.png") as draft:
+    with written_atomically(out / "report.png") as draft:
         draw(study, title, draft)
-    with written_whole(out / "report.json") as draft:
-        draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    with written_whole(out / "report.md") as draft:
-        draft.write_text(markdown(study, told, title), encoding="utf-8")
+    write_atomically(out / "report.json", json.dumps(told, indent=1) + "\n")
+    write_atomically(out / "report.md", markdown(study, told, title))
     print(f"report: {out / 'report.md'}, {out / 'report.json'}, {out / 'report.png'}")
 
 

@@ -22,9 +22,9 @@ from hrm_gym.agents.agent import Observation
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch
 from hrm_gym.envs.rendering.player import Hand, Notes, make_hand
 from hrm_gym.envs.rendering.window import Window
-from hrm_gym.evaluation.films import check_writable
 from hrm_gym.evaluation.rollout import Env, Episode, play, puzzle_for
 from hrm_gym.evaluation.scores import score, write_json
+from hrm_gym.files import check_writable
 from hrm_gym.scripts import viewer
 from hrm_gym.scripts.options import parse
 

@@ -26,7 +26,7 @@ from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import write_atomically, written_atomically
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -65,7 +65,7 @@ def agent_on(found: Pretrained, family: PuzzleFamily, shape: tuple[int, int], de
         return HRMAgent.of(found, family, device=device)
     if config.positions not in ("rope", "rope2d", "none") or config.mixer != "attention":
         raise ValueError(f"expected puzzles of {config.grid}, to which the network is tied, got {tuple(shape)}")
-    model = HRM(dataclasses.replace(config, grid=(shape[0], shape[1])))
+    model = HRM.from_state(dataclasses.replace(config, grid=(shape[0], shape[1])))
     model.load_state_dict(found.model.state_dict())
     return HRMAgent.of(found._replace(model=model), family, device=device)
 
@@ -122,7 +122,7 @@ def _segments(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[
     reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
     alone = model.config.halting == "bce"
     for _ in range(segments):
-        carry = thinking.advance(model, carry, x)
+        carry = model.advance(carry, x)
         before, reading = reading.answers, reading.after(model.answer_logits(carry.z_h))
         q_halt, q_continue = model.q_values(carry.z_h)
         lowest, mean = certainty(reading.confidence, boards.free)
@@ -226,7 +226,7 @@ class BankBuild:
             if not self._part(k).exists():
                 world, chosen = self._worlds[number], self._chosen[number]
                 part = record(world.agent, chosen.puzzles[rows], self.segments)
-                with written_whole(self._part(k)) as draft:
+                with written_atomically(self._part(k)) as draft:
                     np.savez(draft, **part)  # type: ignore[arg-type]
             yield k + 1
 
@@ -238,7 +238,7 @@ class BankBuild:
         """
         arrays = self._joined()
         from_arrays(arrays)
-        with written_whole(self.path) as draft:
+        with written_atomically(self.path) as draft:
             np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
         shutil.rmtree(self.place)
 
@@ -287,8 +287,7 @@ class BankBuild:
                     "another --out, or remove that folder"
                 )
             return dict(begun)
-        with written_whole(note) as draft:
-            draft.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+        write_atomically(note, json.dumps(recipe, indent=1) + "\n")
         return recipe
 
 

@@ -17,6 +17,7 @@ from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
@@ -153,12 +154,11 @@ class HRMAgent(HubAgent, StatefulAgent):
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
         if not has_fast_bfloat16(self.device):
-            model = model.in_float32()
+            model = model.with_config(dtype="float32")
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
         self.restart, self.check = restart, check
-        if compile:
-            self.model.compile_levels(dynamic=True)
+        accelerate(self.model, compile)
         self._mind: Mind | None = None
 
     @classmethod

@@ -25,6 +25,7 @@ from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.thinking import Boards
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily, PuzzleSource, mix64, puzzle_keys
+from hrm_gym.registry import registered_env
 
 PAD, END = 0, 1
 """Tokens around a grid that lies on a larger board; all greater ones are its colours."""
@@ -214,7 +215,7 @@ def _open(recipe: Recipe, split: str, arguments: Mapping[str, Any]) -> tuple[Puz
     """The family and the source of the recipe's environment under these arguments."""
     single_file = Path(recipe.source).suffix != ""
     source = "generate" if split == "test" and single_file else recipe.source
-    env: Any = gym.make(recipe.env_id, source=source, split=split, **arguments).unwrapped
+    env: Any = gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
     if tuple(env.shape) != recipe.model.grid:
         raise ValueError(
             f"{recipe.env_id} has a grid of {tuple(env.shape)}, the recipe's network one of {recipe.model.grid}"

@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.run_folder import load_model, write_model
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows
 from hrm_gym.envs.files.hub import is_hub_name
 from hrm_gym.envs.puzzle import PuzzleFamily
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import written_atomically
 from hrm_gym.registry import make_family
 
 CARDS = ("CARD.md", "README.md")
@@ -191,7 +191,7 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
         state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         write_model(save_directory, state, config, about)
         if isinstance(self.task_rows, NamedRows):
-            with written_whole(save_directory / IDENTIFIERS) as draft:
+            with written_atomically(save_directory / IDENTIFIERS) as draft:
                 shutil.copyfile(self.task_rows.path, draft)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

@@ -12,6 +12,9 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Evidence, Halting, certainty, learned
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 
+STATE_NAMES = ("z_h", "z_l", "z_3", "z_4")
+"""Of the states of a carry in a checkpoint."""
+
 
 class Boards(NamedTuple):
     """Puzzles of a batch: inputs (B, S), labels (B, S) with ignored cells -100, puzzle_ids (B,); integer tensors."""
@@ -69,13 +72,13 @@ class Slots:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the slots hold, by name; every tensor has the slots as its first axis."""
-        own = {"z_h": self.carry.z_h, "z_l": self.carry.z_l, "segments": self.segments, "halted": self.halted}
-        return own | self.boards._asdict()
+        states = dict(zip(STATE_NAMES, self.carry, strict=False))
+        return states | {"segments": self.segments, "halted": self.halted} | self.boards._asdict()
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Slots:
         """The inverse of `tensors`."""
-        carry = Carry(tensors["z_h"], tensors["z_l"])
+        carry = Carry(*(tensors[name] for name in STATE_NAMES if name in tensors))
         boards = Boards(*(tensors[name] for name in Boards._fields))
         return cls(carry, tensors["segments"], tensors["halted"], boards)
 
@@ -112,7 +115,7 @@ def continue_target(model: HRM, result: Segment, segments: Tensor, inputs: Tenso
     sigmoid(max(Q'(halt), Q'(continue))), or sigmoid(Q'(halt)) where the next halt is forced. No target network and no
     replay (HRM paper, section 2).
     """
-    q_halt, q_continue = model.foresee(result.carry, inputs, puzzles)
+    q_halt, q_continue = model.next_q_values(result.carry, inputs, puzzles)
     last = segments >= model.config.max_segments
     return torch.sigmoid(torch.where(last, q_halt, torch.maximum(q_halt, q_continue)))
 
@@ -190,12 +193,6 @@ def judge(rule: Halting, segments: Tensor, q: tuple[Tensor, Tensor], reading: Re
     return rule.halts(Evidence(segments, *q, *certainty(reading.confidence, free), reading.unchanged))
 
 
-def advance(model: HRM, carry: Carry, x: Tensor) -> Carry:
-    """One segment without its heads, given the embedded input (B, T, D)."""
-    with model.hold():
-        return model.conclude(model.think(carry, x), x)
-
-
 def solve(
     model: HRM,
     inputs: Tensor,
@@ -234,21 +231,20 @@ def solve_with(
     carry, x = model.initial_carry(count), model.embed(inputs, puzzles)
     reading = Reading.nothing(count, inputs.shape[1], device)
     out = _unsolved(reading)
-    with model.hold():
-        for segment in range(1, max_segments + 1):
-            carry = advance(model, carry, x)
-            q = model.q_values(carry.z_h)
-            if rule.reads_answers:
-                reading = reading.after(model.answer_logits(carry.z_h))
-            leave = judge(rule, torch.full_like(rows, segment, dtype=torch.int32), q, reading, free)
-            if segment == max_segments:
-                leave = torch.ones_like(leave)
-            if leave.any():
-                _write(out, rows[leave], model.answer_logits(carry.z_h[leave]), (q[0][leave], q[1][leave]), segment)
-                stay = ~leave
-                rows, x, free, carry, reading = rows[stay], x[stay], free[stay], carry.rows(stay), reading.rows(stay)
-                if len(rows) == 0:
-                    break
+    for segment in range(1, max_segments + 1):
+        carry = model.advance(carry, x)
+        q = model.q_values(carry.z_h)
+        if rule.reads_answers:
+            reading = reading.after(model.answer_logits(carry.z_h))
+        leave = judge(rule, torch.full_like(rows, segment, dtype=torch.int32), q, reading, free)
+        if segment == max_segments:
+            leave = torch.ones_like(leave)
+        if leave.any():
+            _write(out, rows[leave], model.answer_logits(carry.z_h[leave]), (q[0][leave], q[1][leave]), segment)
+            stay = ~leave
+            rows, x, free, carry, reading = rows[stay], x[stay], free[stay], carry.rows(stay), reading.rows(stay)
+            if len(rows) == 0:
+                break
     return out
 
 

@@ -18,6 +18,7 @@ from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.policies import ALGORITHMS, plays_any_size, read_policy
 from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.registry import registered_env
 
 
 def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observation) -> NDArray[np.bool_]:
@@ -187,7 +188,7 @@ def _rules(about: dict[str, Any], world: Any) -> PuzzleFamily:
     recipe = about.get("recipe", {})
     if not recipe.get("env"):
         return world.family
-    trained: Any = gym.make(recipe["env_id"], **recipe["env"]).unwrapped
+    trained: Any = gym.make(registered_env(recipe["env_id"]), **recipe["env"]).unwrapped
     return trained.family if tuple(trained.shape) == tuple(world.shape) else world.family
 
 

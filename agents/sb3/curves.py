@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hrm_gym.agents.hrm.run_folder import CURVE
+from hrm_gym.files import written_atomically
 
 AXES = {"timesteps": "environment steps", "processor_seconds": "seconds of one processor core"}
 
@@ -46,10 +47,8 @@ def draw_curves(runs: Mapping[str, Path], path: Path, figure: str = "solved") ->
         axes.grid(alpha=0.3)
     if curves:
         axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.png")
-    picture.savefig(temporary, dpi=120)
-    temporary.replace(path)
+    with written_atomically(path) as draft:
+        picture.savefig(draft, dpi=120)
     return path
 
 

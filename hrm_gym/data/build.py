@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from hrm_gym.data.folder import put_in_place
 from hrm_gym.data.stream import stream_keys
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily, PuzzleSource, puzzle_key
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import write_atomically, written_atomically
 
 
 class Workers:
@@ -208,8 +208,7 @@ class Workplace:
             shutil.rmtree(self.path)
         self.resumed = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.path / RECIPE) as draft:
-            draft.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        write_atomically(self.path / RECIPE, json.dumps(wanted, indent=2) + "\n")
 
     def _is_begun_by(self, wanted: dict[str, Any], overwrite: bool) -> bool:
         """Whether the folder was begun by this recipe; False if it may be emptied."""
@@ -234,7 +233,7 @@ class Workplace:
 
     def add(self, split: str, number: int, part: Part) -> None:
         """Write one part, whole or not at all."""
-        with written_whole(self._file(split, number)) as draft:
+        with written_atomically(self._file(split, number)) as draft:
             np.savez(draft, **vars(part))
 
     def finish(self, draft: Path) -> None:

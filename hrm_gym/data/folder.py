@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.puzzle import PuzzleBatch
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import replace_folder, write_atomically
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -152,8 +150,7 @@ def write_manifest(folder: Path, about: Mapping[str, Any], splits: Mapping[str, 
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with written_whole(path) as draft:
-        draft.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
 def check_place(folder: Path, overwrite: bool) -> None:
@@ -179,10 +176,4 @@ def put_in_place(draft: Path, folder: Path) -> None:
         OSError: if it cannot be moved.
     """
     check_place(folder, overwrite=True)
-    if folder.is_dir():
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        os.replace(folder, old)
-        os.replace(draft, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(draft, folder)
+    replace_folder(draft, folder)

@@ -19,7 +19,7 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import written_atomically
 from hrm_gym.scripts.experiments.evaluate import judged, keep, kept, rate
 from hrm_gym.scripts.options import parse
 
@@ -186,5 +186,5 @@ def draw(config: DepthConfig, results: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out puzzles exact")
     panels[1].legend()
-    with written_whole(config.out / "depth.png") as draft:
+    with written_atomically(config.out / "depth.png") as draft:
         picture.savefig(draft, dpi=130)

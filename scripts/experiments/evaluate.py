@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 
 from hrm_gym.agents.agent import Agent
-from hrm_gym.evaluation.films import written_whole
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.evaluation.scores import wilson
+from hrm_gym.files import written_atomically
 
 PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
@@ -65,5 +65,5 @@ def kept(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def keep(path: Path, text: str) -> None:
     """Write a text whole."""
-    with written_whole(path) as draft:
+    with written_atomically(path) as draft:
         draft.write_text(text)

@@ -26,7 +26,7 @@ from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import read_curve
 from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
-from hrm_gym.evaluation.films import written_whole
+from hrm_gym.files import written_atomically
 from hrm_gym.scripts.experiments.evaluate import judged, keep, kept, rate
 from hrm_gym.scripts.options import parse
 
@@ -252,5 +252,5 @@ def draw(config: VersusConfig, results: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out puzzles exact")
     panels[-1].legend()
-    with written_whole(config.out / "versus.png") as draft:
+    with written_atomically(config.out / "versus.png") as draft:
         picture.savefig(draft, dpi=130)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hrm_gym
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.evaluation.films import FilmRecorder, check_save_path, check_writable, write_jsonl, written_whole
+from hrm_gym.evaluation.films import FilmRecorder, check_save_path, write_jsonl
 from hrm_gym.evaluation.rollout import Frame, rollout
 
 BLANK = Frame(np.zeros((2, 2), dtype=np.uint8))
@@ -72,31 +72,6 @@ def test_an_unknown_suffix() -> None:
         film([LAST]).save(Path("film.avi"))
     with pytest.raises(ValueError, match=r"\.jsonl"):
         check_save_path(Path("film"))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
-    path.write_text("old")
-
-    def fail_half_way() -> None:
-        with written_whole(path) as draft:
-            draft.write_text("ne")
-            raise RuntimeError("the disk is full")
-
-    with pytest.raises(RuntimeError):
-        fail_half_way()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(OSError, match="file"):
-        check_writable(tmp_path / "file" / "film.gif")
-    with pytest.raises(OSError, match="folder"):
-        check_writable(tmp_path)
-    check_writable(tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_records_are_plain_json(tmp_path: Path) -> None:

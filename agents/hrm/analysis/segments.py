@@ -98,7 +98,7 @@ def segments_of(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tupl
     carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
     reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
     for segment in range(1, segments + 1):
-        carry = thinking.advance(model, carry, x)
+        carry = model.advance(carry, x)
         reading = reading.after(model.answer_logits(carry.z_h))
         number = torch.full((count,), segment, dtype=torch.int32)
         sure = certainty(reading.confidence, boards.free)

@@ -26,6 +26,7 @@ from torch import Tensor
 from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
@@ -104,9 +105,7 @@ def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adapta
     if not (model.config.embedding_dim or settings.whole):
         raise ValueError("expected a network with a puzzle embedding, or whole=True: nothing else can learn the task")
     if settings.whole:
-        model = _copy(model)
-        if settings.compile:
-            model.compile_levels(dynamic=False)
+        model = accelerate(_copy(model), settings.compile, dynamic=False)
     named = [p for name, p in model.named_parameters() if name != "puzzles"]
     optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
     device = examples.inputs.device
@@ -122,7 +121,7 @@ def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adapta
 
 def _copy(model: HRM) -> HRM:
     """The network with trainable parameters of its own, and with nothing but one row of the puzzle embedding."""
-    copy = HRM(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
+    copy = HRM.from_state(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
     copy.load_state_dict({**model.state_dict(), "puzzles": model.puzzles[:1]})
     return copy
 
@@ -221,8 +220,7 @@ class AdaptingAgent(StatefulAgent):
         if votes < 1:
             raise ValueError(f"expected votes of at least 1, got {votes}")
         self.member, self.settings = member, settings or Adaptation()
-        if self.settings.compile:
-            member.model.compile_levels(dynamic=True)
+        accelerate(member.model, self.settings.compile)
         self.family, self.action_mode = member.family, member.action_mode
         self.keys: Keys = (
             member.task_rows.keys(votes - 1)

@@ -282,7 +282,7 @@ class SearchAgent(StatefulAgent):
         """
         model, carry = self.member.model, lanes.mind.carry.rows(torch.from_numpy(parents))
         with torch.inference_mode():
-            logits = model.answer_logits(carry.z_h)[..., model.first_symbol :]
+            logits = model.answer_logits(carry.z_h)[..., model.mixer.first_symbol :]
             chances = torch.softmax(logits.float(), dim=-1).cpu().numpy()  # (P, S, symbols)
         clues = lanes.clues[parents]
         free = self.family.free(clues).reshape(len(parents), -1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.official.weights import load_official, our_name
 
@@ -48,8 +49,8 @@ class Kit:
         model = HRM(dataclasses.replace(official.config, **changes))
         model.load_state_dict(official.state_dict())
         if self.own:
-            model.compile_levels(dynamic=True)
-            assert model.l_level.on_cpu or model.dtype == torch.bfloat16
+            accelerate(model, compile=True)
+            assert uses_cpu_routine(model) or model.dtype == torch.bfloat16
         return model
 
     def boards(self, prefix: str) -> thinking.Boards:

@@ -1,0 +1,86 @@
+"""Files and folders written atomically: a reader, or a start after a crash, finds the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """A path to write in place of `path`, in the same folder; it takes that name only if the block succeeds.
+
+    Raises:
+        OSError: if the folder cannot be made, or the file not be put in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    try:
+        yield draft
+        # Without this order a power cut can leave the new name on an empty file.
+        sync(draft)
+        os.replace(draft, path)
+        sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file, text as UTF-8.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with written_atomically(path) as draft:
+        draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def replace_folder(draft: Path, folder: Path) -> None:
+    """Give the finished folder `draft` the name `folder`; a folder of that name is deleted once its successor is there.
+
+    Raises:
+        OSError: if it cannot be moved.
+    """
+    for path in draft.rglob("*"):
+        sync(path)
+    sync(draft)
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.is_dir():
+        os.replace(folder, old)
+    os.replace(draft, folder)
+    sync(folder.parent)
+    if old.is_dir():
+        shutil.rmtree(old)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether `path` can be written, without touching what is there; folders that are missing are made.
+
+    Raises:
+        OSError: if the folder cannot be made or written to, or `path` is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    draft.touch()
+    draft.unlink()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk; systems that cannot say are not asked."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _draft(path: Path) -> Path:
+    """The temporary name for `path`, which keeps its suffix: film writers go by it."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")

@@ -1,0 +1,53 @@
+"""Atomic writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hrm_gym.files import check_writable, replace_folder, write_atomically, written_atomically
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with written_atomically(path) as draft:
+            draft.write_text("ne")
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_content_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    replace, fsync = os.replace, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("replace"), replace(old, new)))
+    write_atomically(tmp_path / "deep" / "scores.json", "é")
+    assert calls[:2] == ["fsync", "replace"]
+    assert (tmp_path / "deep" / "scores.json").read_bytes() == "é".encode()
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("draft", "data"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "train" / name).write_text(name)
+    replace_folder(tmp_path / "draft", tmp_path / "data")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["data/train/draft"]
+
+
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError, match="file"):
+        check_writable(tmp_path / "file" / "film.gif")
+    with pytest.raises(OSError, match="folder"):
+        check_writable(tmp_path)
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
