@@ -189,7 +189,7 @@ def crop_size_kernel(board):
 
 
 @compiled
-def judge_kernel(solution, answer):
+def judge_board(solution, answer):
     """Whether two boards show the same grid, and one at all."""
     if solution[0, 0] < _BLACK or answer[0, 0] != solution[0, 0]:  # most wrong answers end here
         return False
@@ -203,22 +203,10 @@ def judge_kernel(solution, answer):
 
 
 @compiled
-def judge_many_kernel(solutions, answers, solved):
-    """`judge_kernel` for (N, H, W) boards; fills (N,) `solved`."""
+def judge_kernel(solutions, answers, solved):
+    """`judge_board` for (N, H, W) boards; fills (N,) `solved`."""
     for i in range(len(solutions)):
-        solved[i] = judge_kernel(solutions[i], answers[i])
-
-
-@compiled
-def count_right_kernel(solutions, answers, right, counted):
-    """Of (N, H, W) boards: coloured cells of the solution, and those of them that the answer has too; fills (N,)."""
-    for i in range(len(solutions)):
-        right[i] = counted[i] = 0
-        for row in range(solutions.shape[1]):
-            for column in range(solutions.shape[2]):
-                token = solutions[i, row, column]
-                counted[i] += token >= _BLACK
-                right[i] += token >= _BLACK and token == answers[i, row, column]
+        solved[i] = judge_board(solutions[i], answers[i])
 
 
 @compiled
@@ -232,7 +220,7 @@ def write_kernel(solutions, shown, free, actions, active, ended):
         ended[i] = cell == cells
         if cell < cells and free[i, cell]:
             shown[i, cell // width, cell % width] = _END + symbol
-            ended[i] = judge_kernel(solutions[i], shown[i])
+            ended[i] = judge_board(solutions[i], shown[i])
 
 
 @compiled

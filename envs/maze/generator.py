@@ -16,9 +16,9 @@ import reprlib
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled, plain
 from hrm_gym.envs.maze.rules import flood_kernel, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
-from hrm_gym.envs.compiled import compiled, plain
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
 
 SPLITS = ("train", "test", "all")

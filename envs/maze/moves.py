@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.maze.rules import UNREACHED, distances_kernel
 from hrm_gym.envs.maze.tokens import GOAL, PAD, PATH, START
-from hrm_gym.envs.family import PuzzleFamily
-from hrm_gym.envs.compiled import compiled, plain
 from hrm_gym.envs.puzzle import Grid, Puzzle
 from hrm_gym.envs.puzzle_env import ActionMode, one_integer
 from hrm_gym.envs.vector_env import Boards, Rows, VectorMode

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.maze import rules
-from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
-from hrm_gym.envs.maze.rules import MAZE, solve_kernel
-from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.compiled import compiled
+from hrm_gym.envs.files import can_be_opened, open_puzzles
+from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
+from hrm_gym.envs.maze.rules import MAZE, dihedral, solve_kernel
+from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
 
 FOLDER = Path(__file__).parent / "banks"
@@ -65,7 +64,7 @@ class BankedMazes:
         self.shape = (size, size)
         self.clues = np.concatenate(mazes)
         self._flat = self.clues.reshape(len(self.clues), -1)
-        self._table = rules.dihedral(size)
+        self._table = dihedral(size, size)
 
     def __reduce__(self) -> tuple[type, tuple[Path, str]]:
         """Pickle the name of the bank, not its mazes."""
@@ -80,7 +79,7 @@ class BankedMazes:
         if not 0 <= index < len(self):
             raise IndexError(f"expected a maze index in 0..{len(self) - 1} of bank {self.name}, got {index}")
         clues = self.clues[index].copy()
-        solution = rules.solve(clues)
+        solution = MAZE.solve(clues)
         assert solution is not None
         return Puzzle(clues, solution, name=f"{self.name}/{self.split}:{index}")
 

@@ -511,11 +511,10 @@ def rate(clues: Grid, box: Box | None = None) -> int:
     Raises:
         ValueError: unless the puzzle has exactly one solution.
     """
-    layout = board(box or usual_box(len(clues))).layout
-    count, half_guesses = search_kernel(plain(clues), layout, 2, np.empty((1, *clues.shape), dtype=np.uint8))
+    count, half_guesses, _ = _search(clues, box, 2)
     if count != 1:
         raise ValueError(f"expected a puzzle with exactly one solution, got one with {'several' if count else 'none'}")
-    return int(half_guesses) // 2
+    return half_guesses // 2
 
 
 def difficulty_of(rating: float) -> str:
@@ -525,3 +524,22 @@ def difficulty_of(rating: float) -> str:
     'medium'
     """
     return DIFFICULTIES[int(np.searchsorted(LEAST_GUESSES, rating, side="right")) - 1]
+
+
+def _search(clues: Grid, box: Box | None, limit: int) -> tuple[int, int, Grid]:
+    """Number of solutions up to `limit`, twice the expected guesses, and the last solution found."""
+    solution = np.empty(clues.shape, dtype=np.uint8)
+    layout = board(box or usual_box(len(clues))).layout
+    count, half_guesses = search_kernel(plain(clues), layout, limit, solution[None])
+    return int(count), int(half_guesses), solution
+
+
+def count_solutions(clues: Grid, limit: int = 2, box: Box | None = None) -> int:
+    """Number of solutions of (n, n) `clues`; counting stops at `limit`."""
+    return _search(clues, box, limit)[0]
+
+
+def solve(clues: Grid, box: Box | None = None) -> Grid | None:
+    """The only solution of (n, n) `clues`, a fresh (n, n) uint8 grid; None if there is none or more than one."""
+    count, _, solution = _search(clues, box, 2)
+    return solution if count == 1 else None

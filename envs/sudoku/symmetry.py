@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled, plain
 from hrm_gym.envs.puzzle import Grid
-from hrm_gym.envs.sudoku import rules
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
-from hrm_gym.envs.sudoku.solver import copy_kernel
+from hrm_gym.envs.sudoku.solver import copy_kernel, solve
 
 
 @cache
@@ -190,7 +189,7 @@ def canonical(clues: Grid, box: Box | None = None) -> Grid:
         ValueError: if the puzzle has no solution, or several.
     """
     rows, columns = box or usual_box(len(clues))
-    solution = rules.solve(clues, (rows, columns))
+    solution = solve(clues, (rows, columns))
     if solution is None:
         raise ValueError("expected a puzzle with exactly one solution, got one with none or several")
     best = np.full((2, *clues.shape), 255, dtype=np.uint8)

@@ -35,7 +35,8 @@ from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 
 @dataclass(frozen=True)
