@@ -40,7 +40,8 @@ class Agent(Protocol):
         """Actions for `observation`; rows with `episode_start` True begin a new puzzle (their state is reset)."""
         ...
 
-    # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`.
+    # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`, and
+    # `halting_rules: str`, which rules of halting are in force, as tables show them ("none" without it).
 
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""

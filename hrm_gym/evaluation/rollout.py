@@ -56,6 +56,8 @@ class Episode:
         steps: actions taken.
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.
         spent: segments that the agent ran on it, summed over all its networks and images; None for agents without any.
+        halting_rules: the rules of halting that were in force, e.g. "own decision (Q) + rule check"; "none" for agents
+            that do not decide when to halt.
     """
 
     env_id: str
@@ -72,6 +74,7 @@ class Episode:
     steps: int
     seconds: float
     spent: int | None = None
+    halting_rules: str = "none"
 
 
 Env = gym.Env[Any, Any]
@@ -113,6 +116,7 @@ class _Board:
             steps=self.steps,
             seconds=self.seconds,
             spent=self.spent,
+            halting_rules=getattr(agent, "halting_rules", "none"),
         )
 
 
