@@ -246,6 +246,7 @@ class Row:
         agent: label of the agent.
         absent: why it does not play there; then the rest means nothing.
         mode: its action mode.
+        halting: the halting rules in force, as the agent states them; "" for agents without any.
         puzzles: played by each run.
         solved: see `DEFINITIONS`, as all that follow; Wilson's interval, or with several runs the two-stage bootstrap.
         exact: likewise.
@@ -265,6 +266,7 @@ class Row:
     agent: str
     absent: str = ""
     mode: str = ""
+    halting: str = ""
     puzzles: int = 0
     solved: Figure | None = None
     exact: Figure | None = None
@@ -302,6 +304,7 @@ def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequenc
         world=world.label,
         agent=label.text,
         mode=entrants[0].agent.action_mode,
+        halting=str(getattr(entrants[0].agent, "halting_rules", "")),
         puzzles=len(tables[0]["solved"]),
         solved=_rate([table["solved"] for table in tables]),
         exact=_rate([table["exact"] for table in tables]),
