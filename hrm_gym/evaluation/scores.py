@@ -26,6 +26,7 @@ Interval = tuple[float, float]
 """Lower and upper bound."""
 
 RESAMPLES = 2000
+_DRAWN_AT_ONCE = 256
 """Resamples of a bootstrap."""
 
 _Z95 = 1.959963984540054
@@ -68,10 +69,11 @@ def bootstrap_mean(values: Sequence[float] | NDArray[np.float64], seed: int = 0)
     found = np.asarray(values, dtype=np.float64)
     if len(found) == 1 or found.min() == found.max():
         return float(found[0]), float(found[0])
-    from scipy.stats import bootstrap
-
-    drawn = bootstrap((found,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=256, rng=_rng(seed))
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    rng, count = _rng(seed), len(found)
+    sizes = [min(_DRAWN_AT_ONCE, RESAMPLES - first) for first in range(0, RESAMPLES, _DRAWN_AT_ONCE)]
+    means = np.concatenate([found[rng.integers(0, count, (size, count))].mean(axis=1) for size in sizes])
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def bootstrap_runs(runs: Sequence[NDArray[np.float64]], seed: int = 0) -> Interval:

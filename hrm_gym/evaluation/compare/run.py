@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import hrm_gym
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
 from hrm_gym.evaluation.replay import slug
 from hrm_gym.evaluation.rollout import Episode, rollout_batched
@@ -41,7 +42,7 @@ def machine() -> str:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """hrm-gym (with the commit where it runs from a repository), Python, and the libraries behind the agents."""
-    found = {"hrm-gym": version("hrm-gym") + _commit(), "python": platform.python_version()}
+    found = {"hrm-gym": hrm_gym.__version__ + _commit(), "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -284,7 +285,7 @@ def _key(world: World, entrant: Entrant) -> dict[str, Any]:
         "agent": entrant.label.name,
         "mode": entrant.agent.action_mode,
         "fingerprint": entrant.fingerprint,
-        "version": version("hrm-gym"),
+        "version": hrm_gym.__version__,
     }
 
 
