@@ -131,7 +131,7 @@ def _record(episode: Episode) -> dict[str, Any]:
     return {
         "env": episode.env_id,
         "agent": episode.agent,
-        "halting": episode.halting,
+        "halting_rules": episode.halting_rules,
         "index": episode.index,
         "name": episode.puzzle.name,
         **{name: getattr(episode, name) for name in names},

@@ -27,7 +27,7 @@ import numpy as np
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
 from hrm_gym.evaluation.films import FilmRecorder, Image, pictures_of, play_together
 from hrm_gym.evaluation.pages import slug
-from hrm_gym.evaluation.rollout import Episode, rollout_batched
+from hrm_gym.evaluation.rollout import Episode, halting_rules, rollout_batched
 from hrm_gym.files import write_atomically
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
@@ -347,7 +347,7 @@ def _key(world: World, entrant: Entrant) -> dict[str, Any]:
         "data": _file_hash(world),
         "agent": entrant.label.name,
         "mode": entrant.agent.action_mode,
-        "halting": str(getattr(entrant.agent, "halting_rules", "")),
+        "halting_rules": halting_rules(entrant.agent),
         "fingerprint": entrant.fingerprint,
         "version": version("hrm-gym"),
     }
