@@ -389,6 +389,21 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         frame = self._screen.paint(puzzle, answer, thought, status)
         return self._screen.pixels(frame) if self.render_mode == "rgb_array" else self._screen.show(frame)
 
+    def board_picture(self) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8: what `render` shows in mode rgb_array, without margin and panel."""
+        from hrm_gym.envs.rendering.screen import MARGIN
+
+        width, height = self.family.board_size
+        picture: NDArray[np.uint8] = self.render()
+        return picture[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+
+    def cell_places(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """(first pixel, pixels) of every column, and of every row, of the answer's cells in `board_picture`."""
+        from hrm_gym.envs.rendering.screen import Cells
+
+        cells = Cells.of(self.family, self.shape)
+        return cells.columns, cells.rows
+
     def wait(self, seconds: float) -> None:
         """Let time pass while the window, if one is open, answers the desktop; less if the person closes it."""
         if self._screen is not None:

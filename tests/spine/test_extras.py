@@ -6,11 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hrm_gym.evaluation.films import check_save_path
-from hrm_gym.evaluation.scores import bootstrap_mean
 from hrm_gym.extras import EXTRAS, load_extra
 from hrm_gym.scripts.main import main
 
@@ -76,11 +74,3 @@ def test_training_goes_without_tensorboard(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "hrm-gym[tensorboard]" in done.stderr
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
-
-
-def test_the_bootstrap_is_that_of_scipy() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is not installed: pip install -e '.[dev]'")
-    values = np.random.default_rng(1).random(37)
-    rng = np.random.default_rng(5)
-    found = scipy_stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", batch=256, rng=rng)
-    assert bootstrap_mean(values, seed=5) == (found.confidence_interval.low, found.confidence_interval.high)
