@@ -223,6 +223,7 @@ class AdaptingAgent(StatefulAgent):
         self.member, self.settings = member, settings or Adaptation()
         accelerate(member.model, self.settings.compile)
         self.family, self.action_mode = member.family, member.action_mode
+        self.weights = member.weights
         self.keys: Keys = (
             member.task_rows.keys(votes - 1)
             if self.settings.known and isinstance(member.task_rows, TaskRows)
