@@ -42,7 +42,8 @@ class Agent(Protocol):
         ...
 
     # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`,
-    # and `halting_rules`, a text that says by which rules it halts; tables and pages show it.
+    # and `halting_rules: str`, which halting rules are in force, as tables show them ("none" without it); and
+    # `weights: Path | str`, the folder or hub name that its weights came from.
 
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""

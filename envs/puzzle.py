@@ -116,6 +116,7 @@ class Thought:
         q_halt: value of halting now, a probability in [0, 1]; None if the agent has none.
         q_continue: value of thinking on, a probability in [0, 1]; None if the agent has none.
         segment: segments computed so far for this puzzle.
+        reason: why it halts now, or restarted, e.g. "Q(halt) 0.98 > Q(continue) 0.97"; None if there is nothing to say.
     """
 
     answer: Grid
@@ -123,6 +124,7 @@ class Thought:
     q_halt: float | None = None
     q_continue: float | None = None
     segment: int = 0
+    reason: str | None = None
 
 
 @runtime_checkable

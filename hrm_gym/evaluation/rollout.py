@@ -61,7 +61,7 @@ class Episode:
         steps: actions taken.
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.
         spent: segments that the agent ran on it, summed over all its networks and images; None for agents without any.
-        halting: the halting rules in force, as the agent states them; "" for agents without any.
+        halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
     """
 
     env_id: str
@@ -78,7 +78,12 @@ class Episode:
     steps: int
     seconds: float
     spent: int | None = None
-    halting: str = ""
+    halting_rules: str = "none"
+
+
+def halting_rules(agent: Agent) -> str:
+    """The halting rules in force, as the agent states them; "none" if it does not."""
+    return str(getattr(agent, "halting_rules", "none"))
 
 
 def puzzle_for(env: Env, seed: int | None, k: int) -> Puzzle:
@@ -275,7 +280,7 @@ class _Board:
             steps=self.steps,
             seconds=self.seconds,
             spent=self.spent,
-            halting=str(getattr(agent, "halting_rules", "")),
+            halting_rules=halting_rules(agent),
         )
 
 

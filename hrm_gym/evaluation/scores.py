@@ -132,7 +132,7 @@ class Score:
         mean_steps: mean actions taken.
         ms_per_puzzle: mean wall time of agent and environment, in milliseconds.
         mean_spent: mean segments that the agent ran on a puzzle, over all its networks and images; None without any.
-        halting: the halting rules in force, as the agent states them; "" for agents without any.
+        halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
     """
 
     agent: str
@@ -150,7 +150,7 @@ class Score:
     mean_steps: float
     ms_per_puzzle: float
     mean_spent: float | None = None
-    halting: str = ""
+    halting_rules: str = "none"
 
 
 def score(episodes: Sequence[Episode]) -> Score:
@@ -183,7 +183,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         mean_steps=sum(episode.steps for episode in episodes) / count,
         ms_per_puzzle=1000 * sum(episode.seconds for episode in episodes) / count,
         mean_spent=sum(spent) / len(spent) if spent else None,
-        halting=episodes[0].halting,
+        halting_rules=episodes[0].halting_rules,
     )
 
 
@@ -205,7 +205,10 @@ def to_table(scores: Sequence[Score], width: int = 140) -> Table:
     caption = "in brackets: 95 % Wilson intervals"
     if many_networks:
         caption += "; spent: segments of all networks and images together"
-    captions = [caption, *(printable(f"{row.agent}: {row.halting}") for row in scores if row.halting)]
+    captions = [
+        caption,
+        *(printable(f"{row.agent}: {row.halting_rules}") for row in scores if row.halting_rules != "none"),
+    ]
     slim = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}
     look: dict[str, Any] = slim if narrow else {"box": box.HEAVY_HEAD}
     table = Table(caption=Text("\n".join(captions), style="table.caption"), **look)

@@ -145,6 +145,7 @@ class PanelAgent(StatefulAgent):
             raise ValueError(f"expected networks for the same boards, got {sorted(grids)}")
         self.members, self.images = tuple(members), images
         self.family, self.action_mode = members[0].family, members[0].action_mode
+        self.weights = members[0].weights
         self.keys = self._keys(images - 1)
         self.name = name or f"hrm-{self.kind}-{len(self.members) * images}"
         self._thoughts: list[Thought] | None = None

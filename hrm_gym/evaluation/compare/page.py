@@ -117,7 +117,7 @@ def markdown(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
         parts += ["", f"## {markdown_text(world)}", "", f"{puzzles}, the same for all agents (SHA-256 {hashes}).", ""]
         parts += [markdown_row(["agent", "mode", "halting", *names]), markdown_row(["---"] * (len(names) + 3))]
         for row in here:
-            cells = [markdown_text(row.absent or row.halting or NONE), *[""] * len(names)]
+            cells = [markdown_text(row.absent or row.halting_rules), *[""] * len(names)]
             if not row.absent:
                 found = columns(row)
                 cells[1:] = [" ".join(filter(None, found[name])) for name in names]
@@ -150,8 +150,8 @@ def terminal_table(rows: Sequence[Row]) -> Table:
         if row.absent:
             table.add_row(agent, "does not play", *[""] * (len(names) - 1))
             continue
-        if row.halting:
-            agent = agent.append(f"\n{printable(row.halting)}", style="dim")
+        if row.halting_rules != "none":
+            agent = agent.append(f"\n{printable(row.halting_rules)}", style="dim")
         cells = columns(row)
         with_interval = ("solved", "exact")
         table.add_row(agent, *("\n".join(cells[name][: 1 + (name in with_interval)]) for name in names))
