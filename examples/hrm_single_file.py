@@ -413,6 +413,7 @@ def main() -> None:
             name = field.name.replace("_", "-")
             parser.add_argument(f"--{name}", type=type(field.default), default=field.default, metavar="X")
     options = vars(parser.parse_args())
+    torch.set_num_threads(1)  # a network as small as this is slower on more cores, which wait for each other
     env = gym.make(options["env"]).unwrapped
     model = train(Config(vocab_size=env.family.vocab_size, grid=env.shape, **options))
     solved, segments = evaluate(model)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Agent
 from hrm_gym.envs.puzzle import Thought
 from hrm_gym.evaluation.rollout import Env, Episode, Frame, Playthrough
+from hrm_gym.extras import load_extra
 from hrm_gym.files import check_writable, written_atomically
 
 Image = NDArray[np.uint8]
@@ -87,6 +88,8 @@ def check_save_path(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"expected a file named {', '.join(SUFFIXES)}, got {path.name!r}")
+    if path.suffix.lower() == ".mp4":
+        load_extra("imageio_ffmpeg")
     check_writable(path)
 
 
@@ -115,8 +118,7 @@ def _palette(images: Sequence[tuple[Image, float]]) -> Any:
 
 def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10) -> None:
     """Write an H.264 film; a frame that stays longer is repeated, and sizes are cut to even ones for the codec."""
-    import imageio
-
+    imageio = load_extra("imageio")
     height, width = (2 * (length // 2) for length in images[0][0].shape[:2])
     writer: Any = imageio.get_writer(path, fps=fps, macro_block_size=2)
     with writer as film:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+import hrm_gym
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
 from hrm_gym.evaluation.films import FilmRecorder, Image, pictures_of, play_together
 from hrm_gym.evaluation.pages import slug
@@ -44,7 +45,7 @@ def machine() -> str:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """hrm-gym (with the commit where it runs from a repository), Python, and the libraries behind the agents."""
-    found = {"hrm-gym": version("hrm-gym") + _commit(), "python": platform.python_version()}
+    found = {"hrm-gym": hrm_gym.__version__ + _commit(), "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -349,7 +350,7 @@ def _key(world: World, entrant: Entrant) -> dict[str, Any]:
         "mode": entrant.agent.action_mode,
         "halting_rules": halting_rules(entrant.agent),
         "fingerprint": entrant.fingerprint,
-        "version": version("hrm-gym"),
+        "version": hrm_gym.__version__,
     }
 
 
