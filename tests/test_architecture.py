@@ -73,9 +73,9 @@ def allowed_in_envs(name: str, path: Path) -> tuple[tuple[str, ...], tuple[str, 
     """Our own modules, and the libraries, that a module of `envs/` may import, in functions too."""
     parts = name.split(".")
     folder = ".".join(parts[:3])
-    shared = ("hrm_gym.envs.puzzle", "hrm_gym.envs.family", *PLAIN)
+    shared = ("hrm_gym.envs.puzzle", "hrm_gym.envs.family", "hrm_gym.envs.compiled", *PLAIN)
     if path.name == "rules.py":
-        return (folder, *shared), ("numpy", "numba", "pygame")  # pygame for the type of a surface; see below
+        return (folder, *shared), ("numpy", "numba", "pygame")  # pygame for the type of a surface
     if folder == "hrm_gym.envs.rendering" or path.name == "drawing.py":
         return (folder, "hrm_gym.envs.rendering", *shared), ("numpy", "pygame")
     if folder == "hrm_gym.envs.files":

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import Boards, HRMAgent
 from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, certainty
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.rollout import Episode
 from hrm_gym.evaluation.scores import wilson
 
@@ -85,7 +86,7 @@ def _think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) ->
     boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
     right, evidence = np.empty((len(puzzles), segments), np.bool_), []
     for k, (answers, seen) in enumerate(segments_of(agent, boards, segments)):
-        right[:, k] = agent.family.judge_many(clues, solutions, answers.reshape(clues.shape))
+        right[:, k] = agent.family.judge(clues, solutions, answers.reshape(clues.shape))
         evidence.append(seen)
     columns = zip(*evidence, strict=True)
     return Trajectories(right, Evidence(*(torch.stack(column, dim=1).cpu() for column in columns)))
