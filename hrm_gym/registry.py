@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -324,6 +325,11 @@ def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
 def agent_names() -> list[str]:
     """The names that `make_agent` knows, bundled ones first, then those of installed plug-ins."""
     return [*FACTORIES, *sorted(set(_agent_plug_ins()) - set(FACTORIES))]
+
+
+def bundled_weights() -> Path:
+    """The folder in which every bundled agent's weights have a folder."""
+    return Path(_import("hrm_gym.agents.pretrained", "the bundled weights").FOLDER)
 
 
 def preferred_modes(name: str) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+
+import hrm_gym
+from hrm_gym import extras
 
 COMMANDS = {
     "solve": ("hrm_gym.scripts.solve:main", "let agents solve puzzles: watch them, then read the table"),
@@ -62,6 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ImportError as error:
+        line = extras.explain(error)
+        if line is None or os.environ.get("HRM_GYM_DEBUG") == "1":
+            raise
+        print(f"hrm-gym: error: {line}", file=sys.stderr)
+        return USAGE_ERROR
     except Exception as error:
         if os.environ.get("HRM_GYM_DEBUG") == "1" or not isinstance(error, _user_errors()):
             raise
@@ -75,7 +83,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(_help())
         return 0 if arguments else USAGE_ERROR
     if arguments[0] == "--version":
-        print(f"hrm-gym {version('hrm-gym')}")
+        print(f"hrm-gym {hrm_gym.__version__}")
         return 0
     return _command(arguments[0])(arguments[1:])
 

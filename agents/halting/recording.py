@@ -24,8 +24,9 @@ from hrm_gym.agents.hrm.agent import Boards, HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.files import write_atomically, written_atomically
 
 Arrays = dict[str, NDArray[Any]]
@@ -108,7 +109,7 @@ def record(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Arrays:
     boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
     columns = []
     for answers, seen in _segments(agent, boards, segments):
-        verdict = agent.family.verdict_many(clues, solutions, answers.reshape(clues.shape))
+        verdict = agent.family.verdict(clues, solutions, answers.reshape(clues.shape))
         told = {name: verdict[name] for name in ("solved", "exact", "cell_accuracy")}
         columns.append(told | seen)
     whole = {name: np.stack([column[name] for column in columns], axis=1) for name in columns[0]}

@@ -23,7 +23,8 @@ from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 IMAGES = 8
 """Symmetric images of a board, itself included, on which a thought that does not halt is tried before other starts."""
@@ -315,7 +316,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         """(B,) bool, the boards of `halts` whose answers are whole and break no rule."""
         rows, grid = halts.nonzero()[:, 0], self.model.config.grid
         clues, given = (part[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid) for part in (inputs, answers))
-        broken = torch.from_numpy(np.isinf(self.family.cost_many(clues, given)))
+        broken = torch.from_numpy(np.isinf(self.family.cost(clues, given)))
         halts = halts.clone()
         halts[rows[broken.to(rows.device)]] = False
         return halts

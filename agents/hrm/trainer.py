@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.thinking import Slots
+from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.envs.puzzle import mix64
 
 
@@ -115,7 +115,7 @@ class Trainer:
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
-        self.slots = thinking.Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
+        self.slots = Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
         accelerate(self.model, compile, dynamic=False)
@@ -166,10 +166,10 @@ class Trainer:
             result = self._segments(puzzles, last=part == count - 1)
             slots.carry = result.carry
             slots.segments = slots.segments + 1 + self.recipe.silent_segments
-            slots.halted = thinking.training_halt(config, slots.segments, result, exploration)
+            slots.halted = training_halt(config, slots.segments, result, exploration)
             target = None
             if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = thinking.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
+                target = continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
             solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
             losses = segment_losses(
                 result.logits,
@@ -194,7 +194,7 @@ class Trainer:
             fresh = self.feed.boards(self.fed + before, len(waiting))
             rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
             rows[waiting] = torch.arange(len(waiting), device=self.device)
-            self.slots.refill(self.model, thinking.Boards(*(part[rows] for part in fresh)))
+            self.slots.refill(self.model, Examples(*(part[rows] for part in fresh)))
             if self.recipe.random_starts:
                 self._disturb(waiting, self.fed + before)
         self.fed += int(halted.sum())
@@ -225,13 +225,13 @@ class Trainer:
             part.cpu().numpy().astype(np.uint8).reshape(shape)
             for part in (boards.inputs, boards.labels.clamp(min=0), answers)
         )
-        return torch.from_numpy(self.feed.family.judge_many(clues, solutions, found)).to(self.device)
+        return torch.from_numpy(self.feed.family.judge(clues, solutions, found)).to(self.device)
 
-    def _exploration(self) -> thinking.Exploration:
+    def _exploration(self) -> Exploration:
         """This update's draws for the slots of this process, out of those for all."""
         generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
-        drawn = thinking.draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
-        return thinking.Exploration(*(draw[self.share].to(self.device) for draw in drawn))
+        drawn = draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
+        return Exploration(*(draw[self.share].to(self.device) for draw in drawn))
 
     def _optimise(self, loss: Tensor, puzzles: Tensor) -> None:
         """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
@@ -303,7 +303,7 @@ class Trainer:
         inputs, ids = self.feed.held_out_boards(batch)
         found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
-        solved = self.feed.family.judge_many(batch.clues, batch.solutions, answers)
+        solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact = (answers == batch.solutions).all(axis=(1, 2))
         return float(np.sum(solved)), float(np.sum(exact)), float(found.segments.sum())
 
@@ -363,7 +363,7 @@ class Trainer:
         if self.ema:
             self.ema.shadow = run_folder.part(tensors, "ema.")
         slots = run_folder.part(tensors, "slots.")
-        self.slots = thinking.Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
+        self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
         self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
         self.before = about.get("before", [])
         self.processes.wait()

@@ -29,6 +29,7 @@ from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
 from hrm_gym.agents.sb3.run import Run, Watch, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.supervised import SupervisedRun
 from hrm_gym.agents.sb3.vec_env import VectorEnvAdapter, make_sb3_vec
+from hrm_gym.agents.scalars import has_tensorboard
 from hrm_gym.reading import read_npz
 
 
@@ -106,7 +107,7 @@ class RLRun(Run):
         if (found := self._found()) is not None:
             self._resume(*found)
             self.after_checkpoint()
-        self.model.set_logger(configure(str(self.folder), ["tensorboard"]))
+        self.model.set_logger(configure(str(self.folder), ["tensorboard"] if has_tensorboard() else []))
 
     @property
     def policy(self) -> BasePolicy:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from hrm_gym.agents.hrm import accelerate as fast
-from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.optim import AdamATan2
+from hrm_gym.agents.hrm.slots import continue_target
 from hrm_gym.scripts.bench.timing import Contest
 
 SMALL = HRMConfig(vocab_size=11, grid=(10, 10), hidden_size=128, heads=4, h_layers=2, l_layers=2)
@@ -115,7 +115,7 @@ def update(
     target = None
     result: Any = model.run(carry, inputs, puzzles)
     if targeted:
-        target = thinking.continue_target(model, result, torch.ones_like(ids), inputs, puzzles)
+        target = continue_target(model, result, torch.ones_like(ids), inputs, puzzles)
     losses = segment_losses(result.logits, labels, result.q_halt, result.q_continue, target)
     model.zero_grad(set_to_none=True)
     (losses.total / len(inputs)).backward()

@@ -34,8 +34,10 @@ from hrm_gym.agents.hrm.inference.vote import Opinions, decide
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
+from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Adapted(NamedTuple):
     losses: list[float]
 
 
-def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adaptation) -> Adapted:
+def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -> Adapted:
     """Learn a task from solved examples; the network that is given stays as it is.
 
     Args:
@@ -110,11 +112,11 @@ def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adapta
     optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
     device = examples.inputs.device
     vectors = start.to(device, copy=True)
-    slots, losses = thinking.Slots.waiting(model, settings.batch, device), []
+    slots, losses = Slots.waiting(model, settings.batch, device), []
     draw = torch.Generator().manual_seed(settings.seed)
     for _ in range(settings.updates):
         chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
-        slots.refill(model, thinking.Boards(*(part[chosen] for part in examples)))
+        slots.refill(model, Examples(*(part[chosen] for part in examples)))
         losses.append(_update(model, optimizer, vectors, slots, settings, draw))
     return Adapted(model.eval().requires_grad_(False) if settings.whole else model, vectors, losses)
 
@@ -130,7 +132,7 @@ def _update(
     model: HRM,
     optimizer: AdamATan2 | None,
     vectors: Tensor,
-    slots: thinking.Slots,
+    slots: Slots,
     settings: Adaptation,
     draw: torch.Generator,
 ) -> float:
@@ -139,12 +141,12 @@ def _update(
     puzzles = vectors[boards.puzzle_ids.long()].requires_grad_()
     result = model.run(slots.carry, boards.inputs, puzzles)
     slots.segments = slots.segments + 1
-    explored = thinking.draw_exploration(config, settings.batch, draw)
-    exploration = thinking.Exploration(*(part.to(vectors.device) for part in explored))
-    slots.halted = thinking.training_halt(config, slots.segments, result, exploration)
+    explored = draw_exploration(config, settings.batch, draw)
+    exploration = Exploration(*(part.to(vectors.device) for part in explored))
+    slots.halted = training_halt(config, slots.segments, result, exploration)
     target = None
     if config.halting == "q_learning":
-        target = thinking.continue_target(model, result, slots.segments, boards.inputs, puzzles)
+        target = continue_target(model, result, slots.segments, boards.inputs, puzzles)
     losses = segment_losses(result.logits, boards.labels, result.q_halt, result.q_continue, target)
     (losses.total / settings.batch).backward()
     slots.carry = result.carry
@@ -159,13 +161,13 @@ def _update(
 
 def examples_of(
     family: PuzzleFamily, pairs: NDArray[np.uint8], keys: Sequence[int | None], device: torch.device
-) -> thinking.Boards:
+) -> Examples:
     """(P, 2, H, W) demonstrations under every image, P * (1 + K) boards; `puzzle_ids` tell the image."""
     count, side = len(pairs), pairs.shape[2] * pairs.shape[3]
     inputs, labels = (images_of(family, pairs[:, part], keys).reshape(-1, side) for part in (0, 1))
     ids = torch.arange(1 + len(keys), dtype=torch.int32).repeat(count)
     tokens, wanted = (torch.from_numpy(boards).to(device, torch.int32) for boards in (inputs, labels))
-    return thinking.Boards(tokens, torch.where(wanted == 0, IGNORE, wanted), ids.to(device))
+    return Examples(tokens, torch.where(wanted == 0, IGNORE, wanted), ids.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +224,7 @@ class AdaptingAgent(StatefulAgent):
         self.member, self.settings = member, settings or Adaptation()
         accelerate(member.model, self.settings.compile)
         self.family, self.action_mode = member.family, member.action_mode
+        self.weights = member.weights
         self.keys: Keys = (
             member.task_rows.keys(votes - 1)
             if self.settings.known and isinstance(member.task_rows, TaskRows)

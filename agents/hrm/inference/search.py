@@ -254,7 +254,7 @@ class SearchAgent(StatefulAgent):
         return reading.answers.cpu().numpy().reshape(shape), reading.confidence.cpu().numpy().reshape(shape)
 
     def _broken(self, puzzles: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return np.asarray(self.family.count_violations_many(puzzles, answers), np.int64)
+        return np.asarray(self.family.count_violations(puzzles, answers), np.int64)
 
     # ---- guessing ----
 
@@ -286,7 +286,7 @@ class SearchAgent(StatefulAgent):
             chances = torch.softmax(logits.float(), dim=-1).cpu().numpy()  # (P, S, symbols)
         clues = lanes.clues[parents]
         free = self.family.free(clues).reshape(len(parents), -1)
-        candidates = self.family.candidates_many(clues)
+        candidates = self.family.candidates(clues)
         counts = candidates.sum(-1)
         best = np.sort(chances, axis=-1)
         doubt = np.maximum(counts, 2) + DOUBT * (best[..., -1] - best[..., -2])
