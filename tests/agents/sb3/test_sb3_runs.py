@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_every_recipe_trains_and_leaves_weights_that_play_the_same(name: str, tm
     after = own_state(run.policy)
     assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
     assert [row["timesteps"] for row in read_curve(tmp_path)][-1] == run.timesteps == 64
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"SHA256SUMS", "config.json", "model.safetensors"}
     env = world(recipe)
     agent = hrm_gym.make_agent("sb3", env, weights=tmp_path / "model")
     own = SB3Agent(run.policy, recipe.action_mode, device="cpu", family=run.family)
@@ -104,6 +105,41 @@ def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, mon
     assert again.seconds() > 0
     again.learn(ignore)
     assert [row["timesteps"] for row in read_curve(tmp_path)] == [32, 64]
+    assert not list(tmp_path.rglob("*.zip")), "nothing that has to be unpickled"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sudoku-4x4-maskableppo", "sudoku-4x4-ppo", "sudoku-4x4-a2c", "sudoku-4x4-dqn", "sudoku-4x4-supervised"),
+        *("maze-8x8-ppo", "maze-8x8-dqn"),
+    ],
+)
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    recipe = tiny(name, timesteps=160, checkpoint_every=48, eval_every=80)
+    straight = start_run(recipe, tmp_path / "straight")
+    straight.learn(ignore)
+
+    class Killed(Exception):
+        pass
+
+    def kill_after(timesteps: int, row: dict[str, float]) -> None:
+        if row["timesteps"] > timesteps:
+            raise Killed
+
+    for timesteps in (70, 120):
+        with pytest.raises(Killed):
+            start_run(recipe, tmp_path / "killed").learn(functools.partial(kill_after, timesteps))
+    again = start_run(recipe, tmp_path / "killed")
+    assert 0 < again.timesteps < 160
+    again.learn(ignore)
+    for key, tensor in straight.policy.state_dict().items():
+        assert torch.equal(tensor, again.policy.state_dict()[key]), key
+    timeless = [
+        [{key: value for key, value in row.items() if "seconds" not in key} for row in read_curve(tmp_path / folder)]
+        for folder in ("straight", "killed")
+    ]
+    assert timeless[0] == timeless[1]
 
 
 def test_a_policy_trained_to_write_no_clash_writes_none_where_it_might(tmp_path: Path) -> None:
