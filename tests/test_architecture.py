@@ -65,6 +65,9 @@ def test_who_may_import_whom(name: str, path: Path) -> None:
         known = ("hrm_gym.envs.puzzle", "hrm_gym.envs.family", "hrm_gym.envs.files", "hrm_gym.envs.halting")
         families = [m for m in used if m.startswith("hrm_gym.envs.") and not within(m, *known)]
         assert not families, "agents know no particular puzzle family"
+    elif name == "hrm_gym.testing":  # checks families by playing them in the environments, whichever they are
+        rooms = {m for m in used if within(m, "hrm_gym.agents", "hrm_gym.envs")}
+        assert all(within(m, *SPINE, "hrm_gym.envs.puzzle_env", "hrm_gym.envs.vector_env") for m in rooms)
     elif not within(name, "hrm_gym.scripts"):
         rooms = {m for m in imports(path, at_import_time=True) if within(m, "hrm_gym.agents", "hrm_gym.envs")}
         assert all(within(m, *SPINE) for m in rooms), "the spine knows the two protocols only"
