@@ -104,9 +104,12 @@ def test_who_may_import_whom(name: str, path: Path) -> None:
     elif name == "hrm_gym.registry":
         pass  # the one place that says where what is named lies; its text is held by tests/spine/test_registry.py
     elif not within(name, "hrm_gym.scripts"):
-        assert not {m for m in ours(used, *PROTOCOLS) if within(m, "hrm_gym.agents", "hrm_gym.envs")}
-        tests = ("pytest",) if name == "hrm_gym.testing" else ()
-        assert foreign(used) <= {"gymnasium", "numpy", *DRAWS, *READS, *tests}
+        known = PROTOCOLS
+        if name == "hrm_gym.testing":  # checks families by playing them in the environments, whichever they are
+            known = (*PROTOCOLS, "hrm_gym.envs.puzzle_env", "hrm_gym.envs.vector_env")
+        assert not {m for m in ours(used, *known) if within(m, "hrm_gym.agents", "hrm_gym.envs")}
+        shows = ("pygame",) if name == "hrm_gym.testing" else ()
+        assert foreign(used) <= {"gymnasium", "numpy", *DRAWS, *READS, *shows}
 
 
 def test_importing_the_package_is_light_and_makes_no_second_copy() -> None:
