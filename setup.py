@@ -16,9 +16,9 @@ setup(
     package_dir={"hrm_gym": "hrm_gym", **{f"hrm_gym.{room}": room for room in ROOMS}},
     package_data={
         "hrm_gym": ["py.typed"],
-        "hrm_gym.evaluation": ["web/*.css", "web/*.js"],
+        "hrm_gym.evaluation": ["web/*.css", "web/*.html", "web/*.js"],
         "hrm_gym.agents.hrm.accelerate": ["*.cpp"],
-        "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.jsonl", "**/*.md"],
+        "hrm_gym.agents.pretrained": ["**/*.safetensors", "**/*.json", "**/*.jsonl", "**/*.md", "**/SHA256SUMS"],
         "hrm_gym.envs": ["**/*.npz"],
     },
 )

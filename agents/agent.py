@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Thought
+from hrm_gym.envs.puzzle import Puzzle, Thought
 
 Observation = dict[str, NDArray[Any]]
 
@@ -40,11 +41,23 @@ class Agent(Protocol):
         """Actions for `observation`; rows with `episode_start` True begin a new puzzle (their state is reset)."""
         ...
 
-    # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`.
+    # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`,
+    # and `halting_rules: str`, which halting rules are in force, as tables show them ("none" without it); and
+    # `weights: Path | str`, the folder or hub name that its weights came from.
 
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""
         ...
+
+
+class PrivilegedAgent(ABC):
+    """An agent that is shown puzzles with their stored solutions; no other agent is, and every table says so."""
+
+    halting_rules = "is shown the stored solution"
+
+    @abstractmethod
+    def see(self, puzzles: Sequence[Puzzle]) -> None:
+        """Be shown the puzzles of the next `predict`, one a row; called before each one that begins a puzzle."""
 
 
 class StatefulAgent(ABC):

@@ -15,9 +15,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation
+from hrm_gym.agents.agent import Observation, PrivilegedAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 
 class RandomAgent:
@@ -151,11 +152,10 @@ class OracleAgent(AnswerKeeper):
         return clues.copy() if solution is None else solution
 
 
-class StoredAnswerAgent(AnswerKeeper):
+class StoredAnswerAgent(AnswerKeeper, PrivilegedAgent):
     """Answers with the stored solution of the puzzle, which no observation shows.
 
-    It has to be shown the puzzles: a rollout calls `see` with one puzzle a row before each `predict` that begins a
-    puzzle. Outside a rollout it looks at the puzzle that its environment has on the board.
+    It is shown the puzzles: by a rollout through `see`; outside one it looks at its environment's board.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class StoredAnswerAgent(AnswerKeeper):
         return cls(world.family, world.action_mode, env=env, **kwargs)
 
     def see(self, puzzles: Sequence[Puzzle]) -> None:
-        """Be shown the puzzles of the next `predict`, one a row."""
+        """Keep the puzzles of the next `predict`, one a row."""
         self._seen = list(puzzles)
 
     def find(self, row: int, clues: Grid) -> Grid:

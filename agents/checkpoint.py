@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
+import reprlib
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hrm_gym.files import replace_folder
+from hrm_gym.reading import read_json, read_text
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "training_state.safetensors"
+SUMS = "SHA256SUMS"
 PREFIX = "update_"
 
 
@@ -27,6 +35,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     fill(temporary)
+    write_sums(temporary)
     _open_to_readers(temporary)
     replace_folder(temporary, path)
 
@@ -40,6 +49,77 @@ def _open_to_readers(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(mode)
+
+
+def write_sums(folder: Path) -> None:
+    """List the SHA-256 of a folder's tensors and arrays, in the format of `sha256sum`; texts may be edited by hand."""
+    files = (path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".npz"))
+    lines = [f"{digest(path)}  {path.name}" for path in files]
+    (folder / SUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    found = hashlib.sha256()
+    while block := file.read(2**20):
+        found.update(block)
+    return found.hexdigest()
+
+
+def verify(folder: Path) -> int:
+    """Compare the files of a folder with the sums that were written with them.
+
+    Returns:
+        How many files were compared; 0 where there are no sums.
+
+    Raises:
+        ValueError: a file is missing or differs; it is named.
+    """
+    sums = folder / SUMS
+    if not sums.is_file():
+        return 0
+    lines = read_text(sums, 2**20).splitlines()
+    for line in lines:
+        wanted, _, name = line.partition("  ")
+        path = folder / Path(name).name  # a name from a file never leaves the folder
+        if not path.is_file():
+            raise ValueError(f"{path} is missing, but listed in {sums}")
+        if digest(path) != wanted:
+            raise ValueError(f"{path} is damaged or cut short: its SHA-256 is not the one in {sums}")
+    return len(lines)
+
+
+KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "kind": str,
+    "family": str,
+    "action_mode": str,
+    "symbols": str,
+    "model": dict,
+    "recipe": dict,
+    "before": list,
+    "update": int,
+    "updates": int,
+    "timesteps": int,
+    "fed": int,
+    "seconds": (int, float),
+    "processor_seconds": (int, float),
+    "halting": str,
+    "restart": int,
+    "check": bool,
+    "official": bool,
+}
+"""What the JSON beside weights may say, as far as it is read; all but `model` may be missing."""
+
+_NAMES = {str: "a text", dict: "an object", list: "a list", int: "a whole number", bool: "true or false"}
+
+
+def _a(kind: type | tuple[type, ...]) -> str:
+    return _NAMES.get(kind, "a number") if isinstance(kind, type) else "a number"
 
 
 def write_config(folder: Path, about: dict[str, Any]) -> None:
@@ -58,13 +138,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no checkpoint folder: it has no {CONFIG}")
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION or "model" not in content:
         found = content.get("format_version") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: expected a checkpoint of format_version {FORMAT_VERSION}, got {found}")
+        raise ValueError(f"{path}: expected a checkpoint of format_version {FORMAT_VERSION}, got {found!r}")
+    for name, kind in KINDS_OF_FIELDS.items():
+        if name in content and not isinstance(content[name], kind):
+            raise ValueError(f"{path}: expected {name} to be {_a(kind)}, got {reprlib.repr(content[name])}")
     return content
 
 
@@ -102,22 +182,30 @@ def drop_old(run: Path, keep: int) -> None:
 
 
 def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a run and the JSON in it; None if the run has not got that far.
+    """The newest undamaged checkpoint of a run and the JSON in it; None if the run has not got that far.
 
     Args:
         run: folder of the run.
         recipe: the recipe that is to be continued, as plain JSON values.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
+        ValueError: the folder holds a run of another recipe, or no checkpoint that is whole.
     """
-    found = checkpoints(run)
-    if not found:
-        return None
-    about = read_config(found[-1])
-    if about["recipe"] != json.loads(json.dumps(recipe)):
-        raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
-    return found[-1], about
+    problem: Exception | None = None
+    for path in reversed(checkpoints(run)):
+        try:
+            verify(path)
+            about = read_config(path)
+        except (ValueError, OSError) as error:
+            problem = problem or error
+            logger.warning("%s; going back to the checkpoint before it", error)
+            continue
+        if about.get("recipe") != json.loads(json.dumps(recipe)):
+            raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
+        return path, about
+    if problem is not None:
+        raise ValueError(f"{run} holds no checkpoint that is whole: {problem}")
+    return None
 
 
 def fitting(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: Path | str) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 import imageio.v3 as imageio
 
-from hrm_gym.registry import ENVIRONMENTS, FACTORIES
+from hrm_gym.registry import FACTORIES, environment_ids
 from hrm_gym.scripts.main import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
@@ -93,8 +93,8 @@ def write(folder: Path) -> None:
 def families() -> dict[type[gym.Env[Any, Any]], list[str]]:
     """Every environment class with the ids under which it is registered."""
     found: dict[type[gym.Env[Any, Any]], list[str]] = {}
-    for env_id, entry_point, _ in ENVIRONMENTS:
-        module, _, name = entry_point.partition(":")
+    for env_id in environment_ids():
+        module, _, name = str(gym.spec(env_id).entry_point).partition(":")
         found.setdefault(getattr(importlib.import_module(module), name), []).append(env_id)
     return found
 
@@ -118,8 +118,7 @@ def summary(kind: type) -> str:
 
 def constructed(env_id: str) -> str:
     """The constructor arguments that an id stands for."""
-    arguments = next(arguments for name, _, arguments in ENVIRONMENTS if name == env_id)
-    return ", ".join(f"`{name}={value!r}`" for name, value in arguments.items()) or "the defaults"
+    return ", ".join(f"`{name}={value!r}`" for name, value in gym.spec(env_id).kwargs.items()) or "the defaults"
 
 
 def environment_page(kind: type, ids: list[str]) -> str:

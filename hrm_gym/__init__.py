@@ -1,7 +1,10 @@
 """Reasoning puzzles as Gymnasium environments, and the Hierarchical Reasoning Models that solve them."""
 
-from hrm_gym.registry import make_agent, register_environments
+from hrm_gym.registry import load_plug_ins, make_agent, make_env, register_environments, register_family
 
-__all__ = ["make_agent", "register_environments"]
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "make_agent", "make_env", "register_environments", "register_family"]
 
 register_environments()
+load_plug_ins()

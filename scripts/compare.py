@@ -13,17 +13,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hrm_gym.evaluation.compare.page import compare_page, filmed, markdown, missing_films, shoot, terminal_table
+from hrm_gym.evaluation.compare.page import by_world, compare_page, markdown, terminal_table
 from hrm_gym.evaluation.compare.plan import Plan
 from hrm_gym.evaluation.compare.rows import DEFINITIONS, Row, make_rows
-from hrm_gym.evaluation.compare.run import Comparison, versions
+from hrm_gym.evaluation.compare.run import Comparison, filmed, missing_films, shoot, versions
+from hrm_gym.evaluation.pages import printable, table_text
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import parse, passing_bar, spread_lists
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 AGENTS = ("hrm", "ppo", "maskableppo", "dqn", "random", "oracle")
 FORMAT_VERSION = 1
-INTERRUPTED = 130
 
 HELP = """usage: hrm-gym compare [options]
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym compare`.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         ValueError: for bad input of any kind; the message fits on one line.
@@ -104,8 +104,8 @@ def main(argv: Sequence[str]) -> int:
         _play(comparison)
         _film(comparison)
     except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on in {config.out}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
+        raise
     comparison.clear(began)
     _write(comparison, make_rows(comparison), shlex.join(["hrm-gym", "compare", *argv]))
     return 0
@@ -119,7 +119,7 @@ def _play(comparison: Comparison) -> None:
         print(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
     with passing_bar(len(parts), "chunk", "playing") as bar:
         for part in comparison.run():
-            bar.set_description(f"{part.entrant.label.text} in {part.world.label}", refresh=False)
+            bar.set_description(printable(f"{part.entrant.label.text} in {part.world.label}"), refresh=False)
             bar.update()
 
 
@@ -128,7 +128,7 @@ def _film(comparison: Comparison) -> None:
     missing = missing_films(comparison)
     with passing_bar(len(missing), "film", "films") as bar:
         for world, entrant in missing:
-            bar.set_description(f"film of {entrant.label.text} in {world.label}", refresh=False)
+            bar.set_description(printable(f"film of {entrant.label.text} in {world.label}"), refresh=False)
             shoot(comparison, world, entrant)
             bar.update()
 
@@ -190,9 +190,9 @@ def _print(rows: Sequence[Row]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
-    for world in dict.fromkeys(row.world for row in rows):
-        console.print(terminal_table([row for row in rows if row.world == world]))
-        for row in rows:
-            if row.world == world and row.absent:
-                console.print(f"{row.agent}: {row.absent}", style="dim", highlight=False)
+    for here in by_world(rows).values():
+        console.print(terminal_table(here))
+        for row in here:
+            if row.absent:
+                console.print(table_text(f"{row.agent}: {row.absent}", "dim"))
         console.print()

@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from types import FrameType
 from typing import Any, TextIO
 
-from hrm_gym.registry import did_you_mean
+import hrm_gym
+from hrm_gym import extras
+from hrm_gym.registry import unknown
 
 COMMANDS = {
     "solve": ("solve:main", "let agents solve puzzles: watch them, then read the table"),
@@ -29,6 +30,16 @@ COMMANDS = {
     "list": ("list:main", "environments, agents with their weights, recipes"),
 }
 """Command -> (module:function that takes the remaining arguments and returns the exit code, one line of help)."""
+
+MOVED = {
+    "average": "hrm-gym weights average",
+    "bank": "hrm-gym halting bank",
+    "bench-flops": "hrm-gym bench --only flops",
+    "bench-memory": "hrm-gym bench --only memory",
+    "versus": "python -m hrm_gym.scripts.experiments.versus",
+    "depth": "python -m hrm_gym.scripts.experiments.depth",
+}
+"""Commands of earlier versions, and what they are now."""
 
 EXAMPLES = (
     ("hrm-gym solve", "every bundled agent on HRMMaze-v0, live or as a GIF"),
@@ -88,9 +99,11 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             _give_up_stdout()
             return 1
         except Exception as error:
-            if os.environ.get("HRM_GYM_DEBUG") == "1" or not isinstance(error, _user_errors()):
+            line = extras.explain(error) if isinstance(error, ImportError) else _one_line(error)
+            known = isinstance(error, (ImportError, *_user_errors()))
+            if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
-            print(f"hrm-gym: error: {_one_line(error)}", file=sys.stderr)
+            print(f"hrm-gym: error: {line}", file=sys.stderr)
             _give_up_stdout_if_full()
             return USAGE_ERROR
 
@@ -106,7 +119,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(_help())
         return 0 if arguments else USAGE_ERROR
     if arguments[0] == "--version":
-        print(f"hrm-gym {version('hrm-gym')}")
+        print(f"hrm-gym {hrm_gym.__version__}")
         return 0
     if arguments[0] == "--completion":
         print(_completion(*arguments[1:2]))
@@ -121,8 +134,9 @@ def _command(name: str) -> Callable[[list[str]], int]:
         ValueError: if there is no such command.
     """
     if name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS) or f", expected one of {', '.join(COMMANDS)}"
-        raise ValueError(f"unknown command {name!r}{hint} (see hrm-gym --help)")
+        if name in MOVED:
+            raise ValueError(f"unknown command {name!r}: it is {MOVED[name]} now")
+        raise ValueError(f"{unknown('command', name, COMMANDS)} (see hrm-gym --help)")
     module, _, function = COMMANDS[name][0].partition(":")
     found: Callable[[list[str]], int] = getattr(importlib.import_module(f"hrm_gym.scripts.{module}"), function)
     return found
@@ -149,7 +163,9 @@ def _completion(shell: str = "") -> str:
         raise ValueError(f"expected --completion bash or --completion zsh, got {shell!r}")
     from hrm_gym.scripts.list import words_after
 
-    cases = "\n".join(f"      {name}) words='{' '.join(words)}' ;;" for name in COMMANDS if (words := words_after(name)))
+    cases = "\n".join(
+        f"      {name}) words='{' '.join(words)}' ;;" for name in COMMANDS if (words := words_after(name))
+    )
     # zsh runs bash's completions once bashcompinit is loaded.
     start = "autoload -Uz bashcompinit && bashcompinit\n" if shell == "zsh" else ""
     return f"""{start}_hrm_gym() {{

@@ -17,7 +17,7 @@ from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.compare.plan import seated
 from hrm_gym.evaluation.films import RECORD_SUFFIX, REPLAY_SUFFIX, Player, check_save_path, write_jsonl
 from hrm_gym.evaluation.rollout import Env, rollout_batched
-from hrm_gym.evaluation.scores import Score, puzzles_said, score, to_table, write_json
+from hrm_gym.evaluation.scores import Score, puzzle_count, score, to_table, write_json
 from hrm_gym.files import check_writable
 from hrm_gym.registry import read_env
 from hrm_gym.scripts import viewer
@@ -297,7 +297,7 @@ def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) ->
     if config.save is None and viewer.has_display() and _watch(worlds, agents, shown):
         return
     viewer.film_together(_players(worlds, agents), shown, worlds.seed, path)
-    print(f"{names}: {puzzles_said(shown)} on film in {path}")
+    print(f"{names}: {puzzle_count(shown)} on film in {path}")
 
 
 def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command: str) -> None:
@@ -305,7 +305,7 @@ def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], comman
     assert config.save is not None
     shown = min(worlds.episodes, viewer.MAX_EPISODES)
     viewer.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
-    print(f"{', '.join(agent.name for agent in agents)}: replay of {puzzles_said(shown)} in {config.save}")
+    print(f"{', '.join(agent.name for agent in agents)}: replay of {puzzle_count(shown)} in {config.save}")
 
 
 def _watch(worlds: Worlds, agents: Sequence[Agent], shown: int) -> bool:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from torch.utils.tensorboard import SummaryWriter
 
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.agents.scalars import scalar_writer
 from hrm_gym.scripts.options import parse_recipe, progress_bar
 
 HELP = f"""usage: hrm-gym train RECIPE [options]
@@ -108,7 +108,7 @@ def _follow(trainer: Trainer) -> None:
     """Carry the run to its end and show how it goes."""
     recipe, out = trainer.recipe, trainer.run
     print(_introduction(trainer), file=sys.stderr)
-    writer = SummaryWriter(str(out), purge_step=trainer.update + 1)
+    writer = scalar_writer(out, trainer.update + 1)
     bar = progress_bar(recipe.updates, "update", initial=trainer.update)
     before = trainer.seconds
     with writer, bar:
@@ -132,7 +132,7 @@ def _introduction(trainer: Trainer) -> str:
     return line
 
 
-def _show(bar: Any, writer: SummaryWriter, row: dict[str, float], update: int, seconds: float) -> None:
+def _show(bar: Any, writer: Any, row: dict[str, float], update: int, seconds: float) -> None:
     """One line of progress: the bar's figures, the scalars, and a printed line for an evaluation."""
     bar.update(update - bar.n)
     for name, value in row.items():

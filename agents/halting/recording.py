@@ -24,8 +24,9 @@ from hrm_gym.agents.hrm.agent import Boards, HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.files import write_atomically, written_atomically
 
 Arrays = dict[str, NDArray[Any]]
@@ -65,7 +66,7 @@ def agent_on(found: Pretrained, family: PuzzleFamily, shape: tuple[int, int], de
         return HRMAgent.of(found, family, device=device)
     if config.positions not in ("rope", "rope2d", "none") or config.mixer != "attention":
         raise ValueError(f"expected puzzles of {config.grid}, to which the network is tied, got {tuple(shape)}")
-    model = HRM(dataclasses.replace(config, grid=(shape[0], shape[1])))
+    model = HRM.from_state(dataclasses.replace(config, grid=(shape[0], shape[1])))
     model.load_state_dict(found.model.state_dict())
     return HRMAgent.of(found._replace(model=model), family, device=device)
 
@@ -108,7 +109,7 @@ def record(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Arrays:
     boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
     columns = []
     for answers, seen in _segments(agent, boards, segments):
-        verdict = agent.family.verdict_many(clues, solutions, answers.reshape(clues.shape))
+        verdict = agent.family.verdict(clues, solutions, answers.reshape(clues.shape))
         told = {name: verdict[name] for name in ("solved", "exact", "cell_accuracy")}
         columns.append(told | seen)
     whole = {name: np.stack([column[name] for column in columns], axis=1) for name in columns[0]}
@@ -122,7 +123,7 @@ def _segments(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[
     reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
     alone = model.config.halting == "bce"
     for _ in range(segments):
-        carry = thinking.advance(model, carry, x)
+        carry = model.advance(carry, x)
         before, reading = reading.answers, reading.after(model.answer_logits(carry.z_h))
         q_halt, q_continue = model.q_values(carry.z_h)
         lowest, mean = certainty(reading.confidence, boards.free)

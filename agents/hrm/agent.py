@@ -17,12 +17,14 @@ from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 IMAGES = 8
 """Symmetric images of a board, itself included, on which a thought that does not halt is tried before other starts."""
@@ -153,12 +155,11 @@ class HRMAgent(HubAgent, StatefulAgent):
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
         if not has_fast_bfloat16(self.device):
-            model = model.in_float32()
+            model = model.with_config(dtype="float32")
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
         self.restart, self.check = restart, check
-        if compile:
-            self.model.compile_levels(dynamic=True)
+        accelerate(self.model, compile)
         self._mind: Mind | None = None
 
     @classmethod
@@ -315,7 +316,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         """(B,) bool, the boards of `halts` whose answers are whole and break no rule."""
         rows, grid = halts.nonzero()[:, 0], self.model.config.grid
         clues, given = (part[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid) for part in (inputs, answers))
-        broken = torch.from_numpy(np.isinf(self.family.cost_many(clues, given)))
+        broken = torch.from_numpy(np.isinf(self.family.cost(clues, given)))
         halts = halts.clone()
         halts[rows[broken.to(rows.device)]] = False
         return halts

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from hrm_gym.reading import convert
 
 Positions = Literal["rope", "rope2d", "learned", "learned_rope2d", "none"]
 Halting = Literal["q_learning", "bce"]
 Gradient = Literal["one_step", "last_cycle", "bptt"]
 Mixer = Literal["attention", "mlp", "symbols", "colours", "convolution"]
 Precision = Literal["float32", "bfloat16"]
+
+
+MOST = {
+    "vocab_size": 10**6,
+    "hidden_size": 2**16,
+    "heads": 2**10,
+    "h_layers": 2**8,
+    "l_layers": 2**8,
+    "h_cycles": 10**4,
+    "l_cycles": 10**4,
+    "expansion": 2**6,
+    "puzzle_count": 10**8,
+    "puzzle_dim": 2**20,
+    "puzzle_positions": 2**12,
+    "max_segments": 10**6,
+    "symbols": 2**12,
+    "mlp_width": 2**20,
+}
+"""Far above anything that was ever built: a config from a file that asks for more is a mistake, or worse."""
+
+
+class ModuleSpec(NamedTuple):
+    """One recurrent module: its name, its blocks, and at every how many steps it moves."""
+
+    name: str
+    layers: int
+    period: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +83,9 @@ class HRMConfig:
         symbols: with the mixers "symbols" and "colours", how many of the last token ids are interchangeable.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
+        q_features: what the Q-head of the mixer "symbols" reads: "mean", the mean of all states; "worst", also the
+            extremes of a small readout over cells and symbols and the smallest margin of the answer, since one wrong
+            cell is enough to be wrong and hardly moves a mean.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -82,6 +114,7 @@ class HRMConfig:
     symbols: int = 0
     box: tuple[int, int] | None = None
     mlp_width: int | None = None
+    q_features: Literal["mean", "worst"] = "mean"
     norm_eps: float = 1e-5
     dtype: Precision = "bfloat16"
 
@@ -101,6 +134,9 @@ class HRMConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"HRMConfig.{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"HRMConfig.{name} must be at most {most:,}, got {getattr(self, name):,}")
         multiple = self.heads * (4 if self.positions in ("rope2d", "learned_rope2d") else 2)
         if self.mixer in ("attention", "colours") and self.hidden_size % multiple:
             raise ValueError(
@@ -119,6 +155,8 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
+        if self.q_features == "worst" and self.mixer != "symbols":
+            raise ValueError(f"q_features 'worst' needs the mixer 'symbols', got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
                 f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "
@@ -181,6 +219,26 @@ class HRMConfig:
         return needed if self.puzzle_positions is None else self.puzzle_positions
 
     @property
+    def modules(self) -> tuple[ModuleSpec, ...]:
+        """The recurrent modules, fastest first: the paper's L at every step and H at every T-th.
+
+        A third module is one entry more; nothing else in the network counts them.
+        """
+        if self.levels == 1:
+            return (ModuleSpec("l", self.l_layers, 1),)
+        return (ModuleSpec("l", self.l_layers, 1), ModuleSpec("h", self.h_layers, self.l_cycles))
+
+    @property
+    def steps(self) -> int:
+        """Steps of a segment (the paper's N*T)."""
+        return self.h_cycles * self.l_cycles
+
+    @property
+    def kept_steps(self) -> int:
+        """How many of them, counted from the last, keep gradient in training."""
+        return {"one_step": 1, "last_cycle": self.steps // self.h_cycles, "bptt": self.steps}[self.gradient]
+
+    @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.heads
@@ -194,11 +252,8 @@ class HRMConfig:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: an unknown or a missing field, named.
+            ValueError: an unknown or a missing field, or one of another type or out of its range; it is named.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
         if missing := sorted({"vocab_size", "grid"} - set(values)):
             raise ValueError(f"model settings lack {missing}")
-        return cls(**values)
+        return convert(values, cls, "model settings")

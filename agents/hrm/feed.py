@@ -22,9 +22,11 @@ from torch import Tensor
 
 from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.recipes import Recipe
-from hrm_gym.agents.hrm.thinking import Boards
+from hrm_gym.agents.hrm.slots import Examples
 from hrm_gym.data.stream import PuzzleStream
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily, PuzzleSource, mix64, puzzle_keys
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, mix64, puzzle_keys
+from hrm_gym.registry import registered_env
 
 PAD, END = 0, 1
 """Tokens around a grid that lies on a larger board; all greater ones are its colours."""
@@ -214,7 +216,7 @@ def _open(recipe: Recipe, split: str, arguments: Mapping[str, Any]) -> tuple[Puz
     """The family and the source of the recipe's environment under these arguments."""
     single_file = Path(recipe.source).suffix != ""
     source = "generate" if split == "test" and single_file else recipe.source
-    env: Any = gym.make(recipe.env_id, source=source, split=split, **arguments).unwrapped
+    env: Any = gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
     if tuple(env.shape) != recipe.model.grid:
         raise ValueError(
             f"{recipe.env_id} has a grid of {tuple(env.shape)}, the recipe's network one of {recipe.model.grid}"
@@ -356,7 +358,7 @@ class Feed:
         self.stream = PuzzleStream(source, recipe.seed)
         self.held_out = PuzzleStream(environment(recipe, "test")[1], EVAL_SEED)
 
-    def boards(self, first: int, count: int) -> Boards:
+    def boards(self, first: int, count: int) -> Examples:
         """Puzzles first … first + count - 1, augmented as the recipe says.
 
         Raises:
@@ -375,7 +377,7 @@ class Feed:
         if self._recipe.shown:
             draws = [mix64(self._recipe.seed ^ _SHOWN ^ mix64(number)) for number in numbers]
             inputs = show_cells(inputs, labels, draws, self._recipe.shown)
-        return Boards(inputs, torch.where(labels == 0, IGNORE, labels), ids)
+        return Examples(inputs, torch.where(labels == 0, IGNORE, labels), ids)
 
     def held_out_boards(self, batch: PuzzleBatch) -> tuple[Tensor, Tensor]:
         """(N, S) inputs and (N,) embedding rows of puzzles as they are."""

@@ -1,137 +1,188 @@
-"""The smallest parts of the network: initialisation, the norm, the linear map, the gated MLP.
+"""Mixers: how a board becomes state vectors, how a module mixes them, and how they become an answer and Q-values.
 
-Rotary positions: along the sequence as in the paper, or along rows and columns for grids.
-
-Blocks that know the shape of a board: interchangeable symbols on boards with boxes, colours, and neighbourhoods.
-
-They are equivariant: what holds in one place of the board, or for one symbol, holds for every other, and need not be
-learnt there again. Their weights do not depend on the size of the board. They stand in for the attention blocks of a
-level, and take and return the same (B, T, D) states.
+A mixer owns its block, its embedding and its readout; the parameters lie in the network, under the names that
+checkpoints have. Three of the five are equivariant: what holds in one place of the board, or for one symbol, holds for
+every other, and need not be learnt there again; the weights of their blocks do not depend on the size of the board.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_gym.agents.devices import has_slow_bfloat16_products
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.layers import (
+    Attention,
+    Linear,
+    SwiGLU,
+    apply_rotary,
+    explicit_attention,
+    inner_width,
+    rms_norm,
+    swiglu_width,
+    truncated_normal,
+)
+
+NEVER = -1e4
+"""Logit of tokens that are no symbols, where answers are made of symbols alone."""
+
+Q_READOUT = 8
+"""Numbers that the Q-head reads of every state with `q_features` "worst"."""
+
+MARGIN_SCALE = 0.1
+"""Margins between logits reach some tens; so scaled, they weigh about as much as the normalised states."""
 
 
-def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator | None = None) -> Tensor:
-    """Normal draws cut at two underlying sigmas and widened so that the standard deviation is exactly `std`.
+class Mixer:
+    """What all mixers share: a state a cell, after the puzzle positions; answers and Q-values by linear heads.
 
-    The cut therefore lies at 2.27 standard deviations (the official initialisation; the paper only says "truncated").
+    `network` is the HRM whose parameters are meant.
     """
-    cut = 2.0
-    mass = math.erf(cut / math.sqrt(2))
-    density = math.exp(-0.5 * cut**2) / math.sqrt(2 * math.pi)
-    scale = std / math.sqrt(1 - 2 * cut * density / mass)
-    values = torch.empty(shape).uniform_(-mass, mass, generator=generator).erfinv_()
-    return values.mul_(math.sqrt(2) * scale).clip_(-cut * scale, cut * scale)
+
+    block: ClassVar[type[nn.Module]]
+
+    def __init__(self, config: HRMConfig) -> None:
+        self.config = config
+
+    @property
+    def first_symbol(self) -> int:
+        """The first token id that is one of the interchangeable symbols."""
+        return self.config.vocab_size - self.config.symbols
+
+    # ---- parameters ----
+
+    def make_embedding(self, network: Any) -> None:
+        """Give the network its embeddings: `tokens`, `puzzles` and, with learned positions, `positions`."""
+        config = self.config
+        std = config.hidden_size**-0.5
+        network.tokens = nn.Parameter(truncated_normal((self.token_classes, config.hidden_size), std))
+        network.puzzles = nn.Parameter(torch.zeros(config.puzzle_count, config.embedding_dim, dtype=torch.float32))
+        if config.positions in ("learned", "learned_rope2d"):
+            network.positions = nn.Parameter(truncated_normal((self.places, config.hidden_size), std))
+
+    def make_heads(self, network: Any) -> None:
+        """Give the network its answer head and its Q-head, which wants to continue: no weight, and a bias of -5."""
+        network.answer_head = Linear(self.config.hidden_size, self.outputs)
+        network.q_head = nn.Linear(self.q_width, 2, dtype=torch.float32)
+        nn.init.zeros_(network.q_head.weight)
+        nn.init.constant_(network.q_head.bias, -5.0)
+
+    @property
+    def token_classes(self) -> int:
+        """Rows of the token embedding."""
+        return self.config.vocab_size
+
+    @property
+    def places(self) -> int:
+        """Rows of learned positions."""
+        return self.config.length
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the answer head for a state."""
+        return self.config.vocab_size
+
+    @property
+    def q_width(self) -> int:
+        """Numbers that the Q-head reads."""
+        return self.config.hidden_size
+
+    # ---- embedding ----
+
+    def embed(self, network: Any, tokens: Tensor, puzzles: Tensor) -> Tensor:
+        """Embedded boards (B, T, D), scaled by sqrt(D), from tokens (B, S) and puzzle vectors (B, embedding_dim)."""
+        config = self.config
+        states = self.embed_cells(network, tokens, puzzles)
+        if config.prefix:
+            pad = config.prefix * config.hidden_size - puzzles.shape[-1]
+            front = F.pad(puzzles.to(network.dtype), (0, pad)).view(len(tokens), config.prefix, config.hidden_size)
+            states = torch.cat((front, states), dim=1)  # before the scale, so that puzzle vectors are scaled too
+        if config.positions in ("learned", "learned_rope2d"):
+            by_place = states.unflatten(1, (self.places, -1))  # all symbols of a cell are in one place
+            states = math.sqrt(0.5) * (by_place + network.positions.to(network.dtype)[:, None]).flatten(1, 2)
+        return math.sqrt(config.hidden_size) * states
+
+    def embed_cells(self, network: Any, tokens: Tensor, puzzles: Tensor) -> Tensor:
+        """(B, T - P, D), before scale and positions."""
+        return F.embedding(tokens.long(), network.tokens.to(network.dtype))
+
+    # ---- readout ----
+
+    def answer_logits(self, network: Any, z_h: Tensor) -> Tensor:
+        """Logits (B, S, V) from the H-level state (B, T, D)."""
+        return network.answer_head(z_h[:, self.config.prefix :])
+
+    def q_values(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, 2) float32 logits of Q(halt) and Q(continue), read off the first puzzle position."""
+        weight, bias = network.q_head.weight.to(z_h.dtype), network.q_head.bias.to(z_h.dtype)
+        return F.linear(z_h[:, 0], weight, bias).float()
 
 
-def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """Root-mean-square norm over the last axis without gain, computed in float32, returned in the dtype of `x`."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+class EquivariantMixer(Mixer):
+    """Without puzzle positions: the Q-head reads the mean state."""
+
+    def q_values(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, 2) float32 logits; in float32, since one wrong cell is enough to be wrong and hardly moves a mean."""
+        return network.q_head(self.q_features(network, z_h))
+
+    def q_features(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, q_width) float32, what the Q-head reads."""
+        return z_h.float().mean(1)
 
 
-FLOAT32_PRODUCTS = has_slow_bfloat16_products()
-"""Whether bfloat16 numbers are multiplied as float32 on this CPU: the same products, rounded once, at the end."""
+class SymbolStates(EquivariantMixer):
+    """A state for every cell and symbol; the last `symbols` token ids are interchangeable."""
 
-NARROW = 32
-"""Least width of a linear map for which that pays: below, widening the numbers costs more than it saves."""
+    @property
+    def token_classes(self) -> int:
+        """The tokens that are no symbols, and "this symbol" and "another symbol"."""
+        return self.first_symbol + 2
+
+    @property
+    def places(self) -> int:
+        """A place a cell."""
+        return self.config.cells
+
+    @property
+    def outputs(self) -> int:
+        """How much a state speaks for its symbol in its cell."""
+        return 1
+
+    def embed_cells(self, network: Any, tokens: Tensor, puzzles: Tensor) -> Tensor:
+        """(B, S * symbols, D): the token itself where it is no symbol, else whether it is this state's symbol."""
+        symbols = torch.arange(self.first_symbol, self.config.vocab_size, device=tokens.device)
+        same = torch.where(tokens[..., None] == symbols, self.first_symbol, self.first_symbol + 1)
+        classes = torch.where(tokens[..., None] < self.first_symbol, tokens[..., None], same).flatten(1)
+        return super().embed_cells(network, classes, puzzles)
+
+    def symbol_logits(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, S, symbols)."""
+        return network.answer_head(z_h).view(len(z_h), self.config.cells, self.config.symbols)
 
 
-class Linear(nn.Module):
-    """A bias-free linear map whose float32 weight is cast to the dtype of its input."""
+class Block(nn.Module):
+    """Post-norm block: mixing over positions, then a gated MLP, each with its residual and an RMS norm."""
 
-    def __init__(self, fan_in: int, fan_out: int) -> None:
+    def __init__(self, config: HRMConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(truncated_normal((fan_out, fan_in), fan_in**-0.5))
+        self.eps = config.norm_eps
+        self.attention = Attention(config) if config.mixer == "attention" else None
+        length = config.prefix + config.cells
+        self.sequence_mlp = SwiGLU(length, swiglu_width(length, config.expansion)) if config.mixer == "mlp" else None
+        self.mlp = SwiGLU(config.hidden_size, inner_width(config))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, fan_in) -> (…, fan_out)."""
-        weight = self.weight.to(x.dtype)
-        if FLOAT32_PRODUCTS and x.dtype == torch.bfloat16 and x.device.type == "cpu" and min(weight.shape) >= NARROW:
-            return F.linear(x.float(), weight.float()).to(x.dtype)
-        return F.linear(x, weight)
-
-
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention over (B, heads, T, head_dim) as plain matrix products; the values may have another width."""
-    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
-    return torch.matmul(torch.softmax(scores.float(), dim=-1).to(v.dtype), v)
-
-
-def swiglu_width(hidden: int, expansion: float) -> int:
-    """Width of a SwiGLU's inner layer: two thirds of the expansion, rounded up to a multiple of 256."""
-    return -(-round(expansion * hidden * 2 / 3) // 256) * 256
-
-
-def inner_width(config: HRMConfig) -> int:
-    """Width of the inner layer of a config's gated MLPs over state vectors."""
-    return config.mlp_width or swiglu_width(config.hidden_size, config.expansion)
-
-
-class SwiGLU(nn.Module):
-    """Gated MLP; the first half of `gate_up` is the gate."""
-
-    def __init__(self, hidden: int, width: int) -> None:
-        super().__init__()
-        self.gate_up = Linear(hidden, 2 * width)
-        self.down = Linear(width, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, hidden) -> (…, hidden)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
-
-
-def frequencies(width: int, theta: float) -> Tensor:
-    """(width/2,) float32 angular frequencies theta^(-2i/width)."""
-    return 1.0 / (theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
-
-
-def sequence_angles(length: int, head_dim: int, theta: float) -> Tensor:
-    """(length, head_dim/2) angles; every position counts, puzzle positions included (the official code)."""
-    return torch.outer(torch.arange(length, dtype=torch.float32), frequencies(head_dim, theta))
-
-
-def grid_angles(grid: tuple[int, int], prefix: int, head_dim: int, theta: float) -> Tensor:
-    """(prefix + H*W, head_dim/2) angles: half of the frequencies turn with the row, half with the column.
-
-    Cells count from 1, so that the puzzle positions, which all sit at (0, 0), share a place with no cell.
-    """
-    height, width = grid
-    rows = torch.arange(height, dtype=torch.float32).add(1).repeat_interleave(width)
-    columns = torch.arange(width, dtype=torch.float32).add(1).repeat(height)
-    base = frequencies(head_dim // 2, theta)
-    cells = torch.cat((torch.outer(rows, base), torch.outer(columns, base)), dim=1)
-    return torch.cat((torch.zeros(prefix, head_dim // 2), cells))
-
-
-def rotary_tables(config: HRMConfig) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, each (T, head_dim) float32; empty tensors where positions are not rotary."""
-    if config.positions == "rope":
-        angles = sequence_angles(config.prefix + config.cells, config.head_dim, config.rope_theta)
-    elif config.positions in ("rope2d", "learned_rope2d"):
-        angles = grid_angles(config.grid, config.prefix, config.head_dim, config.rope_theta)
-    else:
-        return torch.empty(0), torch.empty(0)
-    doubled = torch.cat((angles, angles), dim=-1)
-    return doubled.cos(), doubled.sin()
-
-
-def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate (…, T, head_dim) by tables (T, head_dim), halves paired, in float32; returns the dtype of `x`."""
-    wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, T, D) -> (B, T, D). The norm after the sequence MLP runs over the sequence, as TRM's code has it."""
+        if self.sequence_mlp is not None:
+            turned = x.transpose(1, 2)
+            x = rms_norm(turned + self.sequence_mlp(turned), self.eps).transpose(1, 2)
+        elif self.attention is not None:
+            x = rms_norm(x + self.attention(x, rotary), self.eps)
+        return rms_norm(x + self.mlp(x), self.eps)
 
 
 class SymbolBlock(nn.Module):
@@ -245,3 +296,92 @@ class ConvolutionBlock(nn.Module):
         near = F.conv2d(picture, self.near.to(state.dtype), padding=1, groups=hidden).flatten(2).transpose(1, 2)
         x = rms_norm(state + near + self.board(state.mean(1, keepdim=True)), self.eps)
         return rms_norm(x + self.mlp(x), self.eps)
+
+
+class AttentionMixer(Mixer):
+    """ "attention": the paper's Transformer blocks."""
+
+    block = Block
+
+
+class SequenceMixer(Mixer):
+    """ "mlp": a gated MLP over the sequence in place of attention (TRM's mlp_t)."""
+
+    block = Block
+
+
+class SudokuMixer(SymbolStates):
+    """ "symbols": equivariant under renaming symbols and permuting lines."""
+
+    block = SymbolBlock
+
+    def make_heads(self, network: Any) -> None:
+        """With `q_features` "worst" the Q-head has a small readout of its own."""
+        super().make_heads(network)
+        if self.config.q_features == "worst":
+            network.q_readout = Linear(self.config.hidden_size, Q_READOUT)
+
+    @property
+    def q_width(self) -> int:
+        """The mean state, and with "worst" two extremes of the readout and the least and the mean margin."""
+        return self.config.hidden_size + (2 * Q_READOUT + 2 if self.config.q_features == "worst" else 0)
+
+    def answer_logits(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, S, V); tokens that are no symbols are never chosen."""
+        return F.pad(self.symbol_logits(network, z_h), (self.first_symbol, 0), value=NEVER)
+
+    def q_features(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, q_width) float32: the mean state, and what the least decided cell looks like."""
+        config, wide = self.config, z_h.float()
+        if config.q_features == "mean":
+            return wide.mean(1)
+        read = network.q_readout(wide).view(len(z_h), config.cells, config.symbols, Q_READOUT)
+        lowest = read.amax(2).amin(1)  # the cell whose best symbol is worst
+        highest = read.amin(2).amax(1)
+        # without gradient: Q learns to judge the answer, it must not shape it
+        best = self.symbol_logits(network, z_h.detach()).float().topk(2, dim=2).values
+        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).detach()
+        return torch.cat((wide.mean(1), lowest, highest, margin.amin(1, keepdim=True), margin.mean(1, keepdim=True)), 1)
+
+
+class ColourMixer(SymbolStates):
+    """ "colours": equivariant under exchanging colours in the board and in the task's embedding."""
+
+    block = ColourBlock
+
+    def make_heads(self, network: Any) -> None:
+        """Beside the colours an answer may have the end token, read off the mean of a cell's states."""
+        network.answer_head = Linear(self.config.hidden_size, 1)
+        network.end_head = Linear(self.config.hidden_size, 1)
+        network.q_head = nn.Linear(self.q_width, 2, dtype=torch.float32)
+        nn.init.zeros_(network.q_head.weight)
+        nn.init.constant_(network.q_head.bias, -5.0)
+
+    def embed_cells(self, network: Any, tokens: Tensor, puzzles: Tensor) -> Tensor:
+        """(B, S * colours, D); the task's vector of each colour is added to its states, and one of them to all."""
+        config = self.config
+        cells = super().embed_cells(network, tokens, puzzles)
+        vectors = puzzles.to(network.dtype).view(len(tokens), config.symbols + 1, config.hidden_size)
+        return cells + (vectors[:, :-1] + vectors[:, -1:]).repeat(1, config.cells, 1)
+
+    def answer_logits(self, network: Any, z_h: Tensor) -> Tensor:
+        """(B, S, V): the end token and the colours."""
+        colours = self.symbol_logits(network, z_h)
+        end = network.end_head(z_h.view(len(z_h), self.config.cells, self.config.symbols, -1).mean(2))
+        return F.pad(torch.cat((end, colours), dim=-1), (self.first_symbol - 1, 0), value=NEVER)
+
+
+class ConvolutionMixer(EquivariantMixer):
+    """ "convolution": translation-equivariant, for boards of any size."""
+
+    block = ConvolutionBlock
+
+
+MIXERS: dict[str, type[Mixer]] = {
+    "attention": AttentionMixer,
+    "mlp": SequenceMixer,
+    "symbols": SudokuMixer,
+    "colours": ColourMixer,
+    "convolution": ConvolutionMixer,
+}
+"""By the name that a config gives them."""

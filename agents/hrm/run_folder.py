@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint
-from hrm_gym.agents.checkpoint import WEIGHTS, fitting, read_config, read_tensors, write_config
+from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.files import write_atomically
+from hrm_gym.reading import parse_json
 
 
 def write_model(folder: Path, state: dict[str, Tensor], config: HRMConfig, about: dict[str, Any]) -> None:
@@ -40,17 +41,37 @@ def load_model(folder: Path | str) -> tuple[HRM, dict[str, Any]]:
         ValueError: a file is damaged, or the weights do not fit the config.
     """
     folder = Path(folder)
+    verify(folder)
     about = read_config(folder)
-    model = HRM(HRMConfig.from_json(about["model"]))
-    load_weights(model, read_tensors(folder / WEIGHTS), folder)
+    try:
+        config = HRMConfig.from_json(about["model"])
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from None
+    model = build(config, read_tensors(folder / WEIGHTS), folder)
     return model.eval().requires_grad_(False), about
 
 
-def load_weights(model: HRM, state: dict[str, Tensor], origin: Path | str) -> None:
-    """Load `state` into `model`; a ValueError names what does not fit."""
+def build(config: HRMConfig, state: dict[str, Tensor], origin: Path | str) -> HRM:
+    """The network of a config that came from a file; memory is taken only once the weights have its shapes.
+
+    Raises:
+        ValueError: a weight is missing or has another shape; it is named, with `origin`.
+    """
+    with torch.device("meta"):
+        outline = HRM(config)
+    load_weights(outline, state, origin, outline=True)
+    model = HRM.from_state(config)
+    load_weights(model, state, origin)
+    return model
+
+
+def load_weights(model: HRM, state: dict[str, Tensor], origin: Path | str, outline: bool = False) -> None:
+    """Load `state` into `model`, of an `outline` only compare shapes; a ValueError names what does not fit."""
     if model.config.shared:
         state = state | {f"h_level.{name[8:]}": tensor for name, tensor in state.items() if name.startswith("l_level.")}
-    model.load_state_dict(fitting(state, model.state_dict(), origin))
+    fits = fitting(state, model.state_dict(), origin)
+    if not outline:
+        model.load_state_dict(fits)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
@@ -126,7 +147,7 @@ def trim_curve(run: Path, update: int) -> None:
     path = run / CURVE
     if path.exists():
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        rows = [line for line in lines if json.loads(line)["update"] <= update]
+        rows = [line for line in lines if parse_json(line, path)["update"] <= update]
         write_atomically(path, "".join(f"{line}\n" for line in rows))
 
 

@@ -6,7 +6,6 @@ weights come with a list of names, a row each (`identifiers.json`), and every ta
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.hrm.feed import embedded_variant_key
-from hrm_gym.envs.puzzle import PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.reading import read_json
 
 IDENTIFIERS = "identifiers.json"
 """The official list of the names of all rows."""
@@ -181,10 +181,7 @@ def images_by_task(names: Sequence[str]) -> dict[str, list[NamedImage]]:
 
 def _read_names(path: Path) -> list[str]:
     """The names of all rows, in order; ValueError if the file is no JSON list of names."""
-    try:
-        names = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON list of names ({error})") from None
+    names = read_json(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: expected a JSON list of names, got {type(names).__name__}")
     return names

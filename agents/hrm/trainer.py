@@ -19,14 +19,15 @@ from torch import Tensor
 
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm import run_folder, thinking
+from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
-from hrm_gym.agents.hrm.model import HRM, Segment
+from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.thinking import Slots
+from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.envs.puzzle import mix64
 
 
@@ -67,6 +68,9 @@ class Progress:
             "segments": segments / halted,
         }
 
+
+STARTS = 0x5354415254
+"""Sets the random numbers of initial states apart from those of puzzles and exploration."""
 
 EVAL_BOARDS = 512
 """Boards that an evaluation solves at a time."""
@@ -111,11 +115,10 @@ class Trainer:
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
-        self.slots = thinking.Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
+        self.slots = Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self._resume()
-        if compile:
-            self.model.compile_levels(dynamic=False)
+        accelerate(self.model, compile, dynamic=False)
 
     def _start_from(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -144,7 +147,12 @@ class Trainer:
     # ---- learning ----
 
     def step(self) -> SegmentLosses:
-        """One segment on every slot of this process, its loss, and one optimiser update that all processes make.
+        """`gradient_segments` segments on every slot, a loss at each, and one update that all processes make.
+
+        A board that halts within these segments goes on to their end; its slot is refilled after it.
+
+        Returns:
+            The losses of the last segment.
 
         Raises:
             FloatingPointError: the loss or the gradient is not finite; nothing was updated.
@@ -153,19 +161,28 @@ class Trainer:
         self._refill()
         self.update += 1
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
-        with self.model.hold():
-            result = self._segments(puzzles)
+        count, exploration, totals = self.recipe.gradient_segments, self._exploration(), []
+        for part in range(count):
+            result = self._segments(puzzles, last=part == count - 1)
+            slots.carry = result.carry
             slots.segments = slots.segments + 1 + self.recipe.silent_segments
-            slots.halted = thinking.training_halt(config, slots.segments, result, self._exploration())
+            slots.halted = training_halt(config, slots.segments, result, exploration)
             target = None
             if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = thinking.continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
-        solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
-        losses = segment_losses(
-            result.logits, slots.boards.labels, result.q_halt, result.q_continue, target, self.recipe.loss, solved
-        )
-        self._optimise(losses.total / self.recipe.batch_size, puzzles)
-        slots.carry = result.carry
+                target = continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
+            solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
+            losses = segment_losses(
+                result.logits,
+                slots.boards.labels,
+                result.q_halt,
+                result.q_continue,
+                target,
+                self.recipe.loss,
+                solved,
+            )
+            totals.append(losses.total)
+        total = totals[0] if count == 1 else torch.stack(totals).mean()
+        self._optimise(total / self.recipe.batch_size, puzzles)
         return losses
 
     def _refill(self) -> None:
@@ -177,16 +194,28 @@ class Trainer:
             fresh = self.feed.boards(self.fed + before, len(waiting))
             rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
             rows[waiting] = torch.arange(len(waiting), device=self.device)
-            self.slots.refill(self.model, thinking.Boards(*(part[rows] for part in fresh)))
+            self.slots.refill(self.model, Examples(*(part[rows] for part in fresh)))
+            if self.recipe.random_starts:
+                self._disturb(waiting, self.fed + before)
         self.fed += int(halted.sum())
 
-    def _segments(self, puzzles: Tensor) -> Segment:
-        """The recipe's silent segments, then the one that counts."""
+    def _disturb(self, rows: Tensor, first: int) -> None:
+        """Add the noise of puzzles number first, first + 1, … to the initial states in the slots `rows`."""
+        z_h, z_l = (state.clone() for state in self.slots.carry)
+        for number, row in enumerate(rows.tolist(), first):
+            generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed ^ STARTS) ^ number) >> 1)
+            noise = self.recipe.random_starts * torch.randn((2, *z_h.shape[1:]), generator=generator)
+            z_h[row] += noise[0].to(z_h)
+            z_l[row] += noise[1].to(z_l)
+        self.slots.carry = Carry(z_h, z_l)
+
+    def _segments(self, puzzles: Tensor, last: bool = True) -> Segment:
+        """The recipe's silent segments, then the one that counts; the carry keeps gradient unless it is the last."""
         carry, inputs = self.slots.carry, self.slots.boards.inputs
         with torch.no_grad():
             for _ in range(self.recipe.silent_segments):
                 carry = self.model.run(carry, inputs, puzzles).carry
-        return self.model.run(carry, inputs, puzzles)
+        return self.model.run(carry, inputs, puzzles, detach=last)
 
     def _solved(self, logits: Tensor) -> Tensor:
         """(B,) bool, the boards whose answers the rules accept, whatever the stored solution is."""
@@ -196,13 +225,13 @@ class Trainer:
             part.cpu().numpy().astype(np.uint8).reshape(shape)
             for part in (boards.inputs, boards.labels.clamp(min=0), answers)
         )
-        return torch.from_numpy(self.feed.family.judge_many(clues, solutions, found)).to(self.device)
+        return torch.from_numpy(self.feed.family.judge(clues, solutions, found)).to(self.device)
 
-    def _exploration(self) -> thinking.Exploration:
+    def _exploration(self) -> Exploration:
         """This update's draws for the slots of this process, out of those for all."""
         generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
-        drawn = thinking.draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
-        return thinking.Exploration(*(draw[self.share].to(self.device) for draw in drawn))
+        drawn = draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
+        return Exploration(*(draw[self.share].to(self.device) for draw in drawn))
 
     def _optimise(self, loss: Tensor, puzzles: Tensor) -> None:
         """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
@@ -258,10 +287,8 @@ class Trainer:
         Args:
             final: take the recipe's `test_puzzles`, if it has any, instead of `eval_puzzles`.
         """
-        model = HRM(self.recipe.model).to(self.device)
-        model.load_state_dict(self.weights())
-        if self.model.l_level.on_cpu:
-            model.compile_levels(dynamic=True)
+        model = HRM.from_state(self.recipe.model, self.weights()).to(self.device)
+        accelerate(model, compile=uses_cpu_routine(self.model))
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(3, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
@@ -276,7 +303,7 @@ class Trainer:
         inputs, ids = self.feed.held_out_boards(batch)
         found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
-        solved = self.feed.family.judge_many(batch.clues, batch.solutions, answers)
+        solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact = (answers == batch.solutions).all(axis=(1, 2))
         return float(np.sum(solved)), float(np.sum(exact)), float(found.segments.sum())
 
@@ -336,7 +363,7 @@ class Trainer:
         if self.ema:
             self.ema.shadow = run_folder.part(tensors, "ema.")
         slots = run_folder.part(tensors, "slots.")
-        self.slots = thinking.Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
+        self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
         self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
         self.before = about.get("before", [])
         self.processes.wait()

@@ -27,6 +27,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
+from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.sb3.networks import ActionForm
@@ -65,7 +66,7 @@ class HRMFeatures(BaseFeaturesExtractor):
                 f"got one for {hrm.vocab_size} on {hrm.grid}"
             )
         super().__init__(observation_space, hrm.hidden_size * hrm.length)
-        self.hrm, self.segments, self.reads = HRM(hrm), segments, reads
+        self.hrm, self.segments, self.reads = accelerate(HRM(hrm)), segments, reads
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """(B, T * D) in the network's dtype: the H-level states of B boards."""
@@ -75,9 +76,8 @@ class HRMFeatures(BaseFeaturesExtractor):
         carry = hrm.initial_carry(len(tokens))
         with torch.no_grad():
             for _ in range(self.segments - 1):
-                carry = hrm.conclude(hrm.think(carry, x), x)
-            carry = hrm.think(carry, x)
-        return hrm.conclude(carry, x).z_h.flatten(1)
+                carry = hrm.advance(carry, x)
+        return hrm.advance(carry, x).z_h.flatten(1)
 
     def states(self, features: Tensor) -> Tensor:
         """The features as H-level states (B, T, D)."""

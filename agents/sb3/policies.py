@@ -21,7 +21,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, MultiInputPolicy, QNetwork
 from torch import Tensor
 
-from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, write_config
+from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.sb3.hrm_policy import HRMPolicy, MaskableHRMPolicy
 from hrm_gym.agents.sb3.networks import (
@@ -36,6 +36,7 @@ from hrm_gym.agents.sb3.networks import (
     WalkerFeatures,
 )
 from hrm_gym.agents.sb3.recipes import Algorithm, HRMModel, Model, WalkerModel
+from hrm_gym.reading import convert
 
 
 def _actions(policy: Any, features: GridFeatures | SymbolFeatures) -> tuple[ActionForm, int]:
@@ -86,6 +87,9 @@ class GridDQNPolicy(DQNPolicy):
         """One network with its own features extractor: the learnt one, and the target."""
         return GridQNetwork(**self._update_features_extractor(self.net_args, features_extractor=None)).to(self.device)
 
+
+WIDEST = 4096
+"""Largest number in the settings of a network from a file; those of the recipes stay far below."""
 
 KINDS: dict[type[Any], str] = {WalkerModel: "walker", GridModel: "grid", SymbolModel: "symbols", HRMModel: "hrm"}
 
@@ -157,9 +161,12 @@ def from_json(content: Mapping[str, Any]) -> Model:
     for made, name in KINDS.items():
         if name == kind:
             fields = {field.name: content[field.name] for field in dataclasses.fields(made)}
+            for place, value in fields.items():
+                if isinstance(value, int) and value > WIDEST:
+                    raise ValueError(f"expected {place} of at most {WIDEST:,}, got {value:,}")
             if name == "hrm":
-                fields["hrm"] = HRMConfig.from_json(fields["hrm"])
-            found: Model = made(**fields)
+                fields["hrm"] = dataclasses.asdict(HRMConfig.from_json(fields["hrm"]))
+            found: Model = convert(fields, made, "network")
             return found
     raise ValueError(f"expected a network of kind {', '.join(KINDS.values())}, got {kind!r}")
 
@@ -255,11 +262,14 @@ def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[
     about = read_config(folder)
     if about.get("kind") not in ALGORITHMS:
         raise ValueError(f"{folder}: expected weights of {', '.join(ALGORITHMS)}, got {about.get('kind')!r}")
+    verify(folder)
     state = read_tensors(folder / WEIGHTS)
     try:
         policy = blank_policy(about["kind"], resized(about["model"], grid))
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model lacks {error}") from None
+    except (TypeError, ValueError, AssertionError, MemoryError, RuntimeError) as error:
+        raise ValueError(f"{folder / CONFIG}: model: {' '.join(str(error).split())}") from None
     policy.load_state_dict(fitting(state, own_state(policy), folder), strict=False)
     return policy, about
 

@@ -25,6 +25,7 @@ from hrm_gym.agents.sb3.policies import write_policy
 from hrm_gym.agents.sb3.recipes import RLRecipe
 from hrm_gym.envs.puzzle import mix64
 from hrm_gym.evaluation.rollout import rollout_batched
+from hrm_gym.registry import registered_env
 
 EVAL_SEED = 1_000_000
 EVAL_BOARDS = 250
@@ -235,7 +236,7 @@ def env_arguments(recipe: RLRecipe, split: str) -> dict[str, Any]:
 
 def held_out_env(recipe: RLRecipe) -> gym.Env[Any, Any]:
     """One environment of the test split, with its own reward and budget."""
-    return gym.make(recipe.env_id, disable_env_checker=True, **env_arguments(recipe, "test"))
+    return gym.make(registered_env(recipe.env_id), disable_env_checker=True, **env_arguments(recipe, "test"))
 
 
 def puzzle_seed(recipe: RLRecipe, timesteps: int) -> int:

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.recipes import RLRecipe, SupervisedSettings
 from hrm_gym.agents.sb3.run import Run, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.vec_env import make_sb3_vec
+from hrm_gym.agents.scalars import scalar_writer
 from hrm_gym.envs.puzzle import PuzzleBatch, puzzle_keys
 
 STATE = "optimizer.safetensors"
@@ -60,7 +60,7 @@ class SupervisedRun(Run):
         """Learn from the remaining puzzles, then write the finished weights to `model/`."""
         total = self.recipe.timesteps
         if self.timesteps < total and not self.expired():
-            with SummaryWriter(str(self.folder), purge_step=self.timesteps + 1) as writer:
+            with scalar_writer(self.folder, self.timesteps + 1) as writer:
                 while self.timesteps < total and not self.expired():
                     row = self.after_update({"loss": self.step()}, watcher)
                     for name, value in row.items():

@@ -25,6 +25,7 @@ from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
 from hrm_gym.agents.sb3.run import Run, Watch, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.supervised import SupervisedRun
 from hrm_gym.agents.sb3.vec_env import VectorEnvAdapter, make_sb3_vec
+from hrm_gym.agents.scalars import has_tensorboard
 
 
 class WholeWalks:
@@ -88,7 +89,7 @@ class RLRun(Run):
         found = self._found()
         self.model: Any = self._resumed(*found, envs) if found else self._fresh(envs)
         envs.seed(puzzle_seed(recipe, self.timesteps))
-        self.model.set_logger(configure(str(self.folder), ["tensorboard"]))
+        self.model.set_logger(configure(str(self.folder), ["tensorboard"] if has_tensorboard() else []))
 
     @property
     def policy(self) -> BasePolicy:

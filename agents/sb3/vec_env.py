@@ -15,6 +15,8 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from hrm_gym.registry import registered_env
+
 FINAL = ("final_obs", "final_info")
 
 
@@ -177,7 +179,7 @@ def make_sb3_vec(env_id: str, num_envs: int, seed: int | None = None, **argument
         seed: of the first reset: board i plays seed + i.
         arguments: for the environment's constructor.
     """
-    entry_point = gym.spec(env_id).vector_entry_point
+    entry_point = gym.spec(registered_env(env_id)).vector_entry_point
     creator: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     mode: Any = AutoresetMode.SAME_STEP
     if creator is not None and "autoreset_mode" in inspect.signature(creator).parameters:

@@ -10,13 +10,13 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import hrm_gym
 from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.files import replace_folder, write_atomically
 
@@ -143,7 +143,7 @@ def _description(record: SplitRecord, cells: int, vocab_size: int, identifiers: 
 
 def write_manifest(folder: Path, about: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> None:
     """Write `manifest.json`: versions and date, what `about` says (it fits JSON), and the records of the splits."""
-    stamp = {"format_version": FORMAT_VERSION, "hrm_gym": version("hrm-gym")}
+    stamp = {"format_version": FORMAT_VERSION, "hrm_gym": hrm_gym.__version__}
     records = {split: asdict(record) for split, record in splits.items()}
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     _write_json(folder / MANIFEST, {**stamp, **about, "splits": records, "date": date})

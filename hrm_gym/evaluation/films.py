@@ -1,9 +1,4 @@
-"""Episodes on disk: GIF and MP4 films of the board, JSONL records. Files appear whole or not at all.
-
-HTML replays are in `hrm_gym.evaluation.replay`, Minari data sets in `hrm_gym.evaluation.minari_dataset`.
-
-Several agents on the same puzzle at once, an action each at a time, and their pictures in one.
-"""
+"""Films of one agent, or of several side by side on the same puzzle, as GIF or MP4; and episodes as JSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +12,8 @@ from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.evaluation.rollout import Env, Episode, Frame, moments
+from hrm_gym.evaluation.rollout import Env, Episode, Frame, Playthrough
+from hrm_gym.extras import load_extra
 from hrm_gym.files import check_writable, written_atomically
 
 Image = NDArray[np.uint8]
@@ -92,6 +88,8 @@ def check_save_path(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"expected a file named {', '.join(SUFFIXES)}, got {path.name!r}")
+    if path.suffix.lower() == ".mp4":
+        load_extra("imageio_ffmpeg")
     check_writable(path)
 
 
@@ -120,8 +118,7 @@ def _palette(images: Sequence[tuple[Image, float]]) -> Any:
 
 def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10) -> None:
     """Write an H.264 film; a frame that stays longer is repeated, and sizes are cut to even ones for the codec."""
-    import imageio
-
+    imageio = load_extra("imageio")
     height, width = (2 * (length // 2) for length in images[0][0].shape[:2])
     writer: Any = imageio.get_writer(path, fps=fps, macro_block_size=2)
     with writer as film:
@@ -132,40 +129,36 @@ def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10)
 
 def _record(episode: Episode) -> dict[str, Any]:
     """An episode as plain JSON values."""
+    names = ("solved", "exact", "cell_accuracy", "segments", "reached")
     return {
         "env": episode.env_id,
         "agent": episode.agent,
+        "halting_rules": episode.halting_rules,
         "index": episode.index,
         "name": episode.puzzle.name,
-        "solved": episode.solved,
-        "exact": episode.exact,
-        "cell_accuracy": episode.cell_accuracy,
-        "segments": episode.segments,
-        "reached": episode.reached,
+        **{name: getattr(episode, name) for name in names},
         "return": episode.total_return,
         "steps": episode.steps,
         "seconds": episode.seconds,
         "puzzle": episode.puzzle.clues.tolist(),
         "solution": episode.puzzle.solution.tolist(),
-        "frames": [_frame_record(frame) for frame in episode.frames],
+        "frames": [
+            {"answer": frame.answer.tolist(), "reward": frame.reward, "thought": _thought_record(frame.thought)}
+            for frame in episode.frames
+        ],
     }
-
-
-def _frame_record(frame: Frame) -> dict[str, Any]:
-    """A frame as plain JSON values."""
-    return {"answer": frame.answer.tolist(), "reward": frame.reward, "thought": _thought_record(frame.thought)}
 
 
 def _thought_record(thought: Thought | None) -> dict[str, Any] | None:
     """A thought as plain JSON values; the answer it holds stands in its frame, confidences are rounded to 1/1000."""
     if thought is None:
         return None
-    confidence = None if thought.confidence is None else np.round(thought.confidence.astype(float), 3).tolist()
+    sure = thought.confidence
     return {
         "segment": thought.segment,
         "q_halt": thought.q_halt,
         "q_continue": thought.q_continue,
-        "confidence": confidence,
+        "confidence": None if sure is None else np.round(sure.astype(float), 3).tolist(),
     }
 
 
@@ -193,20 +186,15 @@ def play_together(
     Returns:
         An Episode a player, in their order.
     """
-    courses = [moments(env, agent, index, seed) for env, agent in players]
-    frames: list[Frame] = [next(course) for course in courses]
-    episodes: dict[int, Episode] = {}
+    played = [Playthrough(env, agent, index, seed) for env, agent in players]
+    courses = [iter(one) for one in played]
+    frames = [next(course) for course in courses]
     while True:
         if on_round is not None:
             on_round(frames)
-        for place, course in enumerate(courses):
-            if place not in episodes:
-                try:
-                    frames[place] = next(course)
-                except StopIteration as end:
-                    episodes[place] = end.value
-        if len(episodes) == len(players):
-            return [episodes[place] for place in range(len(players))]
+        if all(frame.last for frame in frames):
+            return [one.episode for one in played]
+        frames = [next(course, frame) for course, frame in zip(courses, frames, strict=True)]
 
 
 def tiled(pictures: Sequence[Image], columns: int) -> Image:

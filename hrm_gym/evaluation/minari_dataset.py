@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.rollout import Env, Episode, rollout
+from hrm_gym.extras import load_extra
 
 NAME = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
 
@@ -27,7 +28,7 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: if the name is none that Minari takes, there is such a data set, or Minari is not installed.
     """
-    minari = _minari()
+    minari = load_extra("minari")
     if not NAME.fullmatch(name):
         raise ValueError(f"expected a Minari name such as maze/hrm-v0, got {name!r}")
     if name in minari.list_local_datasets():
@@ -62,7 +63,7 @@ def record_dataset(
         ValueError: as `check_name`.
     """
     check_name(name)
-    minari, kept = _minari(), Kept(env)
+    minari, kept = load_extra("minari"), Kept(env)
     records = []
     for episode in rollout(kept, agent, episodes, seed, keep_frames=False):
         records.append(_metadata(episode))
@@ -132,11 +133,3 @@ def _metadata(episode: Episode) -> dict[str, Any]:
         "exact": bool(episode.exact),
         "cell_accuracy": float(episode.cell_accuracy),
     }
-
-
-def _minari() -> Any:
-    try:
-        import minari
-    except ImportError as error:
-        raise ValueError(f"expected Minari to be installed (pip install 'hrm-gym[minari]'), got: {error}") from error
-    return minari

@@ -1,23 +1,24 @@
-"""The record of one puzzle played: what a rollout yields, and reports and recorders read.
+"""The one loop between environments and agents; it yields a record of every puzzle played.
 
-The one loop between environments and agents; it yields Episode records.
-
-Puzzle k of a run is puzzle k of the seed, or row k of a data file, whoever plays it and on however many boards.
+Puzzle k of a run is puzzle k of the seed, or row k of a data file, whoever plays it and on however many boards. Agents
+see observations; only a `PrivilegedAgent` is shown puzzles with their solutions.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Agent, Observation
+from hrm_gym.agents.agent import Agent, PrivilegedAgent
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought, puzzle_key
+
+Env = gym.Env[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,10 @@ class Frame:
     last: bool = False
 
 
+Watcher = Callable[[Env, Frame], None]
+"""Called with the environment and its newest frame, after every reset and every step."""
+
+
 @dataclass(frozen=True, eq=False)
 class Episode:
     """One puzzle, played to its end.
@@ -50,12 +55,13 @@ class Episode:
         solved: right by the rules.
         exact: equal to the stored solution.
         cell_accuracy: share of right cells among those that were not given, in [0, 1].
-        segments: segments used, at least 1; None outside answer mode.
+        segments: segments used over all attempts, at least 1; None outside answer mode.
         reached: whether the answer or the walk connects start and goal at all; None where that means nothing.
         total_return: undiscounted sum of rewards.
         steps: actions taken.
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.
         spent: segments that the agent ran on it, summed over all its networks and images; None for agents without any.
+        halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
     """
 
     env_id: str
@@ -72,48 +78,12 @@ class Episode:
     steps: int
     seconds: float
     spent: int | None = None
+    halting_rules: str = "none"
 
 
-Env = gym.Env[Any, Any]
-
-
-Watcher = Callable[[Env, Frame], None]
-"""Called with the environment and its newest frame, after every reset and every step."""
-
-
-@dataclass
-class _Board:
-    """One environment in play and the tally of its running episode."""
-
-    env: Env
-    index: int
-    puzzle: Puzzle
-    observation: Observation
-    frames: list[Frame] = field(default_factory=list)
-    total_return: float = 0.0
-    steps: int = 0
-    seconds: float = 0.0
-    spent: int | None = None
-
-    def episode(self, agent: Agent, info: dict[str, Any]) -> Episode:
-        """The record of this board, given the info of its last step."""
-        spec, world = self.env.spec, _world(self.env)
-        return Episode(
-            env_id=spec.id if spec is not None else "",
-            agent=agent.name,
-            index=self.index,
-            puzzle=self.puzzle,
-            frames=tuple(self.frames),
-            solved=bool(info["solved"]),
-            exact=bool(info["exact"]),
-            cell_accuracy=float(info["cell_accuracy"]),
-            segments=int(info["segment"]) if world.action_mode == "answer" else None,
-            reached=bool(info["reached"]) if "reached" in info else None,
-            total_return=self.total_return,
-            steps=self.steps,
-            seconds=self.seconds,
-            spent=self.spent,
-        )
+def halting_rules(agent: Agent) -> str:
+    """The halting rules in force, as the agent states them; "none" if it does not."""
+    return str(getattr(agent, "halting_rules", "none"))
 
 
 def puzzle_for(env: Env, seed: int | None, k: int) -> Puzzle:
@@ -132,6 +102,50 @@ def puzzle_for(env: Env, seed: int | None, k: int) -> Puzzle:
     return source[k]
 
 
+class Playthrough:
+    """One puzzle played an action at a time, as fast as the caller iterates over its frames.
+
+    Attributes:
+        episode: the record, there as soon as the last frame is.
+    """
+
+    episode: Episode
+
+    def __init__(self, env: Env, agent: Agent, index: int, seed: int | None = 0, keep_frames: bool = False) -> None:
+        """Take the arguments of `play`; nothing happens before the first frame is asked for."""
+        self._given = (env, agent, index, seed, keep_frames)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frame after the reset and after every step; what the agent thinks is given to the environment to draw."""
+        env, agent, index, seed, keep_frames = self._given
+        board = _Board(env, index, seed, keep_frames)
+        yield board.frame
+        state = None
+        starts = np.ones(1, dtype=bool)
+        while not board.frame.last:
+            state = _act([board], agent, state, starts, with_thoughts=True)
+            starts = np.zeros(1, dtype=bool)
+            if board.frame.last:
+                self.episode = board.episode(agent)
+            yield board.frame
+
+
+def play(
+    env: Env,
+    agent: Agent,
+    index: int,
+    seed: int | None = 0,
+    on_step: Watcher | None = None,
+    keep_frames: bool = True,
+) -> Episode:
+    """Play one puzzle, number `index` of a run, to its end; the arguments are those of `rollout`."""
+    played = Playthrough(env, agent, index, seed, keep_frames)
+    for frame in played:
+        if on_step is not None:
+            on_step(env, frame)
+    return played.episode
+
+
 def rollout(
     env: Env,
     agent: Agent,
@@ -140,7 +154,7 @@ def rollout(
     on_step: Watcher | None = None,
     keep_frames: bool = True,
 ) -> Iterator[Episode]:
-    """Play puzzles 0, 1, ... one after another on one environment; what the agent thinks is handed to it for drawing.
+    """Play puzzles 0, 1, ... one after another on one environment.
 
     Args:
         env: a puzzle environment in the agent's action mode.
@@ -157,32 +171,6 @@ def rollout(
         yield play(env, agent, index, seed, on_step, keep_frames)
 
 
-def play(
-    env: Env,
-    agent: Agent,
-    index: int,
-    seed: int | None = 0,
-    on_step: Watcher | None = None,
-    keep_frames: bool = True,
-) -> Episode:
-    """Play one puzzle, number `index` of a run, to its end; the arguments are those of `rollout`."""
-    return _play(_begin(env, seed, index), agent, on_step, keep_frames)
-
-
-def moments(
-    env: Env, agent: Agent, index: int, seed: int | None = 0, keep_frames: bool = False
-) -> Generator[Frame, None, Episode]:
-    """Play puzzle `index` of a run an action at a time, as fast as the caller asks for frames.
-
-    Yields:
-        The frame after the reset and after every step; the last one says so.
-
-    Returns:
-        The Episode, once the last frame was taken.
-    """
-    return _moments(_begin(env, seed, index), agent, keep_frames)
-
-
 def rollout_batched(
     make_env: Callable[[], Env],
     agent: Agent,
@@ -195,7 +183,7 @@ def rollout_batched(
     """Play puzzles 0, 1, ... on `batch` boards at once; equal to `rollout` for a deterministic agent, only faster.
 
     A board whose puzzle ends takes the next one at once, and leaves the batch when there is none: so an agent that
-    thinks less costs less. Before the clock starts, the first puzzle is played once for warming up.
+    thinks less costs less. The first puzzle is played once before that, so that no compilation is timed.
 
     Args:
         make_env: makes one puzzle environment in the agent's action mode; called at most `batch` times.
@@ -214,131 +202,105 @@ def rollout_batched(
     """
     if batch < 1:
         raise ValueError(f"expected a batch of at least 1, got {batch}")
+    waiting = iter(range(first, first + episodes))
     envs = [make_env() for _ in range(min(batch, episodes))]
     try:
-        yield from _play_batch(envs, agent, range(first, first + episodes), seed, keep_frames)
+        boards = [_Board(env, next(waiting), seed, keep_frames) for env in envs]
+        if boards:
+            play(envs[0], agent, first, seed, keep_frames=False)
+            boards[0] = _Board(envs[0], first, seed, keep_frames)
+            _predict(boards, agent, None, np.ones(len(boards), dtype=bool))  # compiled code may depend on the batch
+        state = None
+        starts = np.ones(len(boards), dtype=bool)
+        while boards:
+            state = _act(boards, agent, state, starts, with_thoughts=keep_frames)
+            starts = np.zeros(len(boards), dtype=bool)
+            leaving = []
+            for row, board in enumerate(boards):
+                if not board.frame.last:
+                    continue
+                yield board.episode(agent)
+                index = next(waiting, None)
+                if index is None:
+                    leaving.append(row)
+                else:
+                    boards[row] = _Board(board.env, index, seed, keep_frames)
+                    starts[row] = True
+            if leaving:
+                rows = np.setdiff1d(np.arange(len(boards)), leaving)
+                boards = [boards[row] for row in rows]
+                starts = starts[rows]
+                state = None if state is None else state[rows]
     finally:
         for env in envs:
             env.close()
 
 
-def _play(board: _Board, agent: Agent, on_step: Watcher | None, keep_frames: bool) -> Episode:
-    """Play the puzzle on one board to its end."""
-    course = _moments(board, agent, keep_frames)
-    while True:
-        try:
-            frame = next(course)
-        except StopIteration as end:
-            episode: Episode = end.value
-            return episode
-        if on_step is not None:
-            on_step(board.env, frame)
+class _Board:
+    """One environment with a puzzle on it, and what is counted while it is played."""
+
+    def __init__(self, env: Env, index: int, seed: int | None, keep_frames: bool) -> None:
+        """Put puzzle `index` on the board."""
+        self.env, self.index, self.puzzle = env, index, puzzle_for(env, seed, index)
+        self.observation, self.info = env.reset(seed=seed, options={"puzzle": self.puzzle})
+        self.frame = Frame(self.observation["answer"])
+        self.frames = [self.frame] if keep_frames else None
+        self.total_return = self.seconds = 0.0
+        self.steps = 0
+        self.spent: int | None = None
+
+    def step(self, action: NDArray[Any], thought: Thought | None) -> None:
+        """Take one action and time the environment."""
+        _world(self.env).set_thought(thought)
+        begin = time.perf_counter()
+        self.observation, reward, terminated, truncated, self.info = self.env.step(action)
+        self.seconds += time.perf_counter() - begin
+        self.steps += 1
+        self.total_return += float(reward)
+        self.frame = Frame(self.observation["answer"], thought, float(reward), terminated or truncated)
+        if self.frames is not None:
+            self.frames.append(self.frame)
+
+    def episode(self, agent: Agent) -> Episode:
+        """The record, once the last frame is there."""
+        spec, info = self.env.spec, self.info
+        return Episode(
+            env_id=spec.id if spec is not None else "",
+            agent=agent.name,
+            index=self.index,
+            puzzle=self.puzzle,
+            frames=tuple(self.frames or ()),
+            solved=bool(info["solved"]),
+            exact=bool(info["exact"]),
+            cell_accuracy=float(info["cell_accuracy"]),
+            # Not info["segment"]: that starts again with a second attempt.
+            segments=self.steps if _world(self.env).action_mode == "answer" else None,
+            reached=bool(info["reached"]) if "reached" in info else None,
+            total_return=self.total_return,
+            steps=self.steps,
+            seconds=self.seconds,
+            spent=self.spent,
+            halting_rules=halting_rules(agent),
+        )
 
 
-def _moments(board: _Board, agent: Agent, keep_frames: bool) -> Generator[Frame, None, Episode]:
-    """The frames of the puzzle on one board, to its end."""
-    state: Any = None
-    info: dict[str, Any] = {}
-    frame = Frame(board.observation["answer"])
-    start = np.ones(1, dtype=bool)
-    while True:
-        if keep_frames:
-            board.frames.append(frame)
-        yield frame
-        if frame.last:
-            return board.episode(agent, info)
-        clock = time.perf_counter()
-        actions, state = _predict(agent, [board], state, start)
-        board.seconds += time.perf_counter() - clock
-        thoughts = agent.thoughts()
-        thought = thoughts[0] if thoughts else None
-        _world(board.env).set_thought(thought)
-        frame, info = _advance(board, actions[0], thought)
-        start = np.zeros(1, dtype=bool)
-
-
-def _play_batch(
-    envs: Sequence[Env], agent: Agent, puzzles: range, seed: int | None, keep_frames: bool
-) -> Iterator[Episode]:
-    """Play with one board an environment; a board that ends takes the next puzzle, or leaves when none is left."""
-    boards = [_begin(env, seed, index) for env, index in zip(envs, puzzles, strict=False)]
-    waiting = iter(puzzles[len(boards) :])
-    state, starts = None, np.ones(len(boards), dtype=bool)
-    _warm_up(boards, agent, seed)
-    while boards:
-        state, ended = _tick(boards, agent, state, starts, keep_frames)
-        starts = np.isin(np.arange(len(boards)), list(ended))
-        leaving = []
-        for row, info in ended.items():
-            yield boards[row].episode(agent, info)
-            index = next(waiting, None)
-            if index is None:
-                leaving.append(row)
-            else:
-                boards[row] = _begin(boards[row].env, seed, index)
-        if leaving:
-            rows = np.setdiff1d(np.arange(len(boards)), leaving)
-            boards, starts = [boards[row] for row in rows], starts[rows]
-            state = None if state is None else state[rows]
-
-
-def _warm_up(boards: list[_Board], agent: Agent, seed: int | None) -> None:
-    """Play the first puzzle once and let the agent see the full batch, so that no compilation is clocked later."""
-    if boards:
-        _play(boards[0], agent, None, keep_frames=False)
-        boards[0] = _begin(boards[0].env, seed, boards[0].index)
-        _predict(agent, boards, None, np.ones(len(boards), dtype=bool))
-
-
-def _tick(
-    boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray[np.bool_], keep_frames: bool
-) -> tuple[Any, dict[int, dict[str, Any]]]:
-    """One action on every board; returns the agent's state and, by row, the final info of the boards that ended."""
-    if keep_frames:
-        for board in (board for board, start in zip(boards, starts, strict=True) if start):
-            board.frames.append(Frame(board.observation["answer"]))
-    clock = time.perf_counter()
-    actions, state = _predict(agent, boards, state, starts)
-    share = (time.perf_counter() - clock) / len(boards)
-    thoughts = agent.thoughts() if keep_frames else None
-    ended: dict[int, dict[str, Any]] = {}
-    for row, board in enumerate(boards):
+def _act(boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray[np.bool_], with_thoughts: bool) -> Any:
+    """One action on every board; returns the agent's next state."""
+    begin = time.perf_counter()
+    actions, state = _predict(boards, agent, state, starts)
+    share = (time.perf_counter() - begin) / len(boards)
+    thoughts = (agent.thoughts() if with_thoughts else None) or [None] * len(boards)
+    for board, action, thought in zip(boards, actions, thoughts, strict=True):
         board.seconds += share
-        frame, info = _advance(board, actions[row], thoughts[row] if thoughts else None)
-        if keep_frames:
-            board.frames.append(frame)
-        if frame.last:
-            ended[row] = info
-    return state, ended
+        board.step(action, thought)
+    return state
 
 
-def _begin(env: Env, seed: int | None, index: int) -> _Board:
-    """Put puzzle `index` on the board."""
-    puzzle = puzzle_for(env, seed, index)
-    observation, _ = env.reset(seed=seed, options={"puzzle": puzzle})
-    return _Board(env, index, puzzle, observation)
-
-
-def _advance(board: _Board, action: NDArray[Any], thought: Thought | None) -> tuple[Frame, dict[str, Any]]:
-    """Take one action on one board, clocking the environment."""
-    clock = time.perf_counter()
-    board.observation, reward, terminated, truncated, info = board.env.step(action)
-    board.seconds += time.perf_counter() - clock
-    board.steps += 1
-    board.total_return += float(reward)
-    return Frame(board.observation["answer"], thought, float(reward), terminated or truncated), info
-
-
-def _predict(agent: Agent, boards: Sequence[_Board], state: Any, starts: NDArray[np.bool_]) -> tuple[NDArray[Any], Any]:
-    """Ask the agent for one action a board; agents that want to `see` the puzzles are shown them as they begin.
-
-    What an agent says it has `spent` on each board is noted.
-    """
-    see = getattr(agent, "see", None)
-    if see is not None and starts.any():
-        see([board.puzzle for board in boards])
-    keys = boards[0].observation
-    observation = {key: np.stack([board.observation[key] for board in boards]) for key in keys}
+def _predict(boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray[np.bool_]) -> tuple[NDArray[Any], Any]:
+    """The agent's actions, one a board, and its next state; what it says it has `spent` is noted."""
+    if isinstance(agent, PrivilegedAgent) and starts.any():
+        agent.see([board.puzzle for board in boards])
+    observation = {key: np.stack([board.observation[key] for board in boards]) for key in boards[0].observation}
     found = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
     spent = getattr(agent, "spent", None)
     if spent is not None:

@@ -1,6 +1,6 @@
-"""95 % intervals: Wilson's for rates, the bootstrap for means and for agents that were trained several times.
+"""From episodes to figures: agents x environments with 95 % intervals, as a table and as JSON.
 
-From episodes to figures: agents x environments, with intervals, as a table and as JSON.
+Intervals are Wilson's for rates, and the bootstrap's for means and for agents that were trained several times.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.evaluation.pages import printable, table_text
 from hrm_gym.evaluation.rollout import Episode
 from hrm_gym.files import write_atomically
 
@@ -27,6 +28,9 @@ Interval = tuple[float, float]
 
 RESAMPLES = 2000
 """Resamples of a bootstrap."""
+
+_BLOCKS = (250,) * (RESAMPLES // 250)
+"""Resamples that are in memory at a time."""
 
 _Z95 = 1.959963984540054
 
@@ -68,10 +72,10 @@ def bootstrap_mean(values: Sequence[float] | NDArray[np.float64], seed: int = 0)
     found = np.asarray(values, dtype=np.float64)
     if len(found) == 1 or found.min() == found.max():
         return float(found[0]), float(found[0])
-    from scipy.stats import bootstrap
-
-    drawn = bootstrap((found,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=256, rng=_rng(seed))
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    rng = np.random.default_rng(seed)
+    means = [found[rng.integers(0, len(found), (rows, len(found)))].mean(axis=1) for rows in _BLOCKS]
+    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def bootstrap_runs(runs: Sequence[NDArray[np.float64]], seed: int = 0) -> Interval:
@@ -86,7 +90,7 @@ def bootstrap_runs(runs: Sequence[NDArray[np.float64]], seed: int = 0) -> Interv
     """
     if len(runs) == 1:
         return bootstrap_mean(runs[0], seed)
-    table, rng = np.stack(runs), _rng(seed)
+    table, rng = np.stack(runs), np.random.default_rng(seed)
     count, puzzles = table.shape
     means = np.empty(RESAMPLES)
     for draw in range(RESAMPLES):
@@ -96,12 +100,20 @@ def bootstrap_runs(runs: Sequence[NDArray[np.float64]], seed: int = 0) -> Interv
     return float(low), float(high)
 
 
-def _rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
 WIDE = 100
 """Columns that a table with intervals beside their rates needs, besides the agents' names."""
+
+COLUMNS = {
+    "solved": ("solved", ".1%"),
+    "exact": ("exact", ".1%"),
+    "reached": ("reached", ".1%"),
+    "cells right": ("cell_accuracy", ".1%"),
+    "segments": ("mean_segments", ".2f"),
+    "steps": ("mean_steps", ".1f"),
+    "ms / puzzle": ("ms_per_puzzle", ".2f"),
+    "spent": ("mean_spent", ".2f"),
+}
+"""The columns of a table: the field of a Score, and how it is written; what no agent has is left out."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,7 @@ class Score:
         mean_steps: mean actions taken.
         ms_per_puzzle: mean wall time of agent and environment, in milliseconds.
         mean_spent: mean segments that the agent ran on a puzzle, over all its networks and images; None without any.
+        halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
     """
 
     agent: str
@@ -137,6 +150,7 @@ class Score:
     mean_steps: float
     ms_per_puzzle: float
     mean_spent: float | None = None
+    halting_rules: str = "none"
 
 
 def score(episodes: Sequence[Episode]) -> Score:
@@ -169,6 +183,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         mean_steps=sum(episode.steps for episode in episodes) / count,
         ms_per_puzzle=1000 * sum(episode.seconds for episode in episodes) / count,
         mean_spent=sum(spent) / len(spent) if spent else None,
+        halting_rules=episodes[0].halting_rules,
     )
 
 
@@ -181,26 +196,52 @@ def to_table(scores: Sequence[Score], width: int = 140) -> Table:
     """
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    envs = {row.env for row in scores}
-    names = max(len(row.agent) for row in scores) + (0 if len(envs) == 1 else max(map(len, envs)))
-    narrow = width < WIDE + names + (8 if _is_dear(scores) else 0)
-    title = f"{envs.pop()}, {puzzles_said(scores[0].episodes)}" if len(envs) == 1 else None
+    one_env = len({row.env for row in scores}) == 1
+    many_networks = any(row.mean_spent not in (None, row.mean_segments) for row in scores)
+    names = max(len(row.agent) for row in scores) + (0 if one_env else max(len(row.env) for row in scores))
+    narrow = width < WIDE + names + (8 if many_networks else 0)
     caption = "in brackets: 95 % Wilson intervals"
-    if _is_dear(scores):
+    if many_networks:
         caption += "; spent: segments of all networks and images together"
-    columns = _columns(scores, narrow)
+    captions = [
+        caption,
+        *(printable(f"{row.agent}: {row.halting_rules}") for row in scores if row.halting_rules != "none"),
+    ]
     slim = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}
     look: dict[str, Any] = slim if narrow else {"box": box.HEAVY_HEAD}
-    table = Table(title=title, caption=caption, **look)
+    table = Table(caption=Text("\n".join(captions), style="table.caption"), **look)
     table.add_column("agent", overflow="fold", min_width=6)
-    if title is None:
+    if one_env:
+        table.title = table_text(f"{scores[0].env}, {puzzle_count(scores[0].episodes)}", "table.title")
+    else:
         table.add_column("env", overflow="fold")
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = {name: [_cell(row, name, narrow) for row in scores] for name in COLUMNS}
+    if not many_networks:
+        del columns["spent"]
+    elif narrow:
+        del columns["steps"]
+    columns = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+    for name in columns:
+        table.add_column("\n".join(name.rsplit(" ", 1)) if narrow else name, justify="right", no_wrap=True)
     for place, row in enumerate(scores):
-        table.add_row(row.agent, *([] if title else [row.env]), *(cells[place] for cells in columns.values()))
+        named = [table_text(row.agent)] if one_env else [table_text(row.agent), table_text(row.env)]
+        table.add_row(*named, *(cells[place] for cells in columns.values()))
     return table
+
+
+def _cell(row: Score, column: str, narrow: bool) -> str:
+    """A figure of a table, "-" where it means nothing; the interval of a rate goes below it if the table is narrow."""
+    name, form = COLUMNS[column]
+    value = getattr(row, name)
+    if value is None:
+        return "-"
+    written = format(value, form)
+    if hasattr(row, f"{name}_low"):
+        low, high = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
+        written += f"{chr(10) if narrow else ' '}({100 * low:.1f}-{100 * high:.1f})"
+    return written
 
 
 def to_json(scores: Sequence[Score]) -> str:
@@ -209,7 +250,7 @@ def to_json(scores: Sequence[Score]) -> str:
 
 
 def write_json(scores: Sequence[Score], path: Path) -> None:
-    """Write `to_json(scores)` to `path`, whole or not at all.
+    """Write `to_json(scores)` to `path` atomically.
 
     Raises:
         OSError: if it cannot be written.
@@ -217,42 +258,10 @@ def write_json(scores: Sequence[Score], path: Path) -> None:
     write_atomically(path, to_json(scores))
 
 
-def _is_dear(scores: Sequence[Score]) -> bool:
-    """Whether some agent ran more segments than it used actions for: several networks, or images of the puzzle."""
-    return any(row.mean_spent not in (None, row.mean_segments) for row in scores)
+def puzzle_count(count: int) -> str:
+    """A number of puzzles in words.
 
-
-def _columns(scores: Sequence[Score], narrow: bool) -> dict[str, list[str]]:
-    """The columns of figures, by heading; what means nothing for any of the agents has no column."""
-    rates = {
-        "solved": [_rate(row.solved, row.solved_low, row.solved_high, narrow) for row in scores],
-        "exact": [_rate(row.exact, row.exact_low, row.exact_high, narrow) for row in scores],
-    }
-    rest = {
-        "reached": ["-" if row.reached is None else f"{row.reached:.1%}" for row in scores],
-        "cells right": [f"{row.cell_accuracy:.1%}" for row in scores],
-        "segments": ["-" if row.mean_segments is None else f"{row.mean_segments:.2f}" for row in scores],
-        "steps": [f"{row.mean_steps:.1f}" for row in scores],
-        "ms / puzzle": [f"{row.ms_per_puzzle:.2f}" for row in scores],
-        "spent": ["-" if row.mean_spent is None else f"{row.mean_spent:.2f}" for row in scores],
-    }
-    if not _is_dear(scores):
-        del rest["spent"]
-    elif narrow:
-        del rest["steps"]
-    told = {heading: cells for heading, cells in rest.items() if set(cells) != {"-"}}
-    return rates | ({"\n".join(heading.rsplit(" ", 1)): cells for heading, cells in told.items()} if narrow else told)
-
-
-def _rate(rate: float, low: float, high: float, narrow: bool = False) -> str:
-    """A rate with its interval, in per cent."""
-    return f"{rate:.1%}{chr(10) if narrow else ' '}({100 * low:.1f}-{100 * high:.1f})"
-
-
-def puzzles_said(count: int) -> str:
-    """So many puzzles, in words.
-
-    >>> puzzles_said(1), puzzles_said(1000)
+    >>> puzzle_count(1), puzzle_count(1000)
     ('1 puzzle', '1,000 puzzles')
     """
     return f"{count:,} puzzle{'' if count == 1 else 's'}"

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from hrm_gym.agents.hrm import mixers, thinking
-from hrm_gym.agents.hrm import model as network
+from hrm_gym.agents.hrm import accelerate as fast
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.optim import AdamATan2
+from hrm_gym.agents.hrm.slots import continue_target
 from hrm_gym.scripts.bench.timing import Contest
 
 SMALL = HRMConfig(vocab_size=11, grid=(10, 10), hidden_size=128, heads=4, h_layers=2, l_layers=2)
@@ -32,8 +32,8 @@ def small() -> Contest:
     turns = {
         PLAIN: updating(SMALL, SMALL_BATCH, "torch", explicit_length=0, float32_products=False),
         SPELT: updating(SMALL, SMALL_BATCH, "torch", float32_products=False),
-        **({WIDE: updating(SMALL, SMALL_BATCH, "torch")} if mixers.FLOAT32_PRODUCTS else {}),
-        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if network.has_own_routine(SMALL) else {}),
+        **({WIDE: updating(SMALL, SMALL_BATCH, "torch")} if fast.FLOAT32_PRODUCTS else {}),
+        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if fast.has_cpu_routine(SMALL) else {}),
         "hrm-gym train --continue-every 4": updating(SMALL, SMALL_BATCH, "own", target_every=4),
         "hrm-gym train --no-compile": updating(SMALL, SMALL_BATCH, "not"),
     }
@@ -45,7 +45,7 @@ def large() -> Contest:
     torch.set_num_threads(1)
     turns = {
         PLAIN: updating(LARGE, LARGE_BATCH, "torch", explicit_length=0, float32_products=False),
-        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if network.has_own_routine(LARGE) else {}),
+        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if fast.has_cpu_routine(LARGE) else {}),
     }
     return Contest(_title(LARGE, LARGE_BATCH), turns, PLAIN)
 
@@ -62,8 +62,8 @@ def updating(
     config: HRMConfig,
     batch: int,
     compiled: Literal["torch", "own", "not"],
-    explicit_length: int = network.EXPLICIT_LENGTH,
-    float32_products: bool = mixers.FLOAT32_PRODUCTS,
+    explicit_length: int = fast.EXPLICIT_LENGTH,
+    float32_products: bool = fast.FLOAT32_PRODUCTS,
     target_every: int = 1,
 ) -> Callable[[float], float]:
     """A turn of updates on random boards; returns boards x segments a second.
@@ -77,9 +77,9 @@ def updating(
         target_every: updates between two extra forward passes for the target of Q(continue).
     """
     torch.manual_seed(0)
-    model = HRM(config)
-    if compiled != "not":
-        model.compile_levels(dynamic=False, own=compiled == "own")
+    usual, fast.FLOAT32_PRODUCTS = fast.FLOAT32_PRODUCTS, float32_products
+    model = fast.accelerate(HRM(config), compiled != "not", dynamic=False, routine=compiled == "own")
+    fast.FLOAT32_PRODUCTS = usual
     optimizer = AdamATan2([p for name, p in model.named_parameters() if name != "puzzles"])
     inputs, labels = (torch.randint(1, config.vocab_size, (batch, config.cells), dtype=torch.int32) for _ in range(2))
     state: dict[str, Any] = {
@@ -88,15 +88,14 @@ def updating(
     }
 
     def turn(seconds: float) -> float:
-        before = network.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS
-        network.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS = explicit_length, float32_products
+        before, fast.EXPLICIT_LENGTH = fast.EXPLICIT_LENGTH, explicit_length
         updates, begin = 0, time.perf_counter()
         while updates == 0 or time.perf_counter() - begin < seconds:
             targeted = state["updates"] % target_every == 0
             state["carry"] = update(model, optimizer, state["carry"], inputs, labels, targeted)
             state["updates"] += 1
             updates += 1
-        network.EXPLICIT_LENGTH, mixers.FLOAT32_PRODUCTS = before
+        fast.EXPLICIT_LENGTH = before
         return updates * batch / (time.perf_counter() - begin)
 
     return turn
@@ -114,10 +113,9 @@ def update(
     ids = torch.zeros(len(inputs), dtype=torch.int32)
     puzzles = F.embedding(ids.long(), model.puzzles)
     target = None
-    with model.hold():
-        result: Any = model.run(carry, inputs, puzzles)
-        if targeted:
-            target = thinking.continue_target(model, result, torch.ones_like(ids), inputs, puzzles)
+    result: Any = model.run(carry, inputs, puzzles)
+    if targeted:
+        target = continue_target(model, result, torch.ones_like(ids), inputs, puzzles)
     losses = segment_losses(result.logits, labels, result.q_halt, result.q_continue, target)
     model.zero_grad(set_to_none=True)
     (losses.total / len(inputs)).backward()

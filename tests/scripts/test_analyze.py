@@ -214,8 +214,8 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no study given: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
-        (["speed"], "unknown study 'speed'"),
+        ([], "needs a command: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
+        (["speed"], "unknown command of hrm-gym analyze"),
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
         (
             ["segments", "--agent", "ppo"],
@@ -260,7 +260,7 @@ def test_trajectories_tell_what_solving_does(weights: Path, text: str) -> None:
         used = halting_segments(rule, whole, limit)
         assert used.tolist() == solved.segments.tolist()
         answers = solved.answers.numpy().reshape(puzzles.clues.shape)
-        right = env.family.judge_many(puzzles.clues, puzzles.solutions, answers)
+        right = env.family.judge(puzzles.clues, puzzles.solutions, answers)
         assert right_at(whole, used).tolist() == right.tolist()
 
 

@@ -116,7 +116,9 @@ def test_parameters_are_counted_once_and_without_a_target_network(tmp_path: Path
 def row(agent: str, *curves: Curve) -> Row:
     runs = tuple(Run("w", "abc", Training(steps=7, seconds=90.0), curve, 0.5) for curve in curves)
     figure = Figure(0.5, 0.4, 0.6)
-    return Row("W<v0>", agent, "", "answer", 10, figure, figure, None, figure, figure, figure, figure, 9, runs)
+    return Row(
+        "W<v0>", agent, "", "answer", "own decision", 10, figure, figure, None, figure, figure, figure, figure, 9, runs
+    )
 
 
 def test_pictures_take_the_colours_of_the_page() -> None:

@@ -39,7 +39,7 @@ def test_plug_ins(env: gym.Env, monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("a_plug_in")
     module.make = lambda env, **kwargs: ("made", kwargs)
     monkeypatch.setitem(sys.modules, "a_plug_in", module)
-    point = EntryPoint("guesser", "a_plug_in:make", registry.ENTRY_POINT_GROUP)
+    point = EntryPoint("guesser", "a_plug_in:make", registry.AGENT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert hrm_gym.make_agent("guesser", env, depth=2) == ("made", {"depth": 2})
     assert registry.agent_names()[-1] == "guesser"

@@ -62,7 +62,7 @@ def test_an_installed_package_gives_it_a_name(example: str, monkeypatch: pytest.
     declared = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.S)
     assert declared is not None
     group, name, target = re.findall(r'"([\w.]+)"\]\n(\w+) = "([\w:]+)"', declared[1])[0]
-    assert group == registry.ENTRY_POINT_GROUP
+    assert group == registry.AGENT_GROUP
     monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(name, target, group)])
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path.cwd())])
     agent: Any = hrm_gym.make_agent("lonely", gym.make("HRMSudokuMini-v0"))

@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 
 import hrm_gym
+from hrm_gym.agents.agent import PrivilegedAgent
 from hrm_gym.envs.puzzle import Thought
-from hrm_gym.evaluation.replay import follow, page, safe_json, write_replay
+from hrm_gym.evaluation.pages import render
+from hrm_gym.evaluation.replay import follow, write_replay
 
 
-class Thinker:
+class Thinker(PrivilegedAgent):
     """Draws the solution row by row, surer every time."""
 
     name, action_mode = "<thinker & co>", "answer"
@@ -87,13 +89,16 @@ def test_nothing_is_fetched_and_nothing_breaks_out(written: tuple[str, dict[str,
     assert not re.findall(r"https?://(?!www\.w3\.org)", text)
     assert "&lt;thinker &amp; co&gt;" in text
     assert text.count("</script>") == 2
-    assert "'&lt;/script&gt;'" in text or "&#x27;&lt;/script&gt;&#x27;" in text
+    assert "&#39;&lt;/script&gt;&#39;" in text
 
 
 def test_json_in_a_page_cannot_end_its_element() -> None:
-    assert json.loads(safe_json({"a": "</script><b>"})) == {"a": "</script><b>"}
-    assert "</script" not in safe_json("</script>")
-    assert page("a < b", "<p>x</p>").startswith("<!doctype html>")
+    page = render("page.html", title="a < b", data={"a": "</script><b>"})
+    held = re.search(r'id="data">(.*?)</script>', page, re.S)
+    assert held is not None
+    assert json.loads(held[1]) == {"a": "</script><b>"}
+    assert "<title>a &lt; b</title>" in page
+    assert page.startswith("<!doctype html>")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

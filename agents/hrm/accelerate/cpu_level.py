@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from torch import Tensor
 
 from hrm_gym.agents.devices import CPU_INFO, has_bfloat16_products
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.mixers import inner_width
+from hrm_gym.agents.hrm.layers import Attention, Linear, SwiGLU, inner_width
+from hrm_gym.agents.hrm.mixers import Block
+from hrm_gym.agents.hrm.model import Level
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = (
@@ -112,6 +115,54 @@ def takes(state: Tensor, weights: list[Tensor]) -> bool:
     return all(weight.dtype == torch.float32 for weight in weights)
 
 
+class CPULevel:
+    """The forward pass of a level through the routine; whatever the routine does not know is left to PyTorch.
+
+    So it is with blocks that somebody watches by hooks, and with blocks whose parts were replaced or wrapped (adapters,
+    parametrizations): the routine would read past them.
+    """
+
+    def __init__(self, level: Level, config: HRMConfig) -> None:
+        self.level, self.heads, self.eps = level, config.heads, config.norm_eps
+        self._packed: dict[torch.dtype, tuple[tuple[Any, ...], list[Tensor]]] = {}
+
+    def __call__(self, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The next state (B, T, D)."""
+        weights = None if torch.compiler.is_compiling() else self._weights()
+        if weights is None or not takes(state, weights):
+            return Level.forward(self.level, state, injection, rotary)
+        packed = self._pack(weights, state.dtype)
+        return advance(state, injection, rotary, weights, packed, self.heads, self.eps)
+
+    def _weights(self) -> list[Tensor] | None:
+        """Four a block, as the routine takes them; None where a block is not what it was built as."""
+        weights: list[Tensor] = []
+        blocks: Iterable[Any] = self.level.blocks  # what they are made of is checked here
+        for block in blocks:
+            parts = [block, block.attention, block.mlp]
+            maps = [block.attention.qkv, block.attention.out, block.mlp.gate_up, block.mlp.down]
+            kinds = [type(part) for part in (*parts, *maps)]
+            watched = any(part._forward_hooks or part._forward_pre_hooks for part in (*parts, *maps))
+            if watched or kinds != [Block, Attention, SwiGLU, *[Linear] * 4]:
+                return None
+            weights += [linear.weight for linear in maps]
+        return weights
+
+    def _pack(self, weights: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """The packed weights, packed again after every change.
+
+        PyTorch counts changes of a tensor in `_version`, but not those that go through `.data`.
+        """
+        if any(weight.is_inference() for weight in weights):  # such tensors have no version
+            return pack(weights, dtype)
+        key = tuple((weight.data_ptr(), weight._version) for weight in weights)
+        stored = self._packed.get(dtype)
+        if stored is None or stored[0] != key:
+            stored = key, pack(weights, dtype)
+            self._packed[dtype] = stored
+        return stored[1]
+
+
 def pack(weights: list[Tensor], dtype: torch.dtype, backward: bool = False) -> list[Tensor]:
     """The weights as the routine multiplies by them, for states of a dtype and a forward or a backward pass.
 
@@ -129,7 +180,6 @@ def advance(
     packed: list[Tensor],
     heads: int,
     eps: float,
-    only: int | None = None,
 ) -> Tensor:
     """The next state of a level of attention blocks.
 
@@ -141,17 +191,16 @@ def advance(
         packed: the same, packed.
         heads: heads of attention.
         eps: of the norms.
-        only: positions, counted from the first, that are wanted where no gradient is; all by default.
 
     Returns:
-        (B, T, D), or (B, only, D), of the dtype of `state`. Sums, norms and the softmax are in float32.
+        (B, T, D), of the dtype of `state`. Sums, norms and the softmax are in float32.
     """
     cos, sin = rotary or (state.new_empty(0, dtype=torch.float32),) * 2
     state, injection, inner = state.contiguous(), injection.contiguous(), weights[3].shape[1]
     if torch.is_grad_enabled() and any(part.requires_grad for part in (state, injection, *weights)):
         return _Advance.apply(state, injection, cos, sin, packed, inner, heads, eps, *weights)
-    wanted = state.shape[1] if only is None else only
-    return torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, wanted, False)[0]
+    every = state.shape[1]
+    return torch.ops.hrm_gym.level_forward(state, injection, cos, sin, packed, inner, heads, eps, every, False)[0]
 
 
 class _Advance(torch.autograd.Function):

@@ -12,17 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import Boards, HRMAgent
 from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, certainty
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.rollout import Episode
 from hrm_gym.evaluation.scores import wilson
 
@@ -86,7 +86,7 @@ def _think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) ->
     boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
     right, evidence = np.empty((len(puzzles), segments), np.bool_), []
     for k, (answers, seen) in enumerate(segments_of(agent, boards, segments)):
-        right[:, k] = agent.family.judge_many(clues, solutions, answers.reshape(clues.shape))
+        right[:, k] = agent.family.judge(clues, solutions, answers.reshape(clues.shape))
         evidence.append(seen)
     columns = zip(*evidence, strict=True)
     return Trajectories(right, Evidence(*(torch.stack(column, dim=1).cpu() for column in columns)))
@@ -98,7 +98,7 @@ def segments_of(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tupl
     carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
     reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
     for segment in range(1, segments + 1):
-        carry = thinking.advance(model, carry, x)
+        carry = model.advance(carry, x)
         reading = reading.after(model.answer_logits(carry.z_h))
         number = torch.full((count,), segment, dtype=torch.int32)
         sure = certainty(reading.confidence, boards.free)
@@ -214,11 +214,18 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float | No
     """Spearman's rank correlation of (N,) values with its 95 % interval; None where there is none."""
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         return None, None, None
-    r = float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    r = float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
     if len(a) < 5 or abs(r) >= 1:
         return r, None, None
     half = Z95 * math.sqrt((1 + r * r / 2) / (len(a) - 3))
     return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """(N,) float64 ranks from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (counts.cumsum() - (counts - 1) / 2)[places]
+    return ranks
 
 
 def _bin(

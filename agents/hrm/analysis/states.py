@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import Boards
-from hrm_gym.agents.hrm.model import HRM, schedule
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.model import HRM
 
 
 class Step(NamedTuple):
@@ -45,12 +45,9 @@ class Step(NamedTuple):
     after: Tensor
 
 
-NAMES = {"l": "L", "h": "H", "x": "R"}
-
-
 def is_deep(model: HRM) -> bool:
     """Whether every layer of the network runs just once: direct prediction."""
-    return model.config.max_segments == 1 and len(schedule(model.config)[0]) <= 2
+    return model.config.max_segments == 1 and model.config.steps == 1
 
 
 @torch.inference_mode()
@@ -59,13 +56,19 @@ def steps_of(model: HRM, boards: Boards, segments: int) -> Iterator[Step]:
     x = model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
     carry = model.initial_carry(len(boards.inputs))
     if is_deep(model):
-        yield from _layers(model, lambda: thinking.advance(model, carry, x))
+        yield from _layers(model, lambda: model.advance(carry, x))
         return
-    calls, _ = schedule(model.config)
-    for call in calls * segments:
-        before = carry.z_l if call == "l" else carry.z_h
-        carry = model._advance(carry, x, call)
-        yield Step(NAMES[call], before, carry.z_l if call == "l" else carry.z_h)
+    names = [spec.name for spec in reversed(model.config.modules)]  # in the order of a carry
+    for _ in range(segments):
+        for name, after in model.updates(carry, x):
+            place = names.index(name)
+            yield Step("R" if len(names) == 1 else name.upper(), carry[place], after[place])
+            carry = after
+
+
+def calls_of(config: HRMConfig) -> int:
+    """Updates of states in a segment."""
+    return sum(config.steps // spec.period for spec in config.modules)
 
 
 def _layers(model: HRM, run: Callable[[], Any]) -> list[Step]:
@@ -173,7 +176,7 @@ def _network(name: str, model: HRM, boards: Boards, segments: int, batch: int) -
         at = [number for number, other in enumerate(levels) if other == level]
         traces.append(Trace(LEVELS[level], tuple(n + 1 for n in at), tuple(float(sums[n] / count) for n in at)))
     kind = {"L": "hierarchical", "H": "hierarchical", "R": "recurrent", "D": "deep"}[levels[0]]
-    calls = len(levels) if is_deep(model) else len(schedule(model.config)[0])
+    calls = len(levels) if is_deep(model) else calls_of(model.config)
     return Network(name, kind, calls, tuple(traces))
 
 

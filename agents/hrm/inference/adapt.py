@@ -26,6 +26,7 @@ from torch import Tensor
 from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
@@ -33,8 +34,10 @@ from hrm_gym.agents.hrm.inference.vote import Opinions, decide
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
+from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Adapted(NamedTuple):
     losses: list[float]
 
 
-def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adaptation) -> Adapted:
+def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -> Adapted:
     """Learn a task from solved examples; the network that is given stays as it is.
 
     Args:
@@ -104,25 +107,23 @@ def adapt(model: HRM, examples: thinking.Boards, start: Tensor, settings: Adapta
     if not (model.config.embedding_dim or settings.whole):
         raise ValueError("expected a network with a puzzle embedding, or whole=True: nothing else can learn the task")
     if settings.whole:
-        model = _copy(model)
-        if settings.compile:
-            model.compile_levels(dynamic=False)
+        model = accelerate(_copy(model), settings.compile, dynamic=False)
     named = [p for name, p in model.named_parameters() if name != "puzzles"]
     optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
     device = examples.inputs.device
     vectors = start.to(device, copy=True)
-    slots, losses = thinking.Slots.waiting(model, settings.batch, device), []
+    slots, losses = Slots.waiting(model, settings.batch, device), []
     draw = torch.Generator().manual_seed(settings.seed)
     for _ in range(settings.updates):
         chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
-        slots.refill(model, thinking.Boards(*(part[chosen] for part in examples)))
+        slots.refill(model, Examples(*(part[chosen] for part in examples)))
         losses.append(_update(model, optimizer, vectors, slots, settings, draw))
     return Adapted(model.eval().requires_grad_(False) if settings.whole else model, vectors, losses)
 
 
 def _copy(model: HRM) -> HRM:
     """The network with trainable parameters of its own, and with nothing but one row of the puzzle embedding."""
-    copy = HRM(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
+    copy = HRM.from_state(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
     copy.load_state_dict({**model.state_dict(), "puzzles": model.puzzles[:1]})
     return copy
 
@@ -131,7 +132,7 @@ def _update(
     model: HRM,
     optimizer: AdamATan2 | None,
     vectors: Tensor,
-    slots: thinking.Slots,
+    slots: Slots,
     settings: Adaptation,
     draw: torch.Generator,
 ) -> float:
@@ -140,12 +141,12 @@ def _update(
     puzzles = vectors[boards.puzzle_ids.long()].requires_grad_()
     result = model.run(slots.carry, boards.inputs, puzzles)
     slots.segments = slots.segments + 1
-    explored = thinking.draw_exploration(config, settings.batch, draw)
-    exploration = thinking.Exploration(*(part.to(vectors.device) for part in explored))
-    slots.halted = thinking.training_halt(config, slots.segments, result, exploration)
+    explored = draw_exploration(config, settings.batch, draw)
+    exploration = Exploration(*(part.to(vectors.device) for part in explored))
+    slots.halted = training_halt(config, slots.segments, result, exploration)
     target = None
     if config.halting == "q_learning":
-        target = thinking.continue_target(model, result, slots.segments, boards.inputs, puzzles)
+        target = continue_target(model, result, slots.segments, boards.inputs, puzzles)
     losses = segment_losses(result.logits, boards.labels, result.q_halt, result.q_continue, target)
     (losses.total / settings.batch).backward()
     slots.carry = result.carry
@@ -160,13 +161,13 @@ def _update(
 
 def examples_of(
     family: PuzzleFamily, pairs: NDArray[np.uint8], keys: Sequence[int | None], device: torch.device
-) -> thinking.Boards:
+) -> Examples:
     """(P, 2, H, W) demonstrations under every image, P * (1 + K) boards; `puzzle_ids` tell the image."""
     count, side = len(pairs), pairs.shape[2] * pairs.shape[3]
     inputs, labels = (images_of(family, pairs[:, part], keys).reshape(-1, side) for part in (0, 1))
     ids = torch.arange(1 + len(keys), dtype=torch.int32).repeat(count)
     tokens, wanted = (torch.from_numpy(boards).to(device, torch.int32) for boards in (inputs, labels))
-    return thinking.Boards(tokens, torch.where(wanted == 0, IGNORE, wanted), ids.to(device))
+    return Examples(tokens, torch.where(wanted == 0, IGNORE, wanted), ids.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +222,9 @@ class AdaptingAgent(StatefulAgent):
         if votes < 1:
             raise ValueError(f"expected votes of at least 1, got {votes}")
         self.member, self.settings = member, settings or Adaptation()
-        if self.settings.compile:
-            member.model.compile_levels(dynamic=True)
+        accelerate(member.model, self.settings.compile)
         self.family, self.action_mode = member.family, member.action_mode
+        self.weights = member.weights
         self.keys: Keys = (
             member.task_rows.keys(votes - 1)
             if self.settings.known and isinstance(member.task_rows, TaskRows)

@@ -254,7 +254,7 @@ class SearchAgent(StatefulAgent):
         return reading.answers.cpu().numpy().reshape(shape), reading.confidence.cpu().numpy().reshape(shape)
 
     def _broken(self, puzzles: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return np.asarray(self.family.count_violations_many(puzzles, answers), np.int64)
+        return np.asarray(self.family.count_violations(puzzles, answers), np.int64)
 
     # ---- guessing ----
 
@@ -282,11 +282,11 @@ class SearchAgent(StatefulAgent):
         """
         model, carry = self.member.model, lanes.mind.carry.rows(torch.from_numpy(parents))
         with torch.inference_mode():
-            logits = model.answer_logits(carry.z_h)[..., model.first_symbol :]
+            logits = model.answer_logits(carry.z_h)[..., model.mixer.first_symbol :]
             chances = torch.softmax(logits.float(), dim=-1).cpu().numpy()  # (P, S, symbols)
         clues = lanes.clues[parents]
         free = self.family.free(clues).reshape(len(parents), -1)
-        candidates = self.family.candidates_many(clues)
+        candidates = self.family.candidates(clues)
         counts = candidates.sum(-1)
         best = np.sort(chances, axis=-1)
         doubt = np.maximum(counts, 2) + DOUBT * (best[..., -1] - best[..., -2])

@@ -30,7 +30,8 @@ from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.hrm.agent import HRMAgent, Mind
 from hrm_gym.agents.hrm.images import answers_back_from_each, distinct_keys, images_of_each, known_keys
 from hrm_gym.agents.hrm.task_rows import Keys, NamedRows, TaskRows
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 
 def members_for(
@@ -144,6 +145,7 @@ class PanelAgent(StatefulAgent):
             raise ValueError(f"expected networks for the same boards, got {sorted(grids)}")
         self.members, self.images = tuple(members), images
         self.family, self.action_mode = members[0].family, members[0].action_mode
+        self.weights = members[0].weights
         self.keys = self._keys(images - 1)
         self.name = name or f"hrm-{self.kind}-{len(self.members) * images}"
         self._thoughts: list[Thought] | None = None
@@ -288,7 +290,7 @@ class Ballot(NamedTuple):
 
     Attributes:
         answer: (H, W) uint8.
-        value: less its cost (`PuzzleFamily.cost_many`): 0 at best, minus infinity if it breaks a rule.
+        value: less its cost (`PuzzleFamily.cost`): 0 at best, minus infinity if it breaks a rule.
         votes: thoughts that came to it.
         q_halt: their summed Q(halt).
         confidence: their summed confidence.
@@ -314,7 +316,7 @@ def count_votes(
 
     Args:
         answers: (K, H, W) uint8.
-        cost: (K,) float64, of `PuzzleFamily.cost_many`.
+        cost: (K,) float64, of `PuzzleFamily.cost`.
         q_halt: (K,) float32 in [0, 1].
         confidence: (K,) float32 in [0, 1].
     """
@@ -335,10 +337,10 @@ def count_votes(
 
 
 def costs(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -> NDArray[np.float64]:
-    """(B, K) float64: `PuzzleFamily.cost_many` of each of K answers to each of (B, H, W) puzzles."""
+    """(B, K) float64: `PuzzleFamily.cost` of each of K answers to each of (B, H, W) puzzles."""
     count, voters = opinions.answers.shape[:2]
     flat = opinions.answers.reshape(count * voters, *clues.shape[1:])
-    return family.cost_many(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
+    return family.cost(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
 
 
 def decide(family: PuzzleFamily, clues: NDArray[np.uint8], opinions: Opinions) -> Conclusion:
@@ -359,7 +361,7 @@ class VotingAgent(PanelAgent):
     second attempt, where the puzzle allows one, gives the answer that came second.
 
     Attributes:
-        agree: thoughts at their end with equally good answers, none better (`PuzzleFamily.cost_many`), that suffice; 0
+        agree: thoughts at their end with equally good answers, none better (`PuzzleFamily.cost`), that suffice; 0
             waits for all. Puzzles with a second attempt wait for all in any case.
     """
 

@@ -6,17 +6,16 @@ of puzzles) is not in that file: it is taken from the shapes of the weights and 
 
 from __future__ import annotations
 
-import json
 import math
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.reading import read_json, read_yaml
 
 _NUMBERS: dict[str, type] = {
     "seq_len": int,
@@ -76,12 +75,7 @@ def read_settings(config: Path | str | Mapping[str, Any]) -> dict[str, Any]:
     path = Path(config)
     if not path.is_file():
         raise FileNotFoundError(f"expected an official config (all_config.yaml or JSON) at {path}, found none")
-    try:
-        text = path.read_text()
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not readable {path.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
-    return _with_arch(content, path)
+    return _with_arch(read_json(path) if path.suffix == ".json" else read_yaml(path), path)
 
 
 def _with_arch(content: Any, origin: object) -> dict[str, Any]:

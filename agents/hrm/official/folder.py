@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.official.config import data_family, data_folders
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS
+from hrm_gym.reading import read_json
 
 CONFIGS = ("all_config.yaml", "all_config.yml", "all_config.json", "config.yaml", "config.json")
 """Files that can hold the settings of an official run, the likeliest first."""
@@ -29,7 +29,7 @@ def is_official(folder: Path) -> bool:
     if not path.is_file():
         return True
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except ValueError:
         return False
     return isinstance(content, dict) and bool({"arch", "hidden_size"} & content.keys())

@@ -65,9 +65,12 @@ def load_official(checkpoint: Path | str | Mapping[str, Tensor], config_json: Pa
         ValueError: a file is damaged, a field or a weight is missing, unknown or of another form; it is named.
     """
     state = read_state(checkpoint)
-    model = HRM(translate_config(read_settings(config_json), state))
-    check_fit(state, model, checkpoint if isinstance(checkpoint, str | Path) else "the state dict")
-    model.load_state_dict(translate_state(state, model.config))
+    config = translate_config(read_settings(config_json), state)
+    with torch.device("meta"):  # shapes are compared before memory is taken
+        outline = HRM(config)
+    check_fit(state, outline, checkpoint if isinstance(checkpoint, str | Path) else "the state dict")
+    model = HRM.from_state(config)
+    model.load_state_dict(translate_state(state, config))
     return model.eval()
 
 

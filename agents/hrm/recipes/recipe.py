@@ -31,6 +31,10 @@ class Recipe:
         halt_target: what Q(halt) learns to foresee: that the answer is the stored one, or that it is solved by the
             rules of the puzzle, which may allow several answers (mazes).
         silent_segments: segments without loss and gradient in front of each one with; 0 supervises every segment.
+        gradient_segments: consecutive segments of one update: the loss at each of them, and gradient through all. The
+            paper's 1 cuts the gradient after every segment; more need a network that keeps it in whole segments.
+        random_starts: standard deviation of normal noise on the initial states of every training puzzle, drawn from
+            the seed and the puzzle's number (arXiv 2605.21488); 0 for the paper's fixed start.
         batch_size: boards under way at once (slots).
         updates: optimiser updates, one a segment.
         optimizer: "adam_atan2" (the paper's), "adamw", or "muon" for the levels' matrices with Adam for the rest.
@@ -70,6 +74,8 @@ class Recipe:
     loss: AnswerLoss = "stablemax"
     halt_target: Literal["exact", "solved"] = "exact"
     silent_segments: int = 0
+    gradient_segments: int = 1
+    random_starts: float = 0.0
     batch_size: int = 768
     updates: int = 26_000
     optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
@@ -103,6 +109,16 @@ class Recipe:
         for name in ("puzzles", "silent_segments", "clip_norm", "variants", "test_puzzles", "warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.gradient_segments < 1 or self.random_starts < 0:
+            raise ValueError(
+                f"expected gradient_segments of at least 1 and random_starts of at least 0, got "
+                f"{self.gradient_segments} and {self.random_starts}"
+            )
+        if self.gradient_segments > 1 and (self.silent_segments or self.model.kept_steps < self.model.steps):
+            raise ValueError(
+                "gradient_segments above 1 needs no silent segments, and a network that keeps gradient in the whole "
+                "segment: gradient 'bptt', or 'last_cycle' with one H-cycle"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if not 0 <= self.shown <= 1:

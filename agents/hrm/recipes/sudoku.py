@@ -120,6 +120,33 @@ HARDEST = replace(
 )
 """Goes on from `HARDER`, five puzzles of eight extreme."""
 
+OWN_DECISION = replace(
+    EQUIVARIANT,
+    mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "hard", "extreme", "extreme")),
+    model=replace(EQUIVARIANT_NETWORK, q_features="worst"),
+    gradient_segments=4,
+    random_starts=1.0,
+    updates=200_000,
+    lr=5e-3,
+    lr_min_ratio=1.0,
+    seed=3,
+    eval_puzzles=128,
+    eval_every=1500,
+    checkpoint_every=250,
+)
+"""Gradient through four segments, random starts, a Q-head that sees the worst cell; at a constant learning rate."""
+
+OWN_DECISION_END = replace(
+    OWN_DECISION,
+    init="runs/sudoku-own/model",
+    updates=4000,
+    warmup=50,
+    lr_min_ratio=0.0,
+    seed=4,
+    test_puzzles=512,
+)
+"""From there to zero: the weights worth using."""
+
 PAPER = Recipe(
     env_id="HRMSudokuExtreme-v0",
     model=HRMConfig(vocab_size=11, grid=(9, 9)),
@@ -138,6 +165,8 @@ RECIPES = {
     "sudoku": EQUIVARIANT,
     "sudoku-harder": HARDER,
     "sudoku-hardest": HARDEST,
+    "sudoku-own": OWN_DECISION,
+    "sudoku-own-end": OWN_DECISION_END,
     "sudoku-6x6": SIX,
     "sudoku-9x9": NINE,
     "sudoku-extreme-1k": PAPER,

@@ -1,27 +1,27 @@
-"""A comparison in words: how figures are written, the table of a terminal, and the Markdown file.
-
-Figures and curves as SVG that takes the colours of the page it stands in, light or dark.
-
-A short film of every agent on the same first puzzles; all films last equally long, so that they run in step.
-
-A comparison as one HTML page that needs nothing beside itself.
-"""
+"""A comparison as one HTML page, as Markdown and as tables of a terminal; charts take the colours of the page."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from markupsafe import Markup, escape
 
-from hrm_gym.evaluation.compare.plan import Entrant, World
 from hrm_gym.evaluation.compare.rows import DEFINITIONS, Figure, Row, Run, Training, band
-from hrm_gym.evaluation.compare.run import Comparison
-from hrm_gym.evaluation.films import FilmRecorder, Image, pictures_of, play_together
-from hrm_gym.evaluation.replay import data_url, page, scrolling, slug, text
+from hrm_gym.evaluation.pages import (
+    data_url,
+    markdown_code,
+    markdown_row,
+    markdown_text,
+    plot_text,
+    printable,
+    render,
+    table_text,
+)
+from hrm_gym.evaluation.scores import puzzle_count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,24 +98,37 @@ def origin(run: Run) -> str:
     return "no weights" if not run.fingerprint else "no weights; the hash is that of its code"
 
 
+def by_world(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of every world."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.world, []).append(row)
+    return found
+
+
 def markdown(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """The whole comparison as Markdown."""
-    parts = [f"# {about['title']}", "", f"`{about['command']}`", "", CAVEAT, ""]
-    parts += [f"- {name}: {value}" for name, value in about["facts"].items()]
-    for world in dict.fromkeys(row.world for row in rows):
-        here = [row for row in rows if row.world == world]
+    parts = [f"# {markdown_text(about['title'])}", "", markdown_code(about["command"]), "", CAVEAT, ""]
+    parts += [f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in about["facts"].items()]
+    for world, here in by_world(rows).items():
         names = shown_columns(here)
-        puzzles = " and ".join(sorted({f"`{row.puzzles_sha256[:16]}`" for row in here if not row.absent}))
-        shown = f"{max(row.puzzles for row in here):,} puzzles, the same for all agents (SHA-256 {puzzles})."
-        parts += ["", f"## {world}", "", shown, "", _line(["agent", "mode", *names]), _line(["---"] * (len(names) + 2))]
+        hashes = " and ".join(f"`{one}`" for one in _hashes([row for row in here if not row.absent]))
+        puzzles = puzzle_count(max(row.puzzles for row in here))
+        parts += ["", f"## {markdown_text(world)}", "", f"{puzzles}, the same for all agents (SHA-256 {hashes}).", ""]
+        parts += [markdown_row(["agent", "mode", "halting", *names]), markdown_row(["---"] * (len(names) + 3))]
         for row in here:
-            parts.append(_line([row.agent, *_markdown_cells(row, names)]))
+            cells = [markdown_text(row.absent or row.halting_rules), *[""] * len(names)]
+            if not row.absent:
+                found = columns(row)
+                cells[1:] = [" ".join(filter(None, found[name])) for name in names]
+            parts.append(markdown_row([markdown_text(row.agent), row.mode or NONE, *cells]))
         parts += ["", "In brackets: 95 % intervals, Wilson's for rates, the bootstrap for means.", ""]
-        parts += ["", _line(["agent", "weights", "SHA-256", "trained with"]), _line(["---"] * 4)]
+        parts += [markdown_row(["agent", "weights", "SHA-256", "trained with"]), markdown_row(["---"] * 4)]
         for row in here:
             for run in row.runs:
-                hashed, command = run.fingerprint[:16] or NONE, run.training.command
-                parts.append(_line([row.agent, origin(run), hashed, f"`{command}`" if command else NONE]))
+                command = markdown_code(run.training.command) if run.training.command else NONE
+                named = [markdown_text(row.agent), markdown_text(origin(run))]
+                parts.append(markdown_row([*named, run.fingerprint[:16] or NONE, command]))
     parts += ["", "## What the columns mean", ""]
     parts += [f"- *{name}*: {meaning}" for name, meaning in DEFINITIONS.items()]
     return "\n".join(parts) + "\n"
@@ -126,30 +139,23 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=rows[0].world, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    title = table_text(rows[0].world, "table.title")
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("agent", overflow="fold")
     names = ("solved", "exact", "cells right", "ms / puzzle", "parameters", "training time")
     for name in names:
         table.add_column("\n".join(name.rsplit(" ", 1)), justify="right")
     for row in rows:
+        agent = table_text(row.agent)
         if row.absent:
-            table.add_row(row.agent, "does not play", *[""] * (len(names) - 1))
+            table.add_row(agent, "does not play", *[""] * (len(names) - 1))
             continue
+        if row.halting_rules != "none":
+            agent = agent.append(f"\n{printable(row.halting_rules)}", style="dim")
         cells = columns(row)
-        small = {"solved", "exact"}
-        table.add_row(row.agent, *("\n".join(cells[name][: 1 + (name in small)]) for name in names))
+        with_interval = ("solved", "exact")
+        table.add_row(agent, *("\n".join(cells[name][: 1 + (name in with_interval)]) for name in names))
     return table
-
-
-def _markdown_cells(row: Row, names: Sequence[str]) -> list[str]:
-    if row.absent:
-        return [NONE, row.absent.replace("|", "\\|"), *[""] * (len(names) - 1)]
-    cells = columns(row)
-    return [row.mode, *(" ".join(filter(None, cells[name])) for name in names)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _share(figure: Figure | None) -> tuple[str, str]:
@@ -188,7 +194,7 @@ def colour_of(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def solved_chart(rows: Sequence[Row], agents: Sequence[str]) -> str:
+def solved_chart(rows: Sequence[Row], agents: Sequence[str]) -> Markup:
     """The share solved of every agent that plays a world, with its interval, as one SVG."""
     present = [row for row in rows if row.solved is not None]
     figure, axes = _figure(5.4, 0.6 + 0.3 * len(present))
@@ -200,13 +206,13 @@ def solved_chart(rows: Sequence[Row], agents: Sequence[str]) -> str:
         axes.plot([share], [place], MARKERS[mark % len(MARKERS)], color=_stand_in(mark), markersize=8)
         for run in row.runs if len(row.runs) > 1 else ():
             axes.plot([100 * run.solved], [place], "|", color=_stand_in(mark), markersize=11)
-    axes.set_yticks(range(len(present)), [row.agent for row in reversed(present)])
+    axes.set_yticks(range(len(present)), [plot_text(row.agent) for row in reversed(present)])
     axes.set(xlim=(-2, 102), ylim=(-0.6, len(present) - 0.4), xlabel="puzzles solved, %")
     axes.grid(axis="x", color=LINE)
     return _svg(figure, f"Share of puzzles solved in {rows[0].world}")
 
 
-def curves_chart(rows: Sequence[Row], agents: Sequence[str]) -> str | None:
+def curves_chart(rows: Sequence[Row], agents: Sequence[str]) -> Markup | None:
     """The learning curves of a world on one time axis; None if no run of it has kept any. Several seeds are a band."""
     known = [(row, [run.curve for run in row.runs if run.curve is not None]) for row in rows]
     known = [(row, curves) for row, curves in known if curves]
@@ -219,7 +225,9 @@ def curves_chart(rows: Sequence[Row], agents: Sequence[str]) -> str | None:
         seeds = f" ({len(curves)} seeds)" if len(curves) > 1 else ""
         drawn = [100 * share for share in mean]
         dots = "" if len(curves) > 1 else MARKERS[mark % len(MARKERS)]
-        axes.plot(minutes, drawn, marker=dots, color=_stand_in(mark), markersize=4, label=f"{row.agent}{seeds}")
+        axes.plot(
+            minutes, drawn, marker=dots, color=_stand_in(mark), markersize=4, label=plot_text(f"{row.agent}{seeds}")
+        )
         if len(curves) > 1:
             bounds = [[100 * share for share in bound] for bound in (low, high)]
             axes.fill_between(minutes, *bounds, color=_stand_in(mark), alpha=0.2, linewidth=0)
@@ -253,7 +261,7 @@ def _stand_in(place: int) -> str:
     return f"#0a0b{place % len(COLOURS):02x}"
 
 
-def _svg(figure: Any, label: str, width: str = "") -> str:
+def _svg(figure: Any, label: str, width: str = "") -> Markup:
     """The picture as an element: text stays text, stand-ins become the page's colours, no two pictures share an id."""
     import matplotlib
 
@@ -268,68 +276,8 @@ def _svg(figure: Any, label: str, width: str = "") -> str:
     for place, name in enumerate(COLOURS):
         drawn = drawn.replace(_stand_in(place), f"var(--{name})")
     drawn = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px system-ui, sans-serif", drawn)
-    return drawn.replace("<svg ", f'<svg class="chart{width}" role="img" aria-label="{text(label)}" ', 1)
-
-
-WIDTH = 480
-"""Pixels across."""
-
-SECONDS, LINGER = 5.0, 1.6
-"""A puzzle on film, and how much of that shows its end."""
-
-MOST_FRAMES = 40
-"""Of a puzzle; a longer course is shown with gaps."""
-
-
-def missing_films(comparison: Comparison) -> list[tuple[World, Entrant]]:
-    """Who is not on film yet, of every agent its first run."""
-    return [
-        (world, entrant) for world, entrant in filmed(comparison) if not comparison.film_path(world, entrant).is_file()
-    ]
-
-
-def filmed(comparison: Comparison) -> Iterator[tuple[World, Entrant]]:
-    """Who is to be on film."""
-    for world in comparison.worlds if comparison.plan.films else ():
-        for label in comparison.labels:
-            entrants = comparison.entrants(world, label)
-            if not isinstance(entrants, str):
-                yield world, entrants[0]
-
-
-def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
-    """Play the first puzzles off screen and write the film, whole or not at all; returns its path."""
-    path = comparison.film_path(world, entrant)
-    env = world.make(entrant.agent.action_mode, "rgb_array")
-    player = (env, entrant.agent)
-    recorder = FilmRecorder()
-    try:
-        env.unwrapped.set_caption(entrant.label.text)  # type: ignore[attr-defined]
-        for index in range(world.length(comparison.plan.films)):
-            kept: list[Image] = []
-            seed = world.seed(comparison.plan.seeds[0])
-            play_together([player], index, seed, lambda _, kept=kept: kept.append(_small(pictures_of([player])[0])))  # type: ignore[misc]
-            recorder.images += _timed(kept)
-    finally:
-        env.close()
-    recorder.save(path)
-    return path
-
-
-def _timed(pictures: list[Image]) -> list[tuple[Image, float]]:
-    """The pictures of a puzzle with the seconds that each is shown; together always `SECONDS`."""
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(MOST_FRAMES, len(pictures))).round().astype(int))
-    each = round((SECONDS - LINGER) / max(1, len(chosen) - 1), 2)
-    last = SECONDS - each * (len(chosen) - 1)
-    return [(pictures[place], last if place == chosen[-1] else each) for place in chosen]
-
-
-def _small(picture: Image) -> Image:
-    from PIL import Image as Pillow
-
-    height, width = picture.shape[:2]
-    size = (WIDTH, round(height * WIDTH / width))
-    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS), dtype=np.uint8)
+    element = f'<svg class="chart{width}" role="img" aria-label="{escape(printable(label))}" '
+    return Markup(drawn.replace("<svg ", element, 1))  # matplotlib has escaped the text in it
 
 
 Films = Mapping[tuple[str, str], Path]
@@ -337,7 +285,7 @@ Films = Mapping[tuple[str, str], Path]
 
 
 def compare_page(about: Mapping[str, Any], rows: Sequence[Row], films: Films, data: Any) -> str:
-    """The page.
+    """The page; it needs no file beside it.
 
     Args:
         about: title, command, facts (words with what they mean).
@@ -345,117 +293,36 @@ def compare_page(about: Mapping[str, Any], rows: Sequence[Row], films: Films, da
         films: GIFs on disk; they go into the page.
         data: what `compare.json` holds; it goes into the page too.
     """
-    worlds = list(dict.fromkeys(row.world for row in rows))
     agents = list(dict.fromkeys(row.agent for row in rows))
-    links = "".join(f'<a href="#{slug(world)}">{text(world)}</a>' for world in worlds)
-    links += '<a href="#origin">Where the figures come from</a>'
-    sections = [_world([row for row in rows if row.world == world], agents, films) for world in worlds]
-    body = (
-        f"<h1>{text(about['title'])}</h1>\n<p>{text(CAVEAT)}</p>\n<nav>{links}</nav>\n"
-        + "\n".join(sections)
-        + _origin(about, rows)
-        + _definitions()
-    )
-    return page(about["title"], body, ["compare.css"], (), data)
-
-
-def _world(rows: Sequence[Row], agents: Sequence[str], films: Films) -> str:
-    world = rows[0].world
-    count = max((row.puzzles for row in rows), default=0)
-    puzzles = sorted({row.puzzles_sha256[:16] for row in rows if not row.absent})
-    said = f"{count:,} puzzles, the same for all agents: the SHA-256 of what they were shown begins with"
-    parts = [f'<section><h2 id="{slug(world)}">{text(world)}</h2>']
-    parts.append(f'<p class="dim">{said} <code>{" and ".join(puzzles)}</code>.</p>' if puzzles else "")
-    if any(not row.absent for row in rows):
-        parts.append(scrolling(solved_chart(rows, agents), f"share solved in {world}"))
-    parts.append(f"<h3>Figures</h3>{scrolling(_table(rows, agents), f'figures of {world}')}")
-    curves = curves_chart(rows, agents)
-    if curves is not None:
-        parts.append(f"<h3>Learning curves</h3>{scrolling(curves, f'learning curves in {world}')}")
-    lacking = [row.agent for row in rows for run in row.runs[:1] if run.weights is not None and run.curve is None]
-    if lacking:
-        parts.append(f'<p class="dim">No learning curve came with the weights of {text(", ".join(lacking))}.</p>')
-    shown = [row for row in rows if (world, row.agent) in films]
-    if shown:
-        parts.append("<h3>The same puzzles, side by side</h3>" + _films(shown, films))
-    return "\n".join(parts) + "</section>\n"
-
-
-def _table(rows: Sequence[Row], agents: Sequence[str]) -> str:
-    names = shown_columns(rows)
-    head = "".join(f'<th scope="col" title="{text(DEFINITIONS[name])}">{text(name)}</th>' for name in names)
-    lines = [_line_page(row, names, agents) for row in rows]
-    return f'<table><thead><tr><th scope="col">agent</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-
-
-def _line_page(row: Row, names: Sequence[str], agents: Sequence[str]) -> str:
-    if row.absent:
-        cells = f'<td class="words" colspan="{len(names)}"><span class="note">does not play here: '
-        cells += f"{text(row.absent)}</span></td>"
-    else:
-        found = columns(row)
-        cells = "".join(f"<td>{text(found[name][0])}{_small_page(found[name][1])}</td>" for name in names)
-    mode = "" if row.absent else f"{row.mode} mode"
-    return f'<tr><th scope="row">{_swatch(row, agents)}{text(row.agent)}{_small_page(mode)}</th>{cells}</tr>'
-
-
-def _small_page(words: str) -> str:
-    return f"<small>{text(words)}</small>" if words else ""
-
-
-def _swatch(row: Row, agents: Sequence[str]) -> str:
-    colour = colour_of(agents.index(row.agent))
-    return f'<span class="swatch" style="background:var(--{colour})"></span>'
-
-
-def _films(rows: Sequence[Row], films: Films) -> str:
-    shown = []
-    for row in rows:
-        address = data_url(films[row.world, row.agent].read_bytes(), "image/gif")
-        label = f"{row.agent} in {row.world}, {row.mode} mode"
-        shown.append(
-            f'<figure><img src="{address}" alt="Film: {text(label)}" loading="lazy">'
-            f'<figcaption><strong>{text(row.agent)}</strong> <span class="dim">{text(row.mode)} mode</span>'
-            "</figcaption></figure>"
-        )
-    return f'<div class="films">{"".join(shown)}</div>'
-
-
-def _origin(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    facts = {"command": f"<code>{text(about['command'])}</code>"}
-    facts |= {name: text(value) for name, value in about["facts"].items()}
-    listed = "".join(f"<dt>{text(name)}</dt><dd>{value}</dd>" for name, value in facts.items())
-    lines = [
-        f'<tr><th scope="row">{text(row.agent)}{_small_page(row.world)}</th><td class="words">{text(origin(run))}</td>'
-        f'<td class="hash mono" title="{text(run.fingerprint)}">{text(run.fingerprint[:16] or NONE)}</td>'
-        f'<td class="words">{_command(run.training.command)}</td><td>{_seed(run.training.seed)}</td></tr>'
-        for row in rows
-        for run in row.runs
-    ]
-    kinds = {"weights": "words", "SHA-256": "", "trained with": "words", "training seed": ""}
-    heads = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in kinds.items())
-    table = f'<table><thead><tr><th scope="col">agent</th>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-    return (
-        f'<section><h2 id="origin">Where the figures come from</h2><dl>{listed}</dl>'
-        f"<p>The training columns are what the weights' own JSON and card say; the rest was measured by the command "
-        f"above. The figures of every chunk of puzzles are in <code>parts/</code> beside this page, each with the "
-        f"machine and the versions it was played on, all figures in <code>compare.json</code>.</p>"
-        f"{scrolling(table, 'weights')}</section>\n"
+    worlds = [_world(here, agents, films) for here in by_world(rows).values()]
+    return render(
+        "compare.html",
+        **about,
+        caveat=CAVEAT,
+        worlds=worlds,
+        rows=rows,
+        origin=origin,
+        definitions=DEFINITIONS,
+        data=data,
     )
 
 
-def _command(command: str | None) -> str:
-    return f"<code>{text(command)}</code>" if command else NONE
+def _world(rows: Sequence[Row], agents: Sequence[str], films: Films) -> dict[str, Any]:
+    """What the page's template shows of a world."""
+    playing = [row for row in rows if not row.absent]
+    shown = [(row, films[row.world, row.agent]) for row in playing if (row.world, row.agent) in films]
+    return {
+        "label": rows[0].world,
+        "puzzles": puzzle_count(max(row.puzzles for row in rows)),
+        "hashes": _hashes(playing),
+        "chart": solved_chart(rows, agents) if playing else "",
+        "curves": curves_chart(rows, agents),
+        "columns": shown_columns(rows),
+        "lines": [(row, colour_of(agents.index(row.agent)), {} if row.absent else columns(row)) for row in rows],
+        "lacking": [row.agent for row in playing if row.runs[0].weights is not None and row.runs[0].curve is None],
+        "films": [(row, data_url(path.read_bytes(), "image/gif")) for row, path in shown],
+    }
 
 
-def _seed(seed: int | None) -> str:
-    return NONE if seed is None else str(seed)
-
-
-def _definitions() -> str:
-    listed = "".join(f"<dt>{text(name)}</dt><dd>{text(meaning)}</dd>" for name, meaning in DEFINITIONS.items())
-    return (
-        f"<section><h2>What the columns mean</h2><dl>{listed}</dl>"
-        "<p>In brackets: 95 % intervals, Wilson's for rates and the bootstrap's for means; where an agent has several "
-        "runs, a bootstrap over runs and puzzles.</p></section>"
-    )
+def _hashes(rows: Sequence[Row]) -> list[str]:
+    return sorted({row.puzzles_sha256[:16] for row in rows})

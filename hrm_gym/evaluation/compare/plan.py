@@ -275,9 +275,8 @@ def enter(label: Label, world: World) -> list[Entrant]:
 def _entrant(label: Label, run: int, weights: str | None, world: World) -> Entrant:
     given: dict[str, Any] = {"weights": weights} if weights else {}
     agent = seated(label.name, world.make, world.modes, label.mode, **given)
-    folder = Path(weights) if weights else _own_weights(agent, label, world)
-    if folder is not None and not folder.is_dir():
-        folder = None
+    told = weights or getattr(agent, "weights", None)
+    folder = Path(told) if told is not None and Path(told).is_dir() else None
     return Entrant(label, run, agent, folder, _fingerprint(label, folder))
 
 
@@ -355,23 +354,6 @@ def _weights_in(path: str) -> str:
     """The folder of finished weights of a run, if `path` is a run's folder; else `path`."""
     inner = Path(path) / "model"
     return str(inner) if (inner / "config.json").is_file() and not (Path(path) / "config.json").is_file() else path
-
-
-def _own_weights(agent: Any, label: Label, world: World) -> Path | None:
-    """Where the weights of an agent lie that found them itself: where it says, or among the bundled ones."""
-    told = getattr(agent, "weights", None)
-    if told is not None:
-        return Path(told)
-    from hrm_gym.agents import pretrained
-
-    env: Any = world.make(agent.action_mode).unwrapped
-    wanted = (env.family.name, tuple(env.shape), agent.action_mode)
-    for kind in dict.fromkeys((label.name, label.name.partition("-")[0], agent.name)):
-        for folder, about in pretrained.bundled(kind):
-            grid, mode = tuple(about.get("model", {}).get("grid", ())), about.get("action_mode", agent.action_mode)
-            if (about.get("family"), grid, mode) == wanted:
-                return folder
-    return None
 
 
 def _fingerprint(label: Label, folder: Path | None) -> str:

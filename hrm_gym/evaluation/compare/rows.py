@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from hrm_gym.evaluation.compare.plan import Entrant, Label, World
 from hrm_gym.evaluation.compare.run import Comparison, Part
+from hrm_gym.evaluation.rollout import halting_rules
 from hrm_gym.evaluation.scores import bootstrap_mean, bootstrap_runs, wilson
+from hrm_gym.registry import bundled_weights
 
 CONFIG, CARD, CURVE = "config.json", "CARD.md", "curve.jsonl"
 
@@ -246,6 +248,7 @@ class Row:
         agent: label of the agent.
         absent: why it does not play there; then the rest means nothing.
         mode: its action mode.
+        halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
         puzzles: played by each run.
         solved: see `DEFINITIONS`, as all that follow; Wilson's interval, or with several runs the two-stage bootstrap.
         exact: likewise.
@@ -265,6 +268,7 @@ class Row:
     agent: str
     absent: str = ""
     mode: str = ""
+    halting_rules: str = "none"
     puzzles: int = 0
     solved: Figure | None = None
     exact: Figure | None = None
@@ -302,6 +306,7 @@ def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequenc
         world=world.label,
         agent=label.text,
         mode=entrants[0].agent.action_mode,
+        halting_rules=halting_rules(entrants[0].agent),
         puzzles=len(tables[0]["solved"]),
         solved=_rate([table["solved"] for table in tables]),
         exact=_rate([table["exact"] for table in tables]),
@@ -357,9 +362,5 @@ def _run(entrant: Entrant, table: Mapping[str, NDArray[np.float64]]) -> Run:
 
 def _shown(folder: Path) -> str:
     """A folder as a reader of the page can find it: bundled ones by their name, others as they were given."""
-    bundled = Path(__file__).resolve().parents[3] / "agents" / "pretrained"
-    installed = Path(__file__).resolve().parents[2] / "agents" / "pretrained"
-    for place in (bundled, installed):
-        if folder.resolve().parent == place:
-            return f"bundled {folder.name}"
-    return str(folder)
+    bundled = folder.resolve().parent == bundled_weights().resolve()
+    return f"bundled {folder.name}" if bundled else str(folder)

@@ -22,9 +22,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import hrm_gym
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
-from hrm_gym.evaluation.replay import slug
-from hrm_gym.evaluation.rollout import Episode, rollout_batched
+from hrm_gym.evaluation.films import FilmRecorder, Image, pictures_of, play_together
+from hrm_gym.evaluation.pages import slug
+from hrm_gym.evaluation.rollout import Episode, halting_rules, rollout_batched
 from hrm_gym.files import write_atomically
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
@@ -41,7 +45,7 @@ def machine() -> str:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """hrm-gym (with the commit where it runs from a repository), Python, and the libraries behind the agents."""
-    found = {"hrm-gym": version("hrm-gym") + _commit(), "python": platform.python_version()}
+    found = {"hrm-gym": hrm_gym.__version__ + _commit(), "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -254,6 +258,67 @@ class Comparison:
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
+FILM_WIDTH = 480
+"""Pixels across."""
+
+SECONDS, LINGER = 5.0, 1.6
+"""A puzzle on film, and how much of that shows its end."""
+
+MOST_FRAMES = 40
+"""Of a puzzle; a longer course is shown with gaps."""
+
+
+def missing_films(comparison: Comparison) -> list[tuple[World, Entrant]]:
+    """Who is not on film yet, of every agent its first run."""
+    return [
+        (world, entrant) for world, entrant in filmed(comparison) if not comparison.film_path(world, entrant).is_file()
+    ]
+
+
+def filmed(comparison: Comparison) -> Iterator[tuple[World, Entrant]]:
+    """Who is to be on film."""
+    for world in comparison.worlds if comparison.plan.films else ():
+        for label in comparison.labels:
+            entrants = comparison.entrants(world, label)
+            if not isinstance(entrants, str):
+                yield world, entrants[0]
+
+
+def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
+    """Play the first puzzles off screen and write the film, whole or not at all; returns its path."""
+    path = comparison.film_path(world, entrant)
+    env = world.make(entrant.agent.action_mode, "rgb_array")
+    player = (env, entrant.agent)
+    recorder = FilmRecorder()
+    try:
+        env.unwrapped.set_caption(entrant.label.text)  # type: ignore[attr-defined]
+        for index in range(world.length(comparison.plan.films)):
+            kept: list[Image] = []
+            seed = world.seed(comparison.plan.seeds[0])
+            play_together([player], index, seed, lambda _, kept=kept: kept.append(_small(pictures_of([player])[0])))  # type: ignore[misc]
+            recorder.images += _timed(kept)
+    finally:
+        env.close()
+    recorder.save(path)
+    return path
+
+
+def _timed(pictures: list[Image]) -> list[tuple[Image, float]]:
+    """The pictures of a puzzle with the seconds that each is shown; together always `SECONDS`."""
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(MOST_FRAMES, len(pictures))).round().astype(int))
+    each = round((SECONDS - LINGER) / max(1, len(chosen) - 1), 2)
+    last = SECONDS - each * (len(chosen) - 1)
+    return [(pictures[place], last if place == chosen[-1] else each) for place in chosen]
+
+
+def _small(picture: Image) -> Image:
+    from PIL import Image as Pillow
+
+    height, width = picture.shape[:2]
+    size = (FILM_WIDTH, round(height * FILM_WIDTH / width))
+    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS), dtype=np.uint8)
+
+
 def columns(episodes: Sequence[Episode]) -> dict[str, list[Any]]:
     """The `FIELDS` of episodes, each a list."""
     return {name: [getattr(episode, name) for episode in episodes] for name in FIELDS}
@@ -283,8 +348,9 @@ def _key(world: World, entrant: Entrant) -> dict[str, Any]:
         "data": _file_hash(world),
         "agent": entrant.label.name,
         "mode": entrant.agent.action_mode,
+        "halting_rules": halting_rules(entrant.agent),
         "fingerprint": entrant.fingerprint,
-        "version": version("hrm-gym"),
+        "version": hrm_gym.__version__,
     }
 
 

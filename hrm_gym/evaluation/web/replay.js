@@ -1,4 +1,4 @@
-// The replay of puzzles: every player's board at the moment that the slider names. Data: see hrm_gym/replay.py.
+// The replay of puzzles: every player's board at the moment that the slider names. Data: see `replay_data` in replay.py.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);

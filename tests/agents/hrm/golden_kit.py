@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.official.weights import load_official, our_name
+from hrm_gym.agents.hrm.slots import Examples
 
 GOLDEN = Path(__file__).parent / "golden"
 STRIDE = 13
@@ -48,13 +49,13 @@ class Kit:
         model = HRM(dataclasses.replace(official.config, **changes))
         model.load_state_dict(official.state_dict())
         if self.own:
-            model.compile_levels(dynamic=True)
-            assert model.l_level.on_cpu or model.dtype == torch.bfloat16
+            accelerate(model, compile=True)
+            assert uses_cpu_routine(model) or model.dtype == torch.bfloat16
         return model
 
-    def boards(self, prefix: str) -> thinking.Boards:
+    def boards(self, prefix: str) -> Examples:
         names = ("inputs", "labels", "puzzle_identifiers")
-        return thinking.Boards(*(self.tensor(f"{prefix}/{name}") for name in names))
+        return Examples(*(self.tensor(f"{prefix}/{name}") for name in names))
 
     def difference(self, key: str, ours: Tensor) -> Tensor:
         """Absolute differences from the official numbers, of every 13th element where only those were kept."""

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from tiny import TINY, TINY_MODEL
 
-from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.config import HRMConfig, ModuleSpec
 from hrm_gym.agents.hrm.losses import segment_losses
-from hrm_gym.agents.hrm.model import HRM, schedule
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent, tiny_recursive
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.scripts.bench.memory import measure
@@ -44,14 +44,15 @@ def test_defaults_are_the_papers() -> None:
         ({"gradient": "last_cycle"}, "llhllh", 3),
         ({"gradient": "bptt"}, "llhllh", 6),
         ({"h_cycles": 1, "l_cycles": 1}, "lh", 2),
-        ({"levels": 1, "shared": True}, "xxxx", 1),
-        ({"levels": 1, "shared": True, "gradient": "bptt"}, "xxxx", 4),
+        ({"levels": 1, "shared": True}, "llll", 1),
+        ({"levels": 1, "shared": True, "gradient": "bptt"}, "llll", 4),
     ],
 )
 def test_the_length_of_the_gradient(changes: dict[str, Any], calls: str, kept: int) -> None:
     config = dataclasses.replace(TINY_MODEL, **changes)
-    assert schedule(config) == (calls, kept)
     model, tokens = HRM(config), torch.ones(2, 25, dtype=torch.int32)
+    x = model.embed(tokens, model.puzzles[torch.zeros(2, dtype=torch.int64)])
+    assert "".join(name for name, _ in model.updates(model.initial_carry(2), x)) == calls
     counted = [0, 0]
     for level in {model.l_level, model.h_level}:
         level.register_forward_hook(
@@ -175,8 +176,7 @@ def test_baselines_are_settings_of_the_same_network(tmp_path: Path) -> None:
         assert HRM(recipe.model).parameter_count() == size, name
         assert run(recipe, tmp_path / name).fed >= 8
     assert run(variants["direct"], tmp_path / "again", 3).fed == 24, "one segment a puzzle"
-    calls, kept = schedule(variants["direct"].model)
-    assert (calls, kept) == ("lh", 2)
+    assert (variants["direct"].model.steps, variants["direct"].model.kept_steps) == (1, 1)
     recursive = tiny_recursive(TINY, "mlp")
     assert (recursive.model.h_layers, recursive.model.mixer, recursive.ema) == (0, "mlp", 0.999)
     run(recursive, tmp_path / "trm", 1)
@@ -221,3 +221,29 @@ def test_recipes_of_the_papers_have_their_sizes() -> None:
         with torch.device("meta"):
             model = dataclasses.replace(RECIPES[name].model, puzzle_count=1)
         assert HRM(model).parameter_count() / 1e6 == pytest.approx(millions, abs=0.05), name
+
+
+class ThreeModules(HRMConfig):
+    """A third module between L and H, by one property."""
+
+    @property
+    def modules(self) -> tuple[ModuleSpec, ...]:
+        return (ModuleSpec("l", 1, 1), ModuleSpec("m", 1, 2), ModuleSpec("h", 1, 4))
+
+    @property
+    def steps(self) -> int:
+        return 8
+
+
+def test_a_third_module_is_one_entry_more() -> None:
+    config = ThreeModules(**{**dataclasses.asdict(TINY_MODEL), "gradient": "one_step"})
+    model, tokens, ids = HRM(config), torch.ones(2, 25, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    x = model.embed(tokens, model.puzzles[ids.long()])
+    carry = model.initial_carry(2)
+    assert len(carry) == 3
+    assert "".join(name for name, _ in model.updates(carry, x)) == "llmllmh" * 2
+    result = model.segment(carry, tokens, ids)
+    (result.logits.sum() + result.q_halt.sum()).backward()
+    for name in ("l", "m", "h"):
+        assert all(p.grad.abs().sum() > 0 for p in model.get_submodule(f"{name}_level").parameters()), name
+    assert model.reset_rows(result.carry, torch.tensor([True, False]))[1].shape == result.carry[1].shape

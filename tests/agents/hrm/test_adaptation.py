@@ -154,7 +154,12 @@ def test_nothing_to_learn_with(env: Any) -> None:
 
 def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[HRM] = []
-    monkeypatch.setattr(HRM, "compile_levels", lambda model, dynamic: compiled.append(model))
+
+    def note(model: HRM, compile: bool = False, dynamic: bool = True) -> HRM:
+        compiled.extend([model] if compile else [])
+        return model
+
+    monkeypatch.setattr("hrm_gym.agents.hrm.inference.adapt.accelerate", note)
     for compile in (False, True):
         agent = AdaptingAgent(member(env), 2, Adaptation(updates=1, batch=2, whole=True, compile=compile))
         agent.predict(env.reset(options={"puzzle": task(0)})[0])

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hrm_gym.agents import devices
-from hrm_gym.agents.hrm import mixers
+from hrm_gym.agents.hrm.accelerate import float32_product
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
-from hrm_gym.agents.hrm.mixers import (
+from hrm_gym.agents.hrm.layers import (
     Linear,
     apply_rotary,
     grid_angles,
@@ -21,6 +21,7 @@ from hrm_gym.agents.hrm.mixers import (
     swiglu_width,
     truncated_normal,
 )
+from hrm_gym.agents.hrm.losses import softmax_cross_entropy, stablemax_cross_entropy
 from hrm_gym.agents.hrm.optim import AdamATan2, Muon, learning_rate, orthogonalised, sign_sgd
 
 with np.load(Path(__file__).parent / "golden" / "components.npz") as _arrays:
@@ -139,13 +140,13 @@ def test_muon_without_a_gradient_leaves_a_parameter_alone_and_decays_the_others(
     assert torch.allclose(moved, torch.full((3, 3), 0.95))
 
 
-def test_products_in_float32_are_the_bfloat16_ones_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_in_float32_are_the_bfloat16_ones_rounded_once() -> None:
     torch.manual_seed(0)
     linear, x = Linear(96, 64), torch.randn(40, 96, dtype=torch.bfloat16)
     exact = x.double() @ linear.weight.bfloat16().double().T
     results = []
     for wide in (True, False):
-        monkeypatch.setattr(mixers, "FLOAT32_PRODUCTS", wide)
+        linear.product = float32_product if wide else F.linear
         entry = x.clone().requires_grad_()
         linear.weight.grad = None
         y = linear(entry)

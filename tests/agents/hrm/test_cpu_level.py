@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from pathlib import Path
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hrm_gym.agents.hrm import model, thinking
+from hrm_gym.agents.hrm import accelerate as fast
+from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.accelerate import cpu_level
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM, Level
@@ -29,11 +31,20 @@ def a_level(config: HRMConfig) -> tuple[Level, tuple[Tensor, Tensor] | None]:
     return model.l_level, model.rotary
 
 
+def routine(level: Level, config: HRMConfig = CONFIG) -> Level:
+    """The level through the compiled routine; the same object."""
+    level.forward = cpu_level.CPULevel(level, config)  # type: ignore[method-assign]
+    return level
+
+
 def through(
     level: Level, own: bool, state: Tensor, injection: Tensor, rotary: tuple[Tensor, Tensor] | None, gradient: Tensor
 ) -> list[Tensor]:
     """The next state, and the gradients of the state, of the injection and of all weights."""
-    level.on_cpu = own
+    level.__dict__.pop("forward", None)
+    if own:
+        heads = level.blocks[0].attention.heads
+        routine(level, dataclasses.replace(CONFIG, hidden_size=state.shape[-1], heads=heads))
     level.zero_grad()
     inputs = [part.clone().requires_grad_() for part in (state, injection)]
     found = level(*inputs, rotary)
@@ -97,8 +108,9 @@ def test_bfloat16_is_as_near_to_float32_as_roundings_let_it(
 
 @needs_routine
 def test_a_board_does_not_depend_on_the_others_nor_on_the_number_of_threads() -> None:
-    level, rotary = a_level(dataclasses.replace(CONFIG, hidden_size=256, grid=(9, 9)))
-    level.on_cpu = True
+    config = dataclasses.replace(CONFIG, hidden_size=256, grid=(9, 9))
+    level, rotary = a_level(config)
+    routine(level, config)
     state, injection = torch.randn(2, 7, 82, 256)
     threads = torch.get_num_threads()
     try:
@@ -116,10 +128,10 @@ def test_a_board_does_not_depend_on_the_others_nor_on_the_number_of_threads() ->
 def test_a_routine_that_is_wrong_here_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert model.has_own_routine(CONFIG)
+    assert fast.has_cpu_routine(CONFIG)
     advance = cpu_level.advance
     monkeypatch.setattr(cpu_level, "advance", lambda *given: 1.01 * advance(*given))
-    assert not model.has_own_routine.__wrapped__(CONFIG)
+    assert not fast.has_cpu_routine.__wrapped__(CONFIG)
     assert "differ from PyTorch's" in caplog.text
 
 
@@ -129,32 +141,33 @@ def test_a_network_solves_as_before_and_sees_new_weights() -> None:
     plain = HRM(CONFIG)
     own = HRM(CONFIG)
     own.load_state_dict(plain.state_dict())
-    own.compile_levels(dynamic=True)
-    assert own.l_level.on_cpu
+    fast.accelerate(own, compile=True)
+    assert fast.uses_cpu_routine(own)
+    assert not fast.uses_cpu_routine(plain)
     boards = torch.randint(1, 11, (5, 16))
     for scale in (1.0, 0.5):
         for network in (plain, own):
-            for parameter in network.l_level.parameters():
-                parameter.data.mul_(scale)
+            with torch.no_grad():
+                for parameter in network.l_level.parameters():
+                    parameter.mul_(scale)
         found, expected = (thinking.solve(model, boards, torch.zeros(5), 3) for model in (own, plain))
         assert torch.equal(found.answers, expected.answers)
         assert torch.allclose(found.confidence, expected.confidence, atol=1e-5)
-    assert own.l_level.held is None
 
 
 @needs_routine
 @pytest.mark.parametrize("hidden", [64, 256])
 @pytest.mark.parametrize("own", [False, True])
-def test_foreseen_are_the_values_that_a_segment_ends_with(own: bool, hidden: int) -> None:
+def test_next_q_values_are_those_that_a_segment_ends_with(own: bool, hidden: int) -> None:
     torch.manual_seed(0)
     model = HRM(dataclasses.replace(CONFIG, hidden_size=hidden, grid=(9, 9)))
     torch.nn.init.normal_(model.q_head.weight)
     if own:
-        model.compile_levels(dynamic=True)
+        fast.accelerate(model, compile=True)
     carry, boards, puzzles = model.initial_carry(5), torch.randint(1, 11, (5, 81)), torch.randn(5, hidden)
     with torch.no_grad():
         expected = model.run(carry, boards, puzzles)
-    q_halt, q_continue = model.foresee(carry, boards, puzzles)
+    q_halt, q_continue = model.next_q_values(carry, boards, puzzles)
     assert expected.q_halt.std() > 0.1
     assert torch.allclose(q_halt, expected.q_halt, atol=1e-4)
     assert torch.allclose(q_continue, expected.q_continue, atol=1e-4)
@@ -163,7 +176,7 @@ def test_foreseen_are_the_values_that_a_segment_ends_with(own: bool, hidden: int
 @needs_routine
 def test_hooks_on_blocks_are_called() -> None:
     level, rotary = a_level(CONFIG)
-    level.on_cpu = True
+    routine(level)
     seen: list[Tensor] = []
     with torch.no_grad():
         state, injection = torch.randn(2, 1, CONFIG.length, CONFIG.hidden_size)
@@ -176,19 +189,43 @@ def test_hooks_on_blocks_are_called() -> None:
 
 
 @needs_routine
-def test_weights_are_packed_once_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_with_a_wrapped_map_is_left_to_pytorch() -> None:
+    """An adapter around a linear map: the routine would read past it."""
+
+    class Adapter(torch.nn.Module):
+        def __init__(self, inside: torch.nn.Module) -> None:
+            super().__init__()
+            self.inside, self.weight = inside, inside.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inside(x) + 1.0
+
+    plain, rotary = a_level(CONFIG)
+    with torch.no_grad():
+        state, injection = torch.randn(2, 1, CONFIG.length, CONFIG.hidden_size)
+        before = routine(plain)(state, injection, rotary)
+        plain.blocks[1].mlp.down = Adapter(plain.blocks[1].mlp.down)
+        adapted = plain(state, injection, rotary)
+        assert torch.equal(adapted, Level.forward(plain, state, injection, rotary))
+        assert not torch.allclose(adapted, before, atol=1e-2)
+
+
+@needs_routine
+def test_weights_are_packed_again_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model, packed = HRM(CONFIG), []
-    model.compile_levels(dynamic=True)
+    model, packed = fast.accelerate(HRM(CONFIG), compile=True), []
     pack = cpu_level.pack
     monkeypatch.setattr(cpu_level, "pack", lambda *given, **named: packed.append(1) or pack(*given, **named))
     boards, ids = torch.ones(2, 16, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     with torch.no_grad():
         carry = model.segment(model.initial_carry(2), boards, ids).carry
+        carry = model.segment(carry, boards, ids).carry
         assert len(packed) == 2, "one of each level"
-        with model.hold():
-            model.segment(model.segment(carry, boards, ids).carry, boards, ids)
-        assert len(packed) == 4
+        model.l_level.blocks[0].mlp.down.weight.mul_(0.5)
+        model.segment(carry, boards, ids)
+        assert len(packed) == 3
+    copied = copy.deepcopy(model)
+    assert copied.l_level.forward.level is copied.l_level
 
 
 def test_what_does_not_fit_goes_another_way() -> None:

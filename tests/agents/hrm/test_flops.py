@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.mixers import swiglu_width
+from hrm_gym.agents.hrm.layers import swiglu_width
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.scripts.bench.flops import segment_flops
 

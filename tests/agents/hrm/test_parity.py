@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from golden_kit import Kit
 from torch import Tensor
 
-from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.accelerate import cpu_level
 from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
+from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, training_halt
 
 SEGMENTS = (1, 2, 3, 4)
 
@@ -33,14 +33,14 @@ def optimizer_of(kit: Kit, model: HRM) -> AdamATan2:
     return AdamATan2(params, lr=optim["lr"], betas=tuple(optim["betas"]), weight_decay=optim["weight_decay"])
 
 
-def target_of(model: HRM, result: Any, segments: Tensor, boards: thinking.Boards) -> Tensor | None:
+def target_of(model: HRM, result: Any, segments: Tensor, boards: Examples) -> Tensor | None:
     if model.config.halting != "q_learning":
         return None
     puzzles = model.puzzles[boards.puzzle_ids.long()]
-    return thinking.continue_target(model, result, segments, boards.inputs, puzzles)
+    return continue_target(model, result, segments, boards.inputs, puzzles)
 
 
-def metrics_of(slots: thinking.Slots, losses: SegmentLosses, q_halt: Tensor) -> dict[str, Tensor]:
+def metrics_of(slots: Slots, losses: SegmentLosses, q_halt: Tensor) -> dict[str, Tensor]:
     """The official metrics: sums over the boards that halted and have a cell that counts."""
     counted = slots.halted & (slots.boards.labels != IGNORE).any(-1)
     chosen = {
@@ -145,7 +145,7 @@ def test_trajectory(kit: Kit, name: str) -> None:
     told, optim = kit.settings["trajectories"][name], kit.settings["optim"]
     model = kit.model(max_segments=told["halt_max_steps"], exploration=told["halt_exploration_prob"])
     optimizer, ema = optimizer_of(kit, model), EMA(model.named_parameters(), 0.999)
-    slots = thinking.Slots.empty(model, kit.boards(f"traj_{name}/1/batch"))
+    slots = Slots.empty(model, kit.boards(f"traj_{name}/1/batch"))
     for number in range(1, 9):
         here = f"traj_{name}/{number}"
         slots.refill(model, kit.boards(f"{here}/batch"))
@@ -155,8 +155,8 @@ def test_trajectory(kit: Kit, name: str) -> None:
         puzzles = F.embedding(slots.boards.puzzle_ids.long(), model.puzzles)
         result = model.run(slots.carry, slots.boards.inputs, puzzles)
         explore = kit.tensor(f"{here}/explore_u") < model.config.exploration
-        exploration = thinking.Exploration(explore, kit.tensor(f"{here}/explore_min"))
-        slots.halted = thinking.training_halt(model.config, slots.segments, result, exploration)
+        exploration = Exploration(explore, kit.tensor(f"{here}/explore_min"))
+        slots.halted = training_halt(model.config, slots.segments, result, exploration)
         assert torch.equal(slots.halted, kit.tensor(f"{here}/halted"))
         assert torch.equal(slots.segments, kit.tensor(f"{here}/steps"))
         target = target_of(model, result, slots.segments, slots.boards)

@@ -1,0 +1,188 @@
+"""Files that come from elsewhere run no code, take no memory beyond their size, and are refused with one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import hrm_gym
+from hrm_gym.agents import checkpoint, pretrained
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.official.config import read_settings
+from hrm_gym.agents.hrm.recipes import RECIPES
+from hrm_gym.agents.hrm.run_folder import load_model
+from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.reading import parse_json, read_json, read_npz, read_yaml
+
+
+def changed(folder: Path, target: Path, **changes: Any) -> Path:
+    """A copy of bundled weights whose config.json says something else."""
+    shutil.copytree(folder, target)
+    content = json.loads((target / "config.json").read_text())
+    for name, value in changes.items():
+        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+    (target / "config.json").write_text(json.dumps(content))
+    return target
+
+
+@pytest.mark.parametrize("env_id", ["helpers:HRMMaze-v0", "HRMNowhere-v0", 7])
+def test_a_weights_folder_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_id: object) -> None:
+    (tmp_path / "helpers.py").write_text("raise SystemExit('code of a weights folder ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = changed(
+        pretrained.FOLDER / "maskableppo-sudoku-9x9", tmp_path / "weights", recipe={"env_id": env_id, "env": {"a": 1}}
+    )
+    env = gym.make("HRMSudoku-v0", action_mode="cell")
+    with pytest.raises(ValueError, match=r"registered environment|environment .HRMNowhere"):
+        hrm_gym.make_agent("maskableppo", env, weights=folder)
+    assert "helpers" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hidden_size": 10**9}, "hidden_size must be at most"),
+        ({"l_layers": 10**9}, "l_layers must be at most"),
+        ({"puzzle_count": 10**7}, "puzzles expected shape"),
+        ({"mlp_width": 2**20}, "expected shape"),
+        ({"grid": [1000, 1000]}, "expected"),
+        ({"hidden_size": "128"}, "hidden_size: Expected `int`, got `str`"),
+        ({"mixer": "helpers:Mixer"}, "mixer: Invalid enum value 'helpers:Mixer'"),
+        ({"mixr": "attention"}, "unknown settings"),
+        ({"heads": None}, "heads: Expected `int`, got `null`"),
+    ],
+)
+def test_a_network_of_any_size_takes_no_memory(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights", model=settings)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=said) as error:
+            load_model(folder)
+        assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("family", ["sudoku"]), ("recipe", "text"), ("restart", "16"), ("halting", 3), ("check", "yes")],
+)
+def test_a_field_of_another_kind_is_named(tmp_path: Path, field: str, value: object) -> None:
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights", **{field: value})
+    with pytest.raises(ValueError, match=f"expected {field} to be"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, '{"a": NaN}', '{"a": -Infinity}', '{"a": 1', "\x00"])
+def test_json_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="origin"):
+        parse_json(text, "origin")
+
+
+def test_brackets_in_texts_are_no_nesting() -> None:
+    content = {"a": "[" * 500, "b": '\\"[' * 100}
+    assert parse_json(json.dumps(content), "origin") == content
+
+
+def test_a_large_json_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    with path.open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(ValueError, match="at most"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x]\nb: &b [*a, *a]\n",
+        "\n".join(["a0: &a0 [x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 9))]),
+        "[" * 5000 + "]" * 5000,
+        "a: !!python/object/apply:os.system ['echo run']",
+        "a: [",
+    ],
+)
+def test_yaml_that_builds_on_itself(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "all_config.yaml"
+    path.write_text(text)
+    for read in (read_yaml, read_settings):
+        with pytest.raises(ValueError, match="YAML") as error:
+            read(path)
+        assert "\n" not in str(error.value)
+
+
+def test_an_npz_file_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as file,
+    ):
+        for _ in range(64):
+            file.write(bytes(2**20))
+    with pytest.raises(ValueError, match="at most"):
+        read_npz(path, most=2**20)
+    np.savez(tmp_path / "pickle.npz", a=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="pickle"):
+        read_npz(tmp_path / "pickle.npz")
+
+
+def test_bundled_weights_have_their_sums() -> None:
+    for folder in sorted(pretrained.FOLDER.glob("*/config.json")):
+        assert checkpoint.verify(folder.parent) == 1, folder.parent.name
+
+
+def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights")
+    model, _ = load_model(folder)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["q_head.bias"] += 1
+    save_file(state, folder / checkpoint.WEIGHTS)
+    with pytest.raises(ValueError, match="SHA-256"):
+        load_model(folder)
+    (folder / checkpoint.SUMS).write_text("0  ../../secret\n")
+    with pytest.raises(ValueError, match="secret is missing"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "config"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    model = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=16, heads=2, h_layers=1, l_layers=1, max_segments=2)
+    recipe = dataclasses.replace(
+        RECIPES["sudoku-4x4"], model=model, batch_size=4, updates=9, eval_every=100, checkpoint_every=3, eval_puzzles=4
+    )
+    straight = Trainer(recipe, tmp_path / "straight")
+    for _ in straight.fit():
+        pass
+    broken = Trainer(recipe, tmp_path / "broken")
+    while broken.update < 6:
+        broken.step()
+        if broken.update % 3 == 0:
+            broken.save()
+    newest = checkpoint.checkpoints(tmp_path / "broken")[-1]
+    file = newest / (checkpoint.CONFIG if damage == "config" else checkpoint.STATE)
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    resumed = Trainer(recipe, tmp_path / "broken")
+    assert resumed.update == 3
+    assert newest.name in caplog.text
+    for _ in resumed.fit():
+        pass
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
