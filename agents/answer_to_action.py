@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation
-from hrm_gym.envs.puzzle import Grid, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid
 
 
 def carry_out(

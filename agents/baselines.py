@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation, PrivilegedAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 
 class RandomAgent:

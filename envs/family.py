@@ -1,65 +1,97 @@
-"""How far answers agree with the stored solutions, compiled: on few boards numpy would spend its time on calls.
+"""What a kind of puzzle is: its tokens, rules, solver, symmetries and look, in one abstract base class.
 
-A family of puzzles in few words: everything that can be said once for all families is said here.
-
-A new family names its tokens and says how to parse, check, solve and judge one board; the methods for many boards then
-work by themselves, row by row. Families override them with compiled code where speed matters; a test holds them equal.
+Rules are written for a batch of boards; who has one board adds an axis. Only `write` and `may_write`, which cell mode
+calls at every step, are for one board.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 if TYPE_CHECKING:
     import pygame
 
+Grids = NDArray[np.uint8]
+"""Token ids of N boards of one shape, (N, H, W) uint8."""
 
-@njit(cache=True)
-def agreement_kernel(clues, solutions, answers, free, exact, accuracy):
-    """Fill (N,) `exact` and `accuracy` from (N, H, W) boards; the cells whose clue is the token `free` are counted."""
-    for i in range(len(clues)):
-        right = counted = wrong = 0
-        for row in range(clues.shape[1]):
-            for column in range(clues.shape[2]):
+
+@compiled
+def _agreement_kernel(solutions, answers, counted, exact, accuracy):
+    """Fill (N,) `exact` and `accuracy` from (N, H, W) boards; on few boards numpy would spend its time on calls."""
+    for i in range(len(answers)):
+        right = cells = wrong = 0
+        for row in range(answers.shape[1]):
+            for column in range(answers.shape[2]):
                 same = answers[i, row, column] == solutions[i, row, column]
                 wrong += not same
-                if clues[i, row, column] == free:
-                    counted += 1
+                if counted[i, row, column]:
+                    cells += 1
                     right += same
         exact[i] = wrong == 0
-        accuracy[i] = right / counted if counted else 1.0
+        accuracy[i] = right / cells if cells else 1.0
 
 
-def agreement(
-    clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8], free: int
-) -> dict[str, NDArray[Any]]:
-    """`exact` and `cell_accuracy` of (N, H, W) answers.
+@compiled
+def _count_kernel(marks, counts):
+    """Fill (N,) `counts` with the number of True cells of (N, H, W) `marks`."""
+    for i in range(len(marks)):
+        counts[i] = 0
+        for row in range(marks.shape[1]):
+            for column in range(marks.shape[2]):
+                counts[i] += marks[i, row, column]
 
-    Args:
+
+@dataclass(frozen=True, eq=False)
+class CellBoards:
+    """N boards in cell mode, as `PuzzleFamily.write_many` works on them in place. All arrays are C-contiguous.
+
+    An action is `cell * len(writable) + place of the token in writable`; the one past the last halts.
+
+    Attributes:
         clues: (N, H, W) uint8.
         solutions: (N, H, W) uint8.
-        answers: (N, H, W) uint8.
-        free: the token of cells that are the solver's to fill; only these count.
-
-    Returns:
-        (N,) bool, whether an answer equals the solution, and (N,) float64, the share of right cells among those that
-        count (1.0 if none does).
+        shown: (N, H, W) uint8, the answers so far.
+        free: (N, H*W) bool, cells that may be written.
+        violations: (N,) int32, number of violating cells of `shown`.
+        ended: (N,) bool, set for boards that halted or became solved, cleared for the other active ones.
     """
-    exact, accuracy = np.empty(len(clues), dtype=np.bool_), np.empty(len(clues))
-    agreement_kernel(plain(clues), plain(solutions), plain(answers), free, exact, accuracy)
-    return {"exact": exact, "cell_accuracy": accuracy}
+
+    clues: NDArray[np.uint8]
+    solutions: NDArray[np.uint8]
+    shown: NDArray[np.uint8]
+    free: NDArray[np.bool_]
+    violations: NDArray[np.int32]
+    ended: NDArray[np.bool_]
 
 
-class GridFamily(ABC):
-    """The defaults of a `PuzzleFamily`; see there for what the methods mean."""
+class PuzzleFamily(ABC):
+    """One kind of puzzle. Stateless; a grid is (H, W) uint8 token ids, grids are (N, H, W).
+
+    A new family gives its attributes and the abstract methods; the others have defaults, which a family overrides
+    where it has more to say or where compiled code is faster.
+
+    Attributes:
+        name: short name, e.g. `maze`; also the name in checkpoints.
+        title: the name as people write it, e.g. `Maze`.
+        vocab_size: number of token ids, the padding token 0 included.
+        symbols: one printable character per token id, as the official CSV files write them.
+        writable: token ids that cell mode may write.
+        move_count: number of moves of move mode, 0 where the family has none.
+        has_solver: whether `solve` can solve puzzles of this family; without one the stored answers replace it.
+        attempts: halts an episode may have; a wrong one before the last starts the next attempt.
+        max_pairs: most demonstrations that a puzzle of this family shows, 0 where there are none.
+        board_size: (width, height) in pixels of the board in a picture.
+        difficulty_unit: what `difficulty` counts, in words.
+    """
 
     name: str
     title: str
@@ -73,29 +105,32 @@ class GridFamily(ABC):
     board_size: tuple[int, int] = (480, 480)
     difficulty_unit: str = "free cells"
 
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> PuzzleFamily:
+        """The rules for boards of `grid` = (H, W): by default the same for every size. ValueError if there are none."""
+        return cls()
+
     # ---- reading ----
 
     @abstractmethod
     def parse(self, puzzle: Any) -> Grid:
-        """Clues from text or a token grid."""
+        """Clues from text or a token grid. Raises ValueError that names what was expected and what came."""
 
     @abstractmethod
     def check(self, clues: Grid) -> None:
-        """Raise ValueError unless `clues` is a puzzle with a solution."""
+        """Raise ValueError unless `clues` is a puzzle that follows the rules and has a solution."""
 
     @abstractmethod
     def read_row(self, question: str, answer: str) -> tuple[Grid, Grid]:
-        """(clues, solution) of a row of an official CSV file."""
+        """(clues, solution) of a row of an official CSV file; ValueError unless it is a puzzle and its answer."""
 
-    def read_rows(
-        self, questions: Sequence[str], answers: Sequence[str]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """`read_row`, row by row."""
+    def read_rows(self, questions: Sequence[str], answers: Sequence[str]) -> tuple[Grids, Grids]:
+        """(N, H, W) clues and solutions of N >= 1 such rows; ValueError if any is bad, `read_row` then tells why."""
         rows = [self.read_row(question, answer) for question, answer in zip(questions, answers, strict=True)]
         return np.stack([clues for clues, _ in rows]), np.stack([solution for _, solution in rows])
 
     def make_puzzle(self, puzzle: Any) -> Puzzle:
-        """A checked puzzle from text, a token grid or a Puzzle; solved here unless it brings its solution."""
+        """A checked puzzle from text, a token grid or a Puzzle, which alone is not solved here. Raises ValueError."""
         clues = puzzle.clues if isinstance(puzzle, Puzzle) else self.parse(puzzle)
         self.check(clues)
         if isinstance(puzzle, Puzzle):
@@ -106,166 +141,153 @@ class GridFamily(ABC):
         return Puzzle(clues, solution, name="own puzzle")
 
     def to_text(self, grid: Grid) -> str:
-        """The symbols of the grid, a line a row."""
+        """The grid as lines that a person can read, and that `parse` reads: by default the symbols of each row."""
         return "\n".join("".join(self.symbols[token] for token in row) for row in grid)
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
-        """The answer, for families in which it shows the puzzle too."""
+        """Puzzle and answer as lines that a person can read: what `render_mode="ansi"` shows."""
         return self.to_text(answer)
 
     # ---- rules, one board ----
 
     @abstractmethod
     def solve(self, clues: Grid) -> Grid | None:
-        """The canonical solution of `clues`, or None."""
-
-    def blank(self, clues: Grid) -> Grid:
-        """The clues: what is not given shows as the puzzle shows it."""
-        return clues.copy()
-
-    @abstractmethod
-    def free(self, clues: Grid) -> NDArray[np.bool_]:
-        """(…, H, W) bool, the cells that are the solver's to fill."""
-
-    def counted(self, puzzle: Puzzle) -> NDArray[np.bool_]:
-        """The free cells."""
-        return self.free(puzzle.clues)
-
-    @abstractmethod
-    def is_solved(self, puzzle: Puzzle, answer: Grid) -> bool:
-        """Whether `answer` is right by the rules."""
-
-    def is_exact(self, puzzle: Puzzle, answer: Grid) -> bool:
-        """Whether `answer` equals the stored solution, token by token."""
-        return bool(np.array_equal(answer, puzzle.solution))
-
-    def cell_accuracy(self, puzzle: Puzzle, answer: Grid) -> float:
-        """Share of the counted cells in which `answer` equals the stored solution."""
-        counted = self.counted(puzzle)
-        count = int(np.count_nonzero(counted))
-        return int(np.count_nonzero((answer == puzzle.solution) & counted)) / count if count else 1.0
-
-    @abstractmethod
-    def violations(self, clues: Grid, answer: Grid) -> NDArray[np.bool_]:
-        """(H, W) bool, cells of `answer` that break a rule."""
-
-    def count_violations(self, clues: Grid, answer: Grid) -> int:
-        """Number of cells of `answer` that break a rule."""
-        return int(np.count_nonzero(self.violations(clues, answer)))
-
-    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
-        """Write `token` into `cell` of `shown`; returns by how much the number of violations grows."""
-        before = self.count_violations(clues, shown)
-        shown.flat[cell] = token
-        return self.count_violations(clues, shown) - before
-
-    def may_write(self, clues: Grid, shown: Grid, cell: int, token: int) -> bool:
-        """Yes: a free cell takes every writable token."""
-        return True
-
-    def legal_writes(self, clues: Grid, shown: Grid) -> NDArray[np.bool_]:
-        """Every writable token in every free cell."""
-        return np.repeat(self.free(clues).reshape(-1, 1), len(self.writable), axis=1)
-
-    def next_move(self, clues: Grid, current: Grid, answer: Grid) -> int:
-        """No moves here."""
-        raise ValueError(f"expected a family with moves, got {self.name}")
-
-    def legal_moves_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """(N, move_count) bool: every move there is."""
-        return np.ones((len(clues), self.move_count), dtype=np.bool_)
+        """The family's exact solver: the canonical solution of `clues`, or None if there is none."""
 
     def difficulty(self, puzzle: Puzzle) -> float:
-        """Number of free cells."""
+        """How hard the puzzle is, in `difficulty_unit`: by default the number of free cells."""
         return float(np.count_nonzero(self.free(puzzle.clues)))
+
+    def next_move(self, clues: Grid, current: Grid, answer: Grid) -> int:
+        """Move mode: the move that follows `answer` from the state shown in `current`."""
+        raise ValueError(f"expected a family with moves, got {self.name}")
+
+    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
+        """Cell mode: write `token` into `cell` of `shown`; returns by how much the number of violations grows."""
+        before = int(self.count_violations(clues[None], shown[None])[0])
+        shown.flat[cell] = token
+        return int(self.count_violations(clues[None], shown[None])[0]) - before
+
+    def may_write(self, clues: Grid, shown: Grid, cell: int, token: int) -> bool:
+        """Cell mode: whether a writable `token` may be written into `cell` (a flat index, and free) of `shown`."""
+        return True
 
     # ---- rules, many boards ----
 
-    def judge_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.bool_]:
-        """`is_solved`, row by row."""
-        rows = zip(clues, solutions, answers, strict=True)
-        return np.array([self.is_solved(Puzzle(c, s), a) for c, s, a in rows], dtype=np.bool_)
+    @abstractmethod
+    def free(self, clues: Grids) -> NDArray[np.bool_]:
+        """(..., H, W) bool, the cells that are the solver's to fill, of one board or of many."""
 
-    def verdict_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> dict[str, NDArray[Any]]:
-        """`solved` by the rules, `exact`, and `cell_accuracy` over the counted cells."""
-        rows = [(Puzzle(c, s), a) for c, s, a in zip(clues, solutions, answers, strict=True)]
-        return {
-            "solved": self.judge_many(clues, solutions, answers),
-            "exact": np.array([self.is_exact(puzzle, answer) for puzzle, answer in rows], dtype=np.bool_),
-            "cell_accuracy": self.cell_accuracy_many(clues, solutions, answers),
-        }
+    def blank(self, clues: Grids) -> Grids:
+        """A fresh (..., H, W) answer before the first action: by default the clues."""
+        return clues.copy()
 
-    def cell_accuracy_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.float64]:
-        """`cell_accuracy`, row by row."""
-        rows = zip(clues, solutions, answers, strict=True)
-        return np.array([self.cell_accuracy(Puzzle(c, s), a) for c, s, a in rows], dtype=np.float64)
+    def counted(self, clues: Grids, solutions: Grids) -> NDArray[np.bool_]:
+        """(..., H, W) bool, the cells that count in cell accuracy: by default the free ones."""
+        return self.free(clues)
 
-    def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """`legal_writes`, row by row."""
-        return np.stack([self.legal_writes(c, s) for c, s in zip(clues, shown, strict=True)])
+    @abstractmethod
+    def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
+        """(N,) bool, which answers are right by the rules (not merely equal to the stored solutions)."""
 
-    def candidates_many(self, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """What `legal_writes_many` allows on the clues alone."""
-        return self.legal_writes_many(clues, clues)
+    def verdict(self, clues: Grids, solutions: Grids, answers: Grids) -> dict[str, NDArray[Any]]:
+        """What info says of answers at the end.
 
-    def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """`count_violations`, row by row."""
-        rows = zip(clues, answers, strict=True)
-        return np.array([self.count_violations(c, a) for c, a in rows], dtype=np.int32)
+        Returns:
+            (N,) arrays: `solved` by the rules; `exact`, equal to the stored solution; `cell_accuracy`, the share of
+            the counted cells that agree with it (1.0 if none counts); a family may add more.
+        """
+        exact, accuracy = self._agreement(clues, solutions, answers)
+        return {"solved": self.judge(clues, solutions, answers), "exact": exact, "cell_accuracy": accuracy}
 
-    def cost_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Infinite for answers with violations, 0 for the others."""
-        return np.where(self.count_violations_many(clues, answers) > 0, np.inf, 0.0)
+    def cell_accuracy(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.float64]:
+        """(N,) float64, `cell_accuracy` of `verdict` alone."""
+        return self._agreement(clues, solutions, answers)[1]
+
+    def _agreement(
+        self, clues: Grids, solutions: Grids, answers: Grids
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        exact, accuracy = np.empty(len(clues), dtype=np.bool_), np.empty(len(clues))
+        _agreement_kernel(plain(solutions), plain(answers), self.counted(clues, solutions), exact, accuracy)
+        return exact, accuracy
+
+    @abstractmethod
+    def violations(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
+        """(N, H, W) bool, cells of the answers that break a rule, judged from the clues alone."""
+
+    def count_violations(self, clues: Grids, answers: Grids) -> NDArray[np.int32]:
+        """(N,) int32, number of cells that `violations` marks."""
+        counts = np.empty(len(answers), dtype=np.int32)
+        _count_kernel(self.violations(clues, answers), counts)
+        return counts
+
+    def cost(self, clues: Grids, answers: Grids) -> NDArray[np.float64]:
+        """(N,) float64, what can be said against finished answers without solving the puzzle; less is better.
+
+        Infinite for an answer that breaks a rule or is plainly incomplete. Finite costs rank the others: the cells of a
+        walk in a maze, of which the shortest is wanted; 0 where one answer that keeps the rules is as good as another.
+        """
+        return np.where(self.count_violations(clues, answers) > 0, np.inf, 0.0)
+
+    def legal_writes(self, clues: Grids, shown: Grids) -> NDArray[np.bool_]:
+        """(N, H*W, len(writable)) bool: `may_write` for every free cell and every writable token."""
+        return np.repeat(self.free(clues).reshape(len(clues), -1, 1), len(self.writable), axis=2)
+
+    def candidates(self, clues: Grids) -> NDArray[np.bool_]:
+        """(N, H*W, len(writable)) bool: the tokens that a free cell may hold without breaking a rule at once."""
+        return self.legal_writes(clues, clues)
+
+    def legal_moves(self, clues: Grids, shown: Grids) -> NDArray[np.bool_]:
+        """(N, move_count) bool: move mode's legal moves from the states that the boards show."""
+        return np.ones((len(clues), self.move_count), dtype=np.bool_)
 
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
-        """One action on each active board, row by row."""
+        """Cell mode: run one action on each active board; fills `ended`, keeps `shown` and `violations` right."""
         symbols = len(self.writable)
-        halt = boards.free.shape[1] * symbols
         for row in np.flatnonzero(active).tolist():
-            boards.ended[row] = actions[row] == halt
-            if actions[row] < halt:
-                cell, symbol = divmod(int(actions[row]), symbols)
-                self._write(boards, row, cell, self.writable[symbol])
-
-    def _write(self, boards: CellBoards, row: int, cell: int, token: int) -> None:
-        clues, shown = boards.clues[row], boards.shown[row]
-        if boards.free[row, cell] and self.may_write(clues, shown, cell, token):
-            boards.violations[row] += self.write(clues, shown, cell, token)
-            boards.ended[row] = self.is_solved(Puzzle(clues, boards.solutions[row]), shown)
+            cell, symbol = divmod(int(actions[row]), symbols)
+            boards.ended[row] = cell == boards.free.shape[1]
+            if boards.ended[row]:
+                continue
+            clues, shown, token = boards.clues[row], boards.shown[row], self.writable[symbol]
+            if boards.free[row, cell] and self.may_write(clues, shown, cell, token):
+                boards.violations[row] += self.write(clues, shown, cell, token)
+                boards.ended[row] = self.judge(clues[None], boards.solutions[row][None], shown[None])[0]
 
     # ---- symmetries and looks ----
 
     def symmetry(self, shape: tuple[int, int], key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The identity."""
+        """One symmetry of the family, drawn by a 64-bit key: by default the identity.
+
+        Returns:
+            (H*W,) int64 `cells` and (vocab_size,) uint8 `tokens`: the image of a grid is `tokens[grid.ravel()[cells]]`.
+        """
         return np.arange(shape[0] * shape[1]), np.arange(self.vocab_size, dtype=np.uint8)
 
-    def image(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
-        """(N, H, W) grids under the symmetry of `key`."""
+    def image(self, grids: Grids, key: int) -> Grids:
+        """Puzzles or answers under one symmetry: that of `symmetry`, unless the family has a richer way."""
         cells, tokens = self.symmetry(grids.shape[1:], key)
         return tokens[grids.reshape(len(grids), -1)[:, cells]].reshape(grids.shape)
 
-    def preimage(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
-        """The grids whose images are `grids`."""
+    def preimage(self, grids: Grids, key: int) -> Grids:
+        """The inverse of `image`: answers to images of puzzles become answers to the puzzles."""
         cells, tokens = self.symmetry(grids.shape[1:], key)
         back = np.argsort(tokens).astype(np.uint8)
         return back[grids.reshape(len(grids), -1)[:, np.argsort(cells)]].reshape(grids.shape)
 
     def canonical(self, clues: Grid) -> Grid:
-        """The clues themselves."""
+        """A grid that represents `clues` and all its symmetric images: the same for all of them."""
         return clues
 
     @abstractmethod
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
-        """Paint puzzle and answer so that they fill `surface`."""
+        """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
 
     def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
-        """For a board of square cells, as large as fit, in the middle of the picture."""
+        """(row, column) of the answer's cell under the pixel `place` of the board's picture, None beside it.
+
+        The default is for square cells, as large as fit, in the middle of the picture.
+        """
         height, width = shape
         cell = min(self.board_size[0] // width, self.board_size[1] // height)
         column, row = (
@@ -273,8 +295,3 @@ class GridFamily(ABC):
             for axis, count in ((0, width), (1, height))
         )
         return (row, column) if 0 <= row < height and 0 <= column < width else None
-
-
-def shares(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`parts / wholes`, and 1.0 where the whole is nothing."""
-    return np.where(wholes > 0, parts / np.maximum(wholes, 1), 1.0)

@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, PuzzleSource, Thought, puzzle_key
+from hrm_gym.envs.family import Grids, PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleSource, Thought, puzzle_key
 
 
 class ActionMode(ABC):
@@ -62,17 +63,19 @@ class ActionMode(ABC):
 
     def solved(self) -> bool:
         """Whether the answer is right by the rules."""
-        return self.family.is_solved(self.puzzle, self.answer())
+        return bool(self.family.judge(*self._boards())[0])
 
     def verdict(self) -> dict[str, Any]:
         """What info says of the answer at the end, in plain Python numbers; at least solved, exact, cell_accuracy."""
-        puzzle, answer = self.puzzle, self.answer()
-        said = self.family.verdict_many(puzzle.clues[None], puzzle.solution[None], answer[None])
-        return {name: values[0].item() for name, values in said.items()}
+        return {name: values[0].item() for name, values in self.family.verdict(*self._boards()).items()}
 
     def potential(self) -> float:
         """Phi of the board: the share of counted cells that agree with the stored solution."""
-        return self.family.cell_accuracy(self.puzzle, self.answer())
+        return float(self.family.cell_accuracy(*self._boards())[0])
+
+    def _boards(self) -> tuple[Grids, Grids, Grids]:
+        """Clues, solution and answer, (1, H, W) each: rules are written for a batch."""
+        return self.puzzle.clues[None], self.puzzle.solution[None], self.answer()[None]
 
     @abstractmethod
     def mask(self) -> NDArray[np.bool_]:
@@ -106,7 +109,7 @@ class AnswerMode(ActionMode):
             last = self._sizes[place] - 1
             raise ValueError(f"expected 0..{last} at place {place} of the action, got {action[place]}")
         self.shown = action[:-1].astype(np.uint8).reshape(self.shape)
-        self.violations = self.family.count_violations(self.puzzle.clues, self.shown)
+        self.violations = int(self.family.count_violations(self.puzzle.clues[None], self.shown[None])[0])
         return bool(action[-1])
 
     def mask(self) -> NDArray[np.bool_]:
@@ -147,7 +150,7 @@ class CellMode(ActionMode):
 
     def mask(self) -> NDArray[np.bool_]:
         """(H*W*symbols + 1,) bool: every legal symbol in every free cell, and halting."""
-        return np.append(self.family.legal_writes(self.puzzle.clues, self.shown).ravel(), True)
+        return np.append(self.family.legal_writes(self.puzzle.clues[None], self.shown[None]).ravel(), True)
 
 
 def one_integer(action: Any, last: int) -> int:

@@ -21,7 +21,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import CellBoards, Puzzle, PuzzleBatch, PuzzleFamily, puzzle_keys
+from hrm_gym.envs.family import CellBoards, PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_keys
 from hrm_gym.envs.puzzle_env import Observation, PuzzleEnv, answer_masks
 
 Info = dict[str, Any]
@@ -125,15 +126,15 @@ class VectorMode(ABC):
 
     def solved(self, rows: Rows) -> NDArray[np.bool_]:
         """(n,) bool, whether the answers are right by the rules."""
-        return self.family.judge_many(self.boards.clues[rows], self.boards.solutions[rows], self.answers(rows))
+        return self.family.judge(self.boards.clues[rows], self.boards.solutions[rows], self.answers(rows))
 
     def verdict(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """What info says of the answers at the end, an array a key with an entry for each of `rows`."""
-        return self.family.verdict_many(self.boards.clues[rows], self.boards.solutions[rows], self.answers(rows))
+        return self.family.verdict(self.boards.clues[rows], self.boards.solutions[rows], self.answers(rows))
 
     def potential(self, rows: Rows) -> NDArray[np.float64]:
         """(n,) Phi of the boards."""
-        return self.family.cell_accuracy_many(self.boards.clues[rows], self.boards.solutions[rows], self.answers(rows))
+        return self.family.cell_accuracy(self.boards.clues[rows], self.boards.solutions[rows], self.answers(rows))
 
     @abstractmethod
     def masks(self) -> NDArray[np.bool_]:
@@ -150,10 +151,10 @@ class VectorAnswerMode(VectorMode):
         shape = self.shown.shape
         if active.all():
             self.shown[:] = actions[:, :-1].reshape(shape)
-            self.violations[:] = self.family.count_violations_many(self.boards.clues, self.shown)
+            self.violations[:] = self.family.count_violations(self.boards.clues, self.shown)
         else:
             self.shown[active] = actions[active, :-1].reshape(-1, *shape[1:])
-            counted = self.family.count_violations_many(self.boards.clues[active], self.shown[active])
+            counted = self.family.count_violations(self.boards.clues[active], self.shown[active])
             self.violations[active] = counted
         return (actions[:, -1] == 1) & active
 
@@ -184,7 +185,7 @@ class VectorCellMode(VectorMode):
 
     def masks(self) -> NDArray[np.bool_]:
         """(N, H*W*symbols + 1) bool."""
-        legal = self.family.legal_writes_many(self.boards.clues, self.shown)
+        legal = self.family.legal_writes(self.boards.clues, self.shown)
         count = len(legal)
         return np.concatenate([legal.reshape(count, -1), np.ones((count, 1), dtype=np.bool_)], axis=1)
 

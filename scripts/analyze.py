@@ -55,7 +55,8 @@ from hrm_gym.agents.hrm.analysis.states import (
 )
 from hrm_gym.agents.hrm.halting import learned, parse_halting
 from hrm_gym.agents.hrm.run_folder import CURVE
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle
 from hrm_gym.evaluation.rollout import puzzle_for, rollout_batched
 from hrm_gym.files import check_writable, write_atomically, written_atomically
 from hrm_gym.scripts.options import parse, with_progress

@@ -18,6 +18,7 @@ from hrm_gym.evaluation.compare.plan import Plan
 from hrm_gym.evaluation.compare.rows import DEFINITIONS, Row, make_rows
 from hrm_gym.evaluation.compare.run import Comparison, filmed, missing_films, shoot, versions
 from hrm_gym.evaluation.pages import printable, table_text
+from hrm_gym.extras import load_extra
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import parse, passing_bar, spread_lists
 
@@ -100,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
     began = time.time()
     comparison = Comparison(config.plan(), config.out)
     check_writable(config.out / "index.html")
+    load_extra("matplotlib")  # the charts are drawn last: what is missing is said first
     try:
         comparison.enter()
         _play(comparison)

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 
 from hrm_gym.data.build import DatasetBuild, Plan, Workplace, with_images
 from hrm_gym.data.folder import MANIFEST, Groups, SplitRecord, check_place, write_dataset, write_manifest
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, is_npy_folder, open_puzzles
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
-from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily, PuzzleSource
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.files import check_writable, written_atomically
 from hrm_gym.scripts.options import parse, passing_bar
 

@@ -24,8 +24,9 @@ from hrm_gym.agents.hrm.halting import Never, certainty
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.thinking import Rules
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.files import write_atomically, written_atomically
 
 Arrays = dict[str, NDArray[Any]]
@@ -108,7 +109,7 @@ def record(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Arrays:
     boards, model = agent.boards_of(puzzles), agent.model
     before, columns = torch.zeros_like(boards.inputs), []
     for _, state in agent.think(boards, rules=Rules(Never(), segments)):
-        verdict = agent.family.verdict_many(clues, solutions, state.answers.cpu().numpy().reshape(clues.shape))
+        verdict = agent.family.verdict(clues, solutions, state.answers.cpu().numpy().reshape(clues.shape))
         q_halt, q_continue = state.q_logits.unbind(1)
         lowest, mean = certainty(state.confidence, boards.free)
         altered = ((state.answers != before) & boards.free).sum(1) / boards.free.sum(1).clamp(min=1)

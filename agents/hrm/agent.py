@@ -23,7 +23,8 @@ from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
 from hrm_gym.agents.hrm.thinking import AgentState, Boards, Rules, Step, finish, think
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle, Thought
 
 IMAGES = 8
 """Symmetric images of a board, itself included, on which a thought that does not halt is tried before other starts."""
@@ -244,7 +245,7 @@ class HRMAgent(HubAgent, StatefulAgent):
     def _keeps_rules(self, inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         """(K,) bool, answers (K, S) to puzzles (K, S) that are complete and break no rule."""
         clues, given = (part.cpu().numpy().astype(np.uint8).reshape(-1, *self.grid) for part in (inputs, answers))
-        return torch.from_numpy(np.isfinite(self.family.cost_many(clues, given))).to(inputs.device)
+        return torch.from_numpy(np.isfinite(self.family.cost(clues, given))).to(inputs.device)
 
     @cached_property
     def _turns(self) -> Turns:

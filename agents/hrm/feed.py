@@ -24,7 +24,8 @@ from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.slots import Examples
 from hrm_gym.data.stream import PuzzleStream
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily, PuzzleSource, mix64, puzzle_keys
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, mix64, puzzle_keys
 from hrm_gym.registry import registered_env
 
 PAD, END = 0, 1

@@ -25,8 +25,8 @@ from hrm_gym.agents.hrm.official.folder import find_identifiers, find_run, is_of
 from hrm_gym.agents.hrm.official.weights import load_official
 from hrm_gym.agents.hrm.run_folder import load_model, write_model
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files.hub import is_hub_name
-from hrm_gym.envs.puzzle import PuzzleFamily
 from hrm_gym.files import written_atomically
 from hrm_gym.registry import make_family
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hrm_gym.agents.hrm.feed import Symmetries, apply_symmetries, draw_symmetries
 from hrm_gym.agents.hrm.task_rows import Keys
-from hrm_gym.envs.puzzle import PuzzleFamily, mix64
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import mix64
 
 TRIES = 64
 """Keys tried for each symmetry that is wanted, before giving up on finding another one."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.hrm.feed import embedded_variant_key
-from hrm_gym.envs.puzzle import PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.reading import read_json
 
 IDENTIFIERS = "identifiers.json"

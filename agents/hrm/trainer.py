@@ -225,7 +225,7 @@ class Trainer:
             part.cpu().numpy().astype(np.uint8).reshape(shape)
             for part in (boards.inputs, boards.labels.clamp(min=0), answers)
         )
-        return torch.from_numpy(self.feed.family.judge_many(clues, solutions, found)).to(self.device)
+        return torch.from_numpy(self.feed.family.judge(clues, solutions, found)).to(self.device)
 
     def _exploration(self) -> Exploration:
         """This update's draws for the slots of this process, out of those for all."""
@@ -303,7 +303,7 @@ class Trainer:
         inputs, ids = self.feed.held_out_boards(batch)
         found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
-        solved = self.feed.family.judge_many(batch.clues, batch.solutions, answers)
+        solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact = (answers == batch.solutions).all(axis=(1, 2))
         return float(np.sum(solved)), float(np.sum(exact)), float(found.segments.sum())
 

@@ -17,7 +17,8 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.policies import ALGORITHMS, plays_any_size, read_policy
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 from hrm_gym.registry import registered_env
 
 
@@ -34,14 +35,14 @@ def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observati
     """
     clues = observation["puzzle"]
     if action_mode == "cell":
-        legal = family.legal_writes_many(clues, observation["answer"]).reshape(len(clues), -1)
+        legal = family.legal_writes(clues, observation["answer"]).reshape(len(clues), -1)
         return np.append(legal, np.ones((len(clues), 1), dtype=np.bool_), axis=1)
     if action_mode == "answer":
         tokens = np.arange(family.vocab_size)
         free, written = family.free(clues)[..., None], np.isin(tokens, family.writable)
         legal = np.where(free, written, clues[..., None] == tokens).reshape(len(clues), -1)
         return np.append(legal, np.ones((len(clues), 2), dtype=np.bool_), axis=1)
-    return family.legal_moves_many(clues, observation["answer"])
+    return family.legal_moves(clues, observation["answer"])
 
 
 class SB3Agent:

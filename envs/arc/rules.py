@@ -23,15 +23,13 @@ from hrm_gym.envs.arc.tokens import (
     BLACK,
     COLOURS,
     VOCAB_SIZE,
-    count_right_kernel,
-    crop,
     judge_kernel,
-    judge_many_kernel,
     turn_many_kernel,
     write_kernel,
 )
-from hrm_gym.envs.family import GridFamily, shares
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain, puzzle_keys
+from hrm_gym.envs.compiled import plain
+from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought, puzzle_keys
 
 if TYPE_CHECKING:
     import pygame
@@ -40,15 +38,6 @@ if TYPE_CHECKING:
 TURNS = 8
 BACK = (0, 3, 2, 1, 4, 5, 6, 7)
 """The turn that undoes each turn."""
-
-
-def is_solved(solution: Grid, answer: Grid) -> bool:
-    """Whether two (H, W) boards show the same grid, in shape and in content; what lies around it means nothing.
-
-    A board that shows no grid is not like any other.
-    """
-    wanted = crop(solution)
-    return wanted.size > 0 and np.array_equal(wanted, crop(answer))
 
 
 def turned(grid: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
@@ -125,7 +114,7 @@ def draw_symmetries(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArra
 FORMS = "a Puzzle, a task dictionary or its JSON text, or (task, number of the test pair)"
 
 
-class ArcFamily(GridFamily):
+class ArcFamily(PuzzleFamily):
     """ARC tasks on boards of `canvas` x `canvas` cells; see `PuzzleFamily` for the methods.
 
     All cells are free, none is given: the answer is a board of its own, at first all pad, on which a grid of any shape
@@ -148,6 +137,11 @@ class ArcFamily(GridFamily):
 
     def __init__(self, canvas: int = tokens.MAX_SIDE) -> None:
         self.canvas = canvas
+
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> ArcFamily:
+        """On a canvas of that side."""
+        return cls(canvas=grid[0])
 
     # ---- reading ----
 
@@ -212,78 +206,47 @@ class ArcFamily(GridFamily):
         test = _beside(tokens.to_text(_trimmed(puzzle.clues)), tokens.to_text(answer))
         return "\n".join([*blocks, f"test input -> answer\n{test}"])
 
-    # ---- rules, one board ----
+    # ---- rules ----
 
     def solve(self, clues: Grid) -> Grid | None:
         """None: no program is known that solves ARC."""
         return None
 
-    def blank(self, clues: Grid) -> Grid:
+    def blank(self, clues: Grids) -> Grids:
         """All pad."""
         return np.zeros_like(clues)
 
-    def free(self, clues: Grid) -> NDArray[np.bool_]:
+    def free(self, clues: Grids) -> NDArray[np.bool_]:
         """All cells."""
         return np.ones(clues.shape, dtype=np.bool_)
 
-    def counted(self, puzzle: Puzzle) -> NDArray[np.bool_]:
+    def counted(self, clues: Grids, solutions: Grids) -> NDArray[np.bool_]:
         """The cells of the stored solution's grid."""
-        return puzzle.solution >= tokens.BLACK
+        return solutions >= tokens.BLACK
 
-    def is_solved(self, puzzle: Puzzle, answer: Grid) -> bool:
-        """Whether the grid read off `answer` is that of the stored solution, in shape and in content."""
-        return bool(judge_kernel(plain(puzzle.solution), plain(answer)))
+    def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
+        """(N,) bool: whether the grid read off an answer is that of the stored solution, in shape and in content."""
+        solved = np.empty(len(answers), dtype=np.bool_)
+        judge_kernel(plain(solutions), plain(answers), solved)
+        return solved
 
-    def is_exact(self, puzzle: Puzzle, answer: Grid) -> bool:
-        """The same: what stands around a grid means nothing."""
-        return is_solved(puzzle.solution, answer)
+    def verdict(self, clues: Grids, solutions: Grids, answers: Grids) -> dict[str, NDArray[Any]]:
+        """As of other families, but `exact` is `solved`: what is around a grid means nothing."""
+        verdict = super().verdict(clues, solutions, answers)
+        return {**verdict, "exact": verdict["solved"].copy()}
 
-    def violations(self, clues: Grid, answer: Grid) -> NDArray[np.bool_]:
+    def violations(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
         """None: the clues alone say of no answer that it is wrong."""
-        return np.zeros(answer.shape, dtype=np.bool_)
+        return np.zeros(answers.shape, dtype=np.bool_)
 
-    def count_violations(self, clues: Grid, answer: Grid) -> int:
-        """Always 0."""
-        return 0
+    def count_violations(self, clues: Grids, answers: Grids) -> NDArray[np.int32]:
+        """Zeros."""
+        return np.zeros(len(answers), dtype=np.int32)
 
     def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
         """Write `token` into `cell`; no number of violations grows."""
         shown.flat[cell] = token
         return 0
-
-    # ---- rules, many boards ----
-
-    def judge_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.bool_]:
-        """(N,) bool: `is_solved`, compiled."""
-        solved = np.empty(len(answers), dtype=np.bool_)
-        judge_many_kernel(plain(solutions), plain(answers), solved)
-        return solved
-
-    def verdict_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> dict[str, NDArray[Any]]:
-        """`solved`, `exact` (the same) and `cell_accuracy`, compiled."""
-        solved = self.judge_many(clues, solutions, answers)
-        accuracy = self.cell_accuracy_many(clues, solutions, answers)
-        return {"solved": solved, "exact": solved.copy(), "cell_accuracy": accuracy}
-
-    def cell_accuracy_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.float64]:
-        """(N,) float64: `cell_accuracy`, compiled."""
-        right, counted = np.empty((2, len(answers)), dtype=np.int64)
-        count_right_kernel(plain(solutions), plain(answers), right, counted)
-        return shares(right, counted)
-
-    def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """(N,) int32: zeros."""
-        return np.zeros(len(answers), dtype=np.int32)
-
-    def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Everything may be written everywhere."""
-        return np.ones((len(clues), clues[0].size, len(self.writable)), dtype=np.bool_)
 
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
         """One action on each active board, compiled."""

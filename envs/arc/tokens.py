@@ -11,10 +11,10 @@ import reprlib
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, plain
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.puzzle import Grid
 
 PAD, END, BLACK = range(3)
 """Colour k of ARC is token k + 2."""
@@ -170,7 +170,7 @@ _SYMBOLS = 11
 """Tokens that cell mode writes: end and ten colours, ids 1..11."""
 
 
-@njit(cache=True)
+@compiled
 def crop_size_kernel(board):
     """(height, width) of the largest rectangle of colours that begins top left; the widest if several are as large."""
     best = height = width = 0
@@ -188,8 +188,8 @@ def crop_size_kernel(board):
     return height, width
 
 
-@njit(cache=True)
-def judge_kernel(solution, answer):
+@compiled
+def judge_board(solution, answer):
     """Whether two boards show the same grid, and one at all."""
     if solution[0, 0] < _BLACK or answer[0, 0] != solution[0, 0]:  # most wrong answers end here
         return False
@@ -202,26 +202,14 @@ def judge_kernel(solution, answer):
     return shown[0] == height and shown[1] == width
 
 
-@njit(cache=True)
-def judge_many_kernel(solutions, answers, solved):
-    """`judge_kernel` for (N, H, W) boards; fills (N,) `solved`."""
+@compiled
+def judge_kernel(solutions, answers, solved):
+    """`judge_board` for (N, H, W) boards; fills (N,) `solved`."""
     for i in range(len(solutions)):
-        solved[i] = judge_kernel(solutions[i], answers[i])
+        solved[i] = judge_board(solutions[i], answers[i])
 
 
-@njit(cache=True)
-def count_right_kernel(solutions, answers, right, counted):
-    """Of (N, H, W) boards: coloured cells of the solution, and those of them that the answer has too; fills (N,)."""
-    for i in range(len(solutions)):
-        right[i] = counted[i] = 0
-        for row in range(solutions.shape[1]):
-            for column in range(solutions.shape[2]):
-                token = solutions[i, row, column]
-                counted[i] += token >= _BLACK
-                right[i] += token >= _BLACK and token == answers[i, row, column]
-
-
-@njit(cache=True)
+@compiled
 def write_kernel(solutions, shown, free, actions, active, ended):
     """Cell mode on (N, H, W) boards: 11 * cell + k writes token k + 1 into a cell, one past the last halts."""
     width, cells = shown.shape[2], shown.shape[1] * shown.shape[2]
@@ -232,10 +220,10 @@ def write_kernel(solutions, shown, free, actions, active, ended):
         ended[i] = cell == cells
         if cell < cells and free[i, cell]:
             shown[i, cell // width, cell % width] = _END + symbol
-            ended[i] = judge_kernel(solutions[i], shown[i])
+            ended[i] = judge_board(solutions[i], shown[i])
 
 
-@njit(cache=True)
+@compiled
 def turn_kernel(board, turn, colours, image):
     """Put the grid of a board that `place` made on the empty board `image`, turned and in other colours.
 
@@ -266,14 +254,14 @@ def turn_kernel(board, turn, colours, image):
         image[:rows, columns] = _END
 
 
-@njit(cache=True)
+@compiled
 def turn_many_kernel(boards, rows, turns, colours, images):
     """`turn_kernel` on (M, C, C) `boards[rows[i]]`; fills (N, C, C) `images`."""
     for i in range(len(rows)):
         turn_kernel(boards[rows[i]], turns[i], colours[i], images[i])
 
 
-@njit(cache=True)
+@compiled
 def turn_pairs_kernel(demonstrations, pairs, rows, turns, colours, images):
     """`turn_kernel` on the `pairs[rows[i]]` first of (T, P, 2, C, C) `demonstrations[rows[i]]`."""
     for i in range(len(rows)):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files.csv_file import PuzzleFile
 from hrm_gym.envs.files.hub import fetch_csv, is_hub_name
 from hrm_gym.envs.files.npy import NpyPuzzles, is_npy_folder
-from hrm_gym.envs.puzzle import PuzzleFamily
 
 __all__ = ["NpyPuzzles", "PuzzleFile", "can_be_opened", "fetch_csv", "is_hub_name", "is_npy_folder", "open_puzzles"]
 

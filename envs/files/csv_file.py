@@ -20,7 +20,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
 
 UNKNOWN = 255
 """Stands in a symbol table for every character that means nothing."""

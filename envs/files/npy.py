@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch
 
 INDICES = ("puzzle_identifiers", "puzzle_indices", "group_indices")
 _BLOCK_CELLS = 1 << 24

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pygame
 
-from hrm_gym.envs.maze import rules
+from hrm_gym.envs.maze.rules import MAZE, MOVES
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PAD, PATH, START, WALL
 from hrm_gym.envs.puzzle import Grid, Thought
 from hrm_gym.envs.rendering.colours import BLUE, GREEN, GROUND, ORANGE, PAPER, RED, ROSE, SLATE, WHITE, Colour
@@ -34,7 +34,7 @@ def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thoug
     left, top = (surface.get_width() - cell * width) // 2, (surface.get_height() - cell * height) // 2
     surface.blit(_maze_layer(clues.tobytes(), clues.shape, cell, surface.get_masks()), (left, top))
     walker = _walker(clues, answer)
-    wrong = answer == PAD if walker else rules.violations(clues, answer)
+    wrong = answer == PAD if walker else MAZE.violations(clues[None], answer[None])[0]
     shade = _shades(thought, clues.shape)
     blits = []
     for row, column in np.argwhere(wrong).tolist():
@@ -82,7 +82,7 @@ def _shades(thought: Thought | None, shape: tuple[int, ...]) -> Grid:
 def _joints(ends: Grid, drawn: Grid, row: int, column: int) -> int:
     """Bit k set if the path runs on in direction k (up, right, down, left); start and goal join path cells only."""
     mask = 0
-    for k, (down, right) in enumerate(rules.MOVES):
+    for k, (down, right) in enumerate(MOVES):
         r, c = row + down, column + right
         inside = 0 <= r < ends.shape[0] and 0 <= c < ends.shape[1]
         if inside and ends[r, c] and (drawn[row, column] or drawn[r, c]):
@@ -127,7 +127,7 @@ def _path_tile(cell: int, mask: int, colour: Colour, shade: int) -> pygame.Surfa
     canvas.fill((*colour, 0))
     half, thick = side // 2, side * 2 // 5
     pygame.draw.circle(canvas, colour, (half, half), thick // 2)
-    for k, (down, right) in enumerate(rules.MOVES):
+    for k, (down, right) in enumerate(MOVES):
         if mask >> k & 1:
             across = pygame.Rect(0, 0, thick if right == 0 else half, thick if down == 0 else half)
             across.center = (half + right * half // 2, half + down * half // 2)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import reprlib
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled, plain
 from hrm_gym.envs.maze.rules import flood_kernel, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch, plain
+from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
 
 SPLITS = ("train", "test", "all")
 TEST_SHARE = 8
@@ -34,7 +34,7 @@ _MIX_B = np.uint64(0x94D049BB133111EB)
 _PRIME = np.uint64(0x9FB21C651E98DF25)
 
 
-@njit(cache=True)
+@compiled
 def _mix(value):
     """`puzzle.mix64` for compiled code."""
     value += _GOLDEN
@@ -43,7 +43,7 @@ def _mix(value):
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True)
+@compiled
 def wall_hash_kernel(grid):
     """The least of the hashes of the eight symmetric images of a square grid's walls."""
     last = grid.shape[0] - 1
@@ -60,7 +60,7 @@ def wall_hash_kernel(grid):
     return _mix(hashes.min())
 
 
-@njit(cache=True)
+@compiled
 def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):
     """One draw into `clues`; returns the generator's next state and whether a goal was far enough from the start."""
     size = clues.shape[0]
@@ -93,7 +93,7 @@ def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):
     return state, True
 
 
-@njit(cache=True)
+@compiled
 def generate_kernel(keys, min_path, threshold, split, clues, solutions):
     """Fill (N, S, S) `clues` and `solutions` from N keys; returns how many keys got a maze before one was given up.
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.maze.rules import UNREACHED, distances_kernel
 from hrm_gym.envs.maze.tokens import GOAL, PAD, PATH, START
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, plain
+from hrm_gym.envs.puzzle import Grid, Puzzle
 from hrm_gym.envs.puzzle_env import ActionMode, one_integer
 from hrm_gym.envs.vector_env import Boards, Rows, VectorMode
 
@@ -113,7 +114,7 @@ class WalkMode(ActionMode):
 _WALKED_VECTOR_WALKING, _SPOILT_VECTOR_WALKING = 1, 2
 
 
-@njit(cache=True)
+@compiled
 def _place_kernel(clues, rows, distance, trail, at):
     """Put the walkers of the boards `rows` on the start: fills their (N, cells) `distance`, `trail` and (N,) `at`."""
     for row in rows:
@@ -122,7 +123,7 @@ def _place_kernel(clues, rows, distance, trail, at):
         trail[row, at[row]] = _WALKED_VECTOR_WALKING
 
 
-@njit(cache=True)
+@compiled
 def _walk_kernel(actions, active, distance, trail, at, moves, shown, violations, ended):
     """One move on each active board of (N, H, W) `shown`."""
     width = shown.shape[2]

@@ -1,15 +1,8 @@
-"""The compiled part of the rules: breadth-first distances, the canonical path, judging.
-
-The kernels see the grid flat with a border of walls, `stride` cells to a line, so that no step has to ask for the edge.
-They fill arrays handed in: numba 0.68 can fail to give back a new array from a function loaded from its cache.
-
-The rules of a maze, as pure functions of token grids.
+"""The rules of a maze, and mazes as a `PuzzleFamily`.
 
 A maze is walked from start to goal through open cells, up, right, down or left. An answer is right if it is the maze
-with *some* shortest path drawn in it. The *canonical* solution is one of them, picked without chance: from the start,
+with *some* shortest path drawn in it. The *canonical* solution is one of them, chosen without chance: from the start,
 always the first of up, right, down, left that comes nearer to the goal.
-
-Mazes as a `PuzzleFamily`: what an agent, a data set or an environment needs to know of them.
 """
 
 from __future__ import annotations
@@ -18,23 +11,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.family import GridFamily, agreement
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily
 from hrm_gym.envs.maze import tokens
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
-from hrm_gym.envs.puzzle import CellBoards, Grid, Puzzle, Thought, plain
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 if TYPE_CHECKING:
     import pygame
 
+MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
+"""(row, column) step of moves 0 up, 1 right, 2 down, 3 left."""
 
 UNREACHED = -1
 """The distance of walls and of cells that are cut off."""
 
+# The kernels of distances see the grid flat with a border of walls, `stride` cells to a line, so that no step has to
+# ask for the edge. All kernels fill arrays passed in: numba 0.68 can fail to return a new array from a cached function.
 
-@njit(cache=True)
+
+@compiled
 def flood_kernel(passable, stride, origin, distance, queue):
     """Breadth-first distances from `origin`; fills `distance` and the visiting order `queue`, returns its length."""
     distance[:] = UNREACHED
@@ -54,7 +52,7 @@ def flood_kernel(passable, stride, origin, distance, queue):
     return tail
 
 
-@njit(cache=True)
+@compiled
 def distances_kernel(grid, distance):
     """Fill bordered flat `distance` to the goal; returns the bordered index of the start, -1 if an end is missing."""
     height, width = grid.shape
@@ -77,7 +75,7 @@ def distances_kernel(grid, distance):
     return start
 
 
-@njit(cache=True)
+@compiled
 def solve_kernel(grid, solution):
     """Draw the canonical shortest path of `grid` into `solution`; returns its moves, -1 if there is no path."""
     distance = np.empty((grid.shape[0] + 2) * (grid.shape[1] + 2), dtype=np.int32)
@@ -96,8 +94,8 @@ def solve_kernel(grid, solution):
     return moves
 
 
-@njit(cache=True)
-def judge_kernel(clues, answer):
+@compiled
+def judge_board(clues, answer):
     """Whether `answer` is `clues` with a shortest path in it."""
     height, width = clues.shape
     cells = rows = columns = 0
@@ -124,86 +122,71 @@ def judge_kernel(clues, answer):
     return distance[start] == moves
 
 
-@njit(cache=True)
-def judge_many_kernel(clues, answers, solved):
-    """`judge_kernel` for (N, H, W) boards; fills (N,) `solved`."""
+@compiled
+def _judge_kernel(clues, answers, solved):
+    """`judge_board` for (N, H, W) boards; fills (N,) `solved`."""
     for i in range(len(clues)):
-        solved[i] = judge_kernel(clues[i], answers[i])
+        solved[i] = judge_board(clues[i], answers[i])
 
 
-@njit(cache=True)
-def connected_kernel(clues, answer):
-    """Whether `answer` keeps every clue and its path connects start and goal, by a shortest way or not."""
-    walk = np.empty_like(clues)
-    for row in range(clues.shape[0]):
-        for column in range(clues.shape[1]):
-            clue, token = clues[row, column], answer[row, column]
-            if token != clue and not (clue == OPEN and token == PATH):
-                return False
-            walk[row, column] = WALL if token == OPEN else token
-    distance = np.empty((clues.shape[0] + 2) * (clues.shape[1] + 2), dtype=np.int32)
-    start = distances_kernel(walk, distance)
-    return start >= 0 and distance[start] > 0
-
-
-@njit(cache=True)
-def connected_many_kernel(clues, answers, connected):
-    """`connected_kernel` for (N, H, W) boards; fills (N,) `connected`."""
+@compiled
+def _connected_kernel(clues, answers, connected):
+    """Whether each answer keeps every clue and its path connects start and goal, by a shortest way or not; (N,)."""
+    walk = np.empty_like(clues[0])
+    distance = np.empty((clues.shape[1] + 2) * (clues.shape[2] + 2), dtype=np.int32)
     for i in range(len(clues)):
-        connected[i] = connected_kernel(clues[i], answers[i])
+        kept = True
+        for row in range(clues.shape[1]):
+            for column in range(clues.shape[2]):
+                clue, token = clues[i, row, column], answers[i, row, column]
+                kept &= token == clue or (clue == OPEN and token == PATH)
+                walk[row, column] = WALL if token == OPEN else token
+        connected[i] = False
+        if kept:
+            start = distances_kernel(walk, distance)
+            connected[i] = start >= 0 and distance[start] > 0
 
 
-@njit(cache=True)
-def breaks_rule(clues, answer, row, column):
-    """Whether one cell of `answer` breaks a rule: an altered clue, or path without two neighbours to go on to."""
-    height, width = clues.shape
-    clue, token = clues[row, column], answer[row, column]
-    if clue != OPEN or token != PATH:
-        return token != clue
-    ends = 0
-    if row > 0:
-        ends += START <= answer[row - 1, column] <= PATH
-    if row + 1 < height:
-        ends += START <= answer[row + 1, column] <= PATH
-    if column > 0:
-        ends += START <= answer[row, column - 1] <= PATH
-    if column + 1 < width:
-        ends += START <= answer[row, column + 1] <= PATH
-    return ends != 2
-
-
-@njit(cache=True)
-def violations_kernel(clues, answer, wrong):
-    """Mark the cells of `answer` that break a rule."""
-    for row in range(clues.shape[0]):
-        for column in range(clues.shape[1]):
-            wrong[row, column] = breaks_rule(clues, answer, row, column)
-
-
-@njit(cache=True)
-def count_violations_kernel(clues, answer):
-    """Number of cells of `answer` that break a rule."""
-    count = 0
-    for row in range(clues.shape[0]):
-        for column in range(clues.shape[1]):
-            count += breaks_rule(clues, answer, row, column)
-    return count
-
-
-@njit(cache=True)
-def count_violations_many_kernel(clues, answers, counts):
-    """`count_violations_kernel` for (N, H, W) boards; fills (N,) `counts`."""
-    for i in range(len(clues)):
-        counts[i] = count_violations_kernel(clues[i], answers[i])
-
-
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _goes_on(token):
     """Whether path can go on to a cell that shows `token`."""
     return START <= token <= PATH
 
 
-@njit(cache=True)
+@compiled(inline="always")
+def _ends(shown, row, column):
+    """Number of neighbours of a cell that path can go on to."""
+    ends = 0
+    if row > 0:
+        ends += _goes_on(shown[row - 1, column])
+    if row + 1 < shown.shape[0]:
+        ends += _goes_on(shown[row + 1, column])
+    if column > 0:
+        ends += _goes_on(shown[row, column - 1])
+    if column + 1 < shown.shape[1]:
+        ends += _goes_on(shown[row, column + 1])
+    return ends
+
+
+@compiled
+def breaks_rule(clues, answer, row, column):
+    """Whether one cell of `answer` breaks a rule: an altered clue, or path without two neighbours to go on to."""
+    clue, token = clues[row, column], answer[row, column]
+    if clue != OPEN or token != PATH:
+        return token != clue
+    return _ends(answer, row, column) != 2
+
+
+@compiled
+def _violations_kernel(clues, answers, wrong):
+    """Mark the cells of (N, H, W) `answers` that break a rule."""
+    for i in range(len(clues)):
+        for row in range(clues.shape[1]):
+            for column in range(clues.shape[2]):
+                wrong[i, row, column] = breaks_rule(clues[i], answers[i], row, column)
+
+
+@compiled
 def change_kernel(clues, shown, cell, token):
     """Write one cell of (H, W) `shown`; returns by how much the number of cells that break a rule grows."""
     height, width = clues.shape
@@ -217,21 +200,13 @@ def change_kernel(clues, shown, cell, token):
     for down, right in ((-1, 0), (0, 1), (1, 0), (0, -1)):
         r, c = row + down, column + right
         if 0 <= r < height and 0 <= c < width and shown[r, c] == PATH and clues[r, c] == OPEN:
-            now = 0  # neighbours that this path can go on to; before the change `ends` fewer
-            if r > 0:
-                now += _goes_on(shown[r - 1, c])
-            if r + 1 < height:
-                now += _goes_on(shown[r + 1, c])
-            if c > 0:
-                now += _goes_on(shown[r, c - 1])
-            if c + 1 < width:
-                now += _goes_on(shown[r, c + 1])
+            now = _ends(shown, r, c)  # before the change `ends` fewer
             growth += np.int64(now != 2) - np.int64(now - ends != 2)
     return growth
 
 
-@njit(cache=True)
-def write_kernel(clues, shown, actions, active, violations, ended):
+@compiled
+def _write_kernel(clues, shown, actions, active, violations, ended):
     """Cell mode on (N, H, W) boards: 2 * cell clears a cell, 2 * cell + 1 draws path, one past the last halts."""
     width, cells = clues.shape[2], clues.shape[1] * clues.shape[2]
     for i in range(len(clues)):
@@ -246,11 +221,7 @@ def write_kernel(clues, shown, actions, active, violations, ended):
             continue
         if shown[i, row, column] != token:
             violations[i] += change_kernel(clues[i], shown[i], row * width + column, token)
-        ended[i] = violations[i] == 0 and judge_kernel(clues[i], shown[i])
-
-
-MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
-"""(row, column) step of moves 0 up, 1 right, 2 down, 3 left."""
+        ended[i] = violations[i] == 0 and judge_board(clues[i], shown[i])
 
 
 def distances(clues: Grid) -> NDArray[np.int32]:
@@ -268,131 +239,36 @@ def distances(clues: Grid) -> NDArray[np.int32]:
     return flat.reshape(height + 2, width + 2)[1:-1, 1:-1].copy()
 
 
-def solve(clues: Grid) -> Grid | None:
-    """The canonical solution.
-
-    Args:
-        clues: (H, W) uint8 maze.
-
-    Returns:
-        A fresh (H, W) uint8 grid with the path drawn in, or None if the goal cannot be reached.
-    """
-    solution = np.empty(clues.shape, dtype=np.uint8)
-    return solution if solve_kernel(plain(clues), solution) >= 0 else None
-
-
 def path_length(clues: Grid) -> int:
     """Cells of a shortest path, start and goal counted; 0 if there is none."""
     return int(solve_kernel(plain(clues), np.empty(clues.shape, dtype=np.uint8))) + 1
 
 
-def is_solved(clues: Grid, answer: Grid) -> bool:
-    """Whether `answer` (H, W) is the maze `clues` (H, W) with any one valid shortest path drawn in."""
-    return bool(judge_kernel(plain(clues), plain(answer)))
-
-
-def violations(clues: Grid, answer: Grid) -> NDArray[np.bool_]:
-    """Cells of an answer that break a rule, judged from the clues alone.
-
-    A cell breaks one if its clue was altered (other than open made path), or if it is a path cell that does not have
-    exactly two neighbours among path, start and goal.
-
-    Args:
-        clues: (H, W) uint8 maze.
-        answer: (H, W) uint8 token ids.
+def dihedral(height: int, width: int) -> NDArray[np.int64]:
+    """The symmetries of a grid as cell permutations: eight of a square one, else four.
 
     Returns:
-        (H, W) bool.
+        (8 or 4, height*width) int64; `grid.ravel()[table[t]]` is the grid under symmetry t, row 0 is the identity.
     """
-    wrong = np.empty(clues.shape, dtype=np.bool_)
-    violations_kernel(plain(clues), plain(answer), wrong)
-    return wrong
-
-
-def count_violations(clues: Grid, answer: Grid) -> int:
-    """Number of cells that `violations` marks."""
-    return int(count_violations_kernel(plain(clues), plain(answer)))
-
-
-def is_connected(clues: Grid, answer: Grid) -> bool:
-    """Whether `answer` keeps every clue and its path cells connect start and goal, by a shortest way or not."""
-    return bool(connected_kernel(plain(clues), plain(answer)))
-
-
-def free(clues: Grid) -> NDArray[np.bool_]:
-    """(H, W) bool: the open cells, which are the solver's to fill."""
-    return clues == OPEN
-
-
-def check(clues: Grid) -> None:
-    """Raise ValueError unless `clues` is a maze with one start, one goal and a way between them.
-
-    Args:
-        clues: (H, W) uint8 token ids.
-
-    Raises:
-        ValueError: says what was expected and what came.
-    """
-    if ((clues < WALL) | (clues > GOAL)).any():
-        raise ValueError(f"expected maze tokens 1..4, got {int(clues.min())}..{int(clues.max())}")
-    for name, token in (("start 'S'", START), ("goal 'G'", GOAL)):
-        count = int(np.count_nonzero(clues == token))
-        if count != 1:
-            raise ValueError(f"expected exactly one {name}, got {count}")
-    if path_length(clues) == 0:
-        raise ValueError("expected a maze with a way from start to goal, got one without")
-
-
-def dihedral(size: int) -> NDArray[np.int64]:
-    """The eight symmetries of a square grid as cell permutations.
-
-    Args:
-        size: side length.
-
-    Returns:
-        (8, size*size) int64; `grid.ravel()[table[t]]` is the grid under symmetry t, row 0 is the identity.
-    """
-    cells = np.arange(size * size).reshape(size, size)
+    cells = np.arange(height * width).reshape(height, width)
+    if height != width:
+        return np.stack([view.ravel() for view in (cells, np.rot90(cells, 2), cells[::-1], cells[:, ::-1])])
     turned = [np.rot90(cells, k) for k in range(4)]
     return np.stack([view.ravel() for view in (*turned, *(grid.T for grid in turned))])
 
 
-def walk_moves(clues: Grid, answer: Grid, cell: tuple[int, int]) -> int:
-    """The move that carries out `answer` from `cell`: onto its path (or the goal), as near to the goal as may be.
-
-    Args:
-        clues: (H, W) uint8 maze.
-        answer: (H, W) uint8 answer with a path in it.
-        cell: (row, column) of the walker.
-
-    Returns:
-        0..3. If no path cell leads on to the goal, the move towards any path cell beside the walker, else 0.
-    """
-    walk = np.where((answer == PATH) & (clues == OPEN), PATH, WALL).astype(np.uint8)
-    walk[clues == GOAL] = GOAL
-    walk[cell] = START
-    reach = distances(walk) if clues[cell] != GOAL else np.full(clues.shape, UNREACHED, dtype=np.int32)
-    best, choice = np.inf, 0
-    for move, (down, right) in enumerate(MOVES):
-        r, c = cell[0] + down, cell[1] + right
-        if not (0 <= r < clues.shape[0] and 0 <= c < clues.shape[1]) or walk[r, c] == WALL:
-            continue
-        rank = reach[r, c] if reach[r, c] >= 0 else clues.size + move
-        if rank < best:
-            best, choice = rank, move
-    return choice
-
-
-class MazeFamily(GridFamily):
-    """Random-wall mazes in which a shortest path is wanted; see `PuzzleFamily` for the methods."""
+class MazeFamily(PuzzleFamily):
+    """Random-wall mazes in which a shortest path is wanted."""
 
     name = "maze"
     title = "Maze"
     vocab_size = tokens.VOCAB_SIZE
     symbols = tokens.SYMBOLS
-    writable: tuple[int, ...] = (tokens.OPEN, tokens.PATH)
+    writable: tuple[int, ...] = (OPEN, PATH)
     move_count = len(MOVES)
     difficulty_unit = "cells of a shortest path"
+
+    # ---- reading ----
 
     def parse(self, puzzle: Any) -> Grid:
         """Clues from text or a token grid; see `tokens.parse`."""
@@ -400,133 +276,128 @@ class MazeFamily(GridFamily):
 
     def check(self, clues: Grid) -> None:
         """Raise ValueError unless `clues` has one start, one goal and a way between them."""
-        check(clues)
+        if ((clues < WALL) | (clues > GOAL)).any():
+            raise ValueError(f"expected maze tokens 1..4, got {int(clues.min())}..{int(clues.max())}")
+        for name, token in (("start 'S'", START), ("goal 'G'", GOAL)):
+            count = int(np.count_nonzero(clues == token))
+            if count != 1:
+                raise ValueError(f"expected exactly one {name}, got {count}")
+        if path_length(clues) == 0:
+            raise ValueError("expected a maze with a way from start to goal, got one without")
 
     def read_row(self, question: str, answer: str) -> tuple[Grid, Grid]:
         """(clues, solution) of a row of an official CSV file; see `tokens.read_row`."""
         clues, solution = tokens.read_row(question, answer)
-        check(clues)
+        self.check(clues)
         return clues, solution
 
-    def read_rows(
-        self, questions: Sequence[str], answers: Sequence[str]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def read_rows(self, questions: Sequence[str], answers: Sequence[str]) -> tuple[Grids, Grids]:
         """(N, H, W) clues and solutions of many rows; a maze whose answer is a shortest path needs no other check."""
         clues, solutions = tokens.read_rows(questions, answers)
-        for ends in (tokens.START, tokens.GOAL):
+        for ends in (START, GOAL):
             if ((clues == ends).sum((1, 2)) != 1).any():
                 raise ValueError("expected one start and one goal in every maze, got another number")
-        for maze in clues[~self.judge_many(clues, solutions, solutions)]:
-            check(maze)
+        for maze in clues[~self.judge(clues, solutions, solutions)]:
+            self.check(maze)
         return clues, solutions
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """The answer; of a walk `@` is the walker, `o` its trail, `x` where it stepped back onto it."""
         return tokens.describe(puzzle.clues, answer)
 
+    # ---- rules ----
+
     def solve(self, clues: Grid) -> Grid | None:
         """The canonical shortest path drawn into `clues`, or None if there is no way."""
-        return solve(clues)
-
-    def free(self, clues: Grid) -> NDArray[np.bool_]:
-        """(H, W) bool, the open cells."""
-        return free(clues)
-
-    def is_solved(self, puzzle: Puzzle, answer: Grid) -> bool:
-        """Whether `answer` is the maze with any one valid shortest path in it."""
-        return is_solved(puzzle.clues, answer)
+        solution = np.empty(clues.shape, dtype=np.uint8)
+        return solution if solve_kernel(plain(clues), solution) >= 0 else None
 
     def difficulty(self, puzzle: Puzzle) -> float:
         """Cells of a shortest path, start and goal counted."""
         return float(path_length(puzzle.clues))
 
-    def violations(self, clues: Grid, answer: Grid) -> NDArray[np.bool_]:
-        """(H, W) bool: altered clues, and path cells without exactly two neighbours among path, start and goal."""
-        return violations(clues, answer)
+    def free(self, clues: Grids) -> NDArray[np.bool_]:
+        """(..., H, W) bool, the open cells."""
+        return clues == OPEN
 
-    def count_violations(self, clues: Grid, answer: Grid) -> int:
-        """Number of cells that `violations` marks."""
-        return count_violations(clues, answer)
-
-    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
-        """Write one cell; compiled, and no more than its surroundings are looked at."""
-        return int(change_kernel(clues, shown, cell, token))
-
-    def judge_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.bool_]:
-        """(N,) bool: `is_solved`, compiled."""
+    def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
+        """(N,) bool: which answers are the maze with any one valid shortest path in it."""
         solved = np.empty(len(clues), dtype=np.bool_)
-        judge_many_kernel(plain(clues), plain(answers), solved)
+        _judge_kernel(plain(clues), plain(answers), solved)
         return solved
 
-    def verdict_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> dict[str, NDArray[Any]]:
-        """Beside the usual, `reached`: whether the path connects start and goal, by a shortest way or not."""
-        reached = self._connected(clues, answers)
-        return {
-            "solved": self.judge_many(clues, solutions, answers),
-            **agreement(clues, solutions, answers, tokens.OPEN),
-            "reached": reached,
-        }
+    def verdict(self, clues: Grids, solutions: Grids, answers: Grids) -> dict[str, NDArray[Any]]:
+        """Also `reached`: whether the path connects start and goal, by a shortest way or not."""
+        return {**super().verdict(clues, solutions, answers), "reached": self.connected(clues, answers)}
 
-    def _connected(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """(N,) bool: whether the path connects start and goal."""
+    def connected(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
+        """(N,) bool: whether an answer keeps every clue and its path connects start and goal."""
         reached = np.empty(len(clues), dtype=np.bool_)
-        connected_many_kernel(plain(clues), plain(answers), reached)
+        _connected_kernel(plain(clues), plain(answers), reached)
         return reached
 
-    def cost_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def violations(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
+        """(N, H, W) bool: altered clues, and path cells without exactly two neighbours among path, start and goal."""
+        wrong = np.empty(clues.shape, dtype=np.bool_)
+        _violations_kernel(plain(clues), plain(answers), wrong)
+        return wrong
+
+    def cost(self, clues: Grids, answers: Grids) -> NDArray[np.float64]:
         """The cells of a path that connects start and goal; infinite for other answers."""
-        whole = self._connected(clues, answers) & (self.count_violations_many(clues, answers) == 0)
-        return np.where(whole, np.count_nonzero(answers == tokens.PATH, axis=(1, 2)), np.inf)
+        whole = self.connected(clues, answers) & (self.count_violations(clues, answers) == 0)
+        return np.where(whole, np.count_nonzero(answers == PATH, axis=(1, 2)), np.inf)
 
-    def cell_accuracy_many(
-        self, clues: NDArray[np.uint8], solutions: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.float64]:
-        """(N,) float64: the share of open cells that agree with the stored solution."""
-        return agreement(clues, solutions, answers, tokens.OPEN)["cell_accuracy"]
+    # ---- acting ----
 
-    def legal_writes_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Every writable token in every open cell."""
-        return np.repeat(self.free(clues).reshape(len(clues), -1, 1), len(self.writable), axis=2)
-
-    def count_violations_many(self, clues: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """(N,) int32: `count_violations`, compiled."""
-        counts = np.empty(len(clues), dtype=np.int32)
-        count_violations_many_kernel(plain(clues), plain(answers), counts)
-        return counts
+    def write(self, clues: Grid, shown: Grid, cell: int, token: int) -> int:
+        """Write one cell; only its neighbours are looked at."""
+        return int(change_kernel(clues, shown, cell, token))
 
     def write_many(self, boards: CellBoards, actions: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
         """One action on each active board, compiled."""
-        write_kernel(boards.clues, boards.shown, actions, active, boards.violations, boards.ended)
-
-    def symmetry(self, shape: tuple[int, int], key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """One of the eight symmetries of a square grid; of another grid the identity."""
-        cells, same = super().symmetry(shape, key)
-        return (dihedral(shape[0])[key % 8] if shape[0] == shape[1] else cells), same
-
-    def canonical(self, clues: Grid) -> Grid:
-        """The first, in the order of their tokens, of the symmetric images of a square maze."""
-        if clues.shape[0] != clues.shape[1]:
-            return clues
-        images = clues.ravel()[dihedral(len(clues))]
-        return images[np.lexsort(images.T[::-1])[0]].reshape(clues.shape)
+        _write_kernel(boards.clues, boards.shown, actions, active, boards.violations, boards.ended)
 
     def next_move(self, clues: Grid, current: Grid, answer: Grid) -> int:
-        """The move that carries out `answer` from the walker's cell, shown as the start token in `current`."""
-        (row,), (column,) = _walkers(current[None])
-        return walk_moves(clues, answer, (int(row), int(column)))
+        """The move that follows `answer` from the walker's cell, shown as the start token in `current`.
 
-    def legal_moves_many(self, clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        Onto the path of `answer` (or the goal), as near to the goal as possible. If no path cell leads on to the goal,
+        towards any path cell next to the walker, else 0.
+        """
+        (row,), (column,) = _walkers(current[None])
+        walk = np.where((answer == PATH) & (clues == OPEN), PATH, WALL).astype(np.uint8)
+        walk[clues == GOAL] = GOAL
+        walk[row, column] = START
+        reach = distances(walk) if clues[row, column] != GOAL else np.full(clues.shape, UNREACHED, dtype=np.int32)
+        best, choice = np.inf, 0
+        for move, (down, right) in enumerate(MOVES):
+            r, c = row + down, column + right
+            if not (0 <= r < clues.shape[0] and 0 <= c < clues.shape[1]) or walk[r, c] == WALL:
+                continue
+            rank = reach[r, c] if reach[r, c] >= 0 else clues.size + move
+            if rank < best:
+                best, choice = rank, move
+        return choice
+
+    def legal_moves(self, clues: Grids, shown: Grids) -> NDArray[np.bool_]:
         """(N, 4) bool: the moves up, right, down and left that no wall stops, from where the start token stands."""
         count, height, width = shown.shape
         row, column = _walkers(shown)
         bordered = np.full((count, height + 2, width + 2), False)
-        bordered[:, 1:-1, 1:-1] = clues != tokens.WALL
-        beside = [bordered[np.arange(count), 1 + row + down, 1 + column + right] for down, right in MOVES]
-        return np.stack(beside, axis=1)
+        bordered[:, 1:-1, 1:-1] = clues != WALL
+        neighbours = [bordered[np.arange(count), 1 + row + down, 1 + column + right] for down, right in MOVES]
+        return np.stack(neighbours, axis=1)
+
+    # ---- symmetries and looks ----
+
+    def symmetry(self, shape: tuple[int, int], key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """One of the symmetries of the grid; tokens stay."""
+        table = dihedral(*shape)
+        return table[key % len(table)], super().symmetry(shape, key)[1]
+
+    def canonical(self, clues: Grid) -> Grid:
+        """The first, in the order of their tokens, of the symmetric images."""
+        images = clues.ravel()[dihedral(*clues.shape)]
+        return images[np.lexsort(images.T[::-1])[0]].reshape(clues.shape)
 
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the maze so that it fills `surface`."""
@@ -535,9 +406,9 @@ class MazeFamily(GridFamily):
         draw_maze(surface, puzzle.clues, answer, thought)
 
 
-def _walkers(shown: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _walkers(shown: Grids) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(N,) rows and (N,) columns of the walkers that (N, H, W) boards of move mode show, as start tokens."""
-    return np.divmod((shown == tokens.START).reshape(len(shown), -1).argmax(axis=1), shown.shape[2])
+    return np.divmod((shown == START).reshape(len(shown), -1).argmax(axis=1), shown.shape[2])
 
 
 MAZE = MazeFamily()

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled
 from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
-from hrm_gym.envs.maze.rules import MAZE, solve_kernel
+from hrm_gym.envs.maze.rules import MAZE, dihedral, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
 
@@ -34,7 +33,7 @@ BUNDLED = (
 """The arguments of `build_bank` for every bundled bank."""
 
 
-@njit(cache=True)
+@compiled
 def _turn_kernel(mazes, keys, table, clues, solutions):
     """Row key // 8 of (M, S*S) `mazes`, under symmetry key % 8, with its canonical solution, for N keys."""
     size = clues.shape[1]
@@ -65,7 +64,7 @@ class BankedMazes:
         self.shape = (size, size)
         self.clues = np.concatenate(mazes)
         self._flat = self.clues.reshape(len(self.clues), -1)
-        self._table = rules.dihedral(size)
+        self._table = dihedral(size, size)
 
     def __reduce__(self) -> tuple[type, tuple[Path, str]]:
         """Pickle the name of the bank, not its mazes."""
@@ -80,7 +79,7 @@ class BankedMazes:
         if not 0 <= index < len(self):
             raise IndexError(f"expected a maze index in 0..{len(self) - 1} of bank {self.name}, got {index}")
         clues = self.clues[index].copy()
-        solution = rules.solve(clues)
+        solution = MAZE.solve(clues)
         assert solution is not None
         return Puzzle(clues, solution, name=f"{self.name}/{self.split}:{index}")
 

@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 import pygame
 
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle
 from hrm_gym.envs.rendering.colours import BLUE, DIM, PAPER, SLATE, WHITE
 from hrm_gym.envs.rendering.lettering import lettering
 from hrm_gym.envs.rendering.screen import MARGIN, PANEL, Cells

@@ -15,7 +15,8 @@ import numpy as np
 import pygame
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.rendering.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
 from hrm_gym.envs.rendering.lettering import lettering
 from hrm_gym.envs.rendering.window import Window

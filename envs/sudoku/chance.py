@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from hrm_gym.envs.compiled import compiled
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
 
 
-@njit(cache=True)
+@compiled
 def mix_kernel(value):
     """`puzzle.mix64` for a uint64 in compiled code."""
     value += _GOLDEN
@@ -19,14 +20,14 @@ def mix_kernel(value):
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True)
+@compiled
 def below_kernel(state, bound):
     """An int64 in 0..bound-1, as good as uniform; `state` (1,) uint64 moves on."""
     state[0] += _GOLDEN
     return np.int64(mix_kernel(state[0]) % np.uint64(bound))
 
 
-@njit(cache=True)
+@compiled
 def shuffle_kernel(state, items):
     """Put `items` (M,) in a random order."""
     for last in range(len(items) - 1, 0, -1):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hrm_gym.envs.puzzle import Grid, Thought
 from hrm_gym.envs.rendering.colours import BLUE, GROUND, PAPER, RED, ROSE, SLATE, WHITE, Colour
 from hrm_gym.envs.rendering.lettering import glyph
-from hrm_gym.envs.sudoku import rules
+from hrm_gym.envs.sudoku.rules import sudoku
 from hrm_gym.envs.sudoku.tokens import BLANK
 
 _LINE = (203, 213, 225)
@@ -65,7 +65,7 @@ def _aspects(
     clues: Grid, answer: Grid, thought: Thought | None, box: tuple[int, int]
 ) -> tuple[NDArray[np.generic], ...]:
     """Five (n, n) arrays: given token, shown token, whether it is wrong, shade, and the token thought of (or BLANK)."""
-    wrong = rules.violations(clues, answer, box)
+    wrong = sudoku(box).violations(clues[None], answer[None])[0]
     shade, small = np.full(clues.shape, _SHADES - 1), np.full(clues.shape, BLANK)
     if thought is not None:
         small = np.where((thought.answer != answer) & (clues == BLANK), thought.answer, small)

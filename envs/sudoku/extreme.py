@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_key
 from hrm_gym.envs.sudoku.boxes import board
 from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel
@@ -51,7 +51,7 @@ SLACK = 0.08
 """How far a step of annealing goes down: the rating may fall to its u^SLACK-fold, u uniform from 0 to 1."""
 
 
-@njit(cache=True)
+@compiled
 def _pick_clue(state, clues, barren):
     """A cell with a clue that is not `barren`, by chance; -1 if there is none."""
     size = len(clues)
@@ -64,7 +64,7 @@ def _pick_clue(state, clues, barren):
     return chosen
 
 
-@njit(cache=True)
+@compiled
 def _list_changes(clues, solutions, count, changes):
     """Fill `changes` with cell * n + digit for what one solution alone has in a blank cell; returns how many."""
     size = len(clues)
@@ -81,7 +81,7 @@ def _list_changes(clues, solutions, count, changes):
     return listed
 
 
-@njit(cache=True)
+@compiled
 def _open(state, layout, clues, barren, base, many, changes):
     """Take a clue away, by chance, in `base`; lists the changes that could stand for it, and returns how many.
 
@@ -98,7 +98,7 @@ def _open(state, layout, clues, barren, base, many, changes):
     return -2 if barren[cell] else _list_changes(clues, many, count, changes)
 
 
-@njit(cache=True)
+@compiled
 def _try_changes(state, layout, split, base, changes, least, trial, found):
     """Make some of the `changes` to `base`, in `trial`, until one has (doubled) rating `least`; returns it, else -1."""
     size = len(base)
@@ -120,7 +120,7 @@ def _try_changes(state, layout, split, base, changes, least, trial, found):
     return -1
 
 
-@njit(cache=True)
+@compiled
 def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
     """Walk from a puzzle, in place, for so many trials; with `stop`, only until its doubled rating reaches `bar`.
 
@@ -149,7 +149,7 @@ def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
     return best
 
 
-@njit(cache=True)
+@compiled
 def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
     """Replace each of N puzzles by the hardest on a walk of so many trials that also goes down now and then.
 
@@ -191,7 +191,7 @@ def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
         ratings[i] = best // 2
 
 
-@njit(cache=True)
+@compiled
 def found_kernel(keys, layout, split, clues, solutions):
     """Fill (N, n, n) `clues` and `solutions` with extreme puzzles found from nothing but N keys."""
     for i in range(len(keys)):
@@ -204,7 +204,7 @@ def found_kernel(keys, layout, split, clues, solutions):
                 rating = walk_kernel(state, layout, split, clues[i], solutions[i], CLIMB, FLOOR, True)
 
 
-@njit(cache=True)
+@compiled
 def extreme_kernel(keys, founders, row_orders, column_orders, layout, split, clues, solutions, ratings):
     """Fill (N, n, n) `clues` and `solutions` and (N,) `ratings` with the extreme puzzles of N keys.
 

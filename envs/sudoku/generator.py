@@ -11,9 +11,9 @@ always gives the same puzzle on every machine.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hrm_gym.envs.compiled import compiled
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
 from hrm_gym.envs.sudoku.boxes import Box, board
 from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
@@ -32,7 +32,7 @@ PATIENCE = 8
 """Digits tried, for each cell of a board, before a random filling begins anew."""
 
 
-@njit(cache=True)
+@compiled
 def _random_bit(state, bits):
     """One of the bits of a word, by chance."""
     count, rest = 0, bits
@@ -44,7 +44,7 @@ def _random_bit(state, bits):
     return bits & -bits
 
 
-@njit(cache=True)
+@compiled
 def _toggle(used, rows, columns, cell, bit):
     """Note a digit (as a bit) in the row, column and box of a cell, or take the note back."""
     row, column = cell // (rows * columns), cell % (rows * columns)
@@ -53,7 +53,7 @@ def _toggle(used, rows, columns, cell, bit):
     used[2, row // rows * rows + column // columns] ^= bit
 
 
-@njit(cache=True)
+@compiled
 def _try_fill(state, rows, columns, used, left, placed):
     """Fill cell after cell with random digits, stepping back from dead ends; False if that takes too long.
 
@@ -81,7 +81,7 @@ def _try_fill(state, rows, columns, used, left, placed):
     return False
 
 
-@njit(cache=True)
+@compiled
 def fill_kernel(state, layout, grid):
     """Fill `grid` (n, n) with a random solution."""
     size = len(grid)
@@ -96,7 +96,7 @@ def fill_kernel(state, layout, grid):
         grid[cell // size, cell % size] = token
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def forced_kernel(clues, layout, words, patterns):
     """Whether propagation alone solves a puzzle that has a solution."""
     propagate_kernel(words, load_kernel(clues, layout, words), layout, patterns)
@@ -110,7 +110,7 @@ def forced_kernel(clues, layout, words, patterns):
     return True
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def needed_kernel(clues, solution, cell, layout, words):
     """Whether the one clue `cell` keeps a puzzle from a second solution, with another digit there.
 
@@ -128,7 +128,7 @@ def needed_kernel(clues, solution, cell, layout, words):
     )
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def dig_forced_kernel(state, solution, layout, target, clues):
     """Dig until `target` clues are left, or none can go, so that propagation alone still solves the puzzle."""
     size = len(clues)
@@ -151,7 +151,7 @@ def dig_forced_kernel(state, solution, layout, target, clues):
         chunk = max(1, chunk // 2)
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def minimise_kernel(state, solution, layout, clues):
     """Take away clues, in random order, as long as the puzzle keeps its one solution; none can go in the end."""
     size = len(clues)
@@ -166,7 +166,7 @@ def minimise_kernel(state, solution, layout, clues):
                 clues[row, column] = solution[row, column]
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def dig_minimal_kernel(state, solution, layout, clues):
     """A random minimal puzzle with `solution`: a quarter of the clues go at once if they can, then one by one."""
     size = len(clues)
@@ -191,7 +191,7 @@ CLUES = {4: (4, 9), 6: (9, 18), 8: (20, 34), 9: (26, 40)}
 """Least and most clues that an easy puzzle of a side length is dug down to, by default."""
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _dig(state, layout, clue_range, rating_range, solution, clues, found):
     """Dig a puzzle out of `solution`; returns its rating, -1 if that is not in the range."""
     if rating_range[1] == 0:
@@ -203,7 +203,7 @@ def _dig(state, layout, clue_range, rating_range, solution, clues, found):
     return rating if rating_range[0] <= rating <= rating_range[1] else -1
 
 
-@njit(cache=True)
+@compiled
 def show_kernel(state, solution, filled, clues):
     """Show blank cells of a puzzle, each with probability `filled` / 65536."""
     size = len(clues)
@@ -213,7 +213,7 @@ def show_kernel(state, solution, filled, clues):
                 clues[row, column] = solution[row, column]
 
 
-@njit(cache=True)
+@compiled
 def generate_kernel(keys, layout, split, clue_range, rating_range, filled, clues, solutions, ratings):
     """Fill (N, n, n) `clues` and `solutions` and (N,) `ratings` from N keys; returns how many keys got a puzzle.
 

@@ -25,9 +25,9 @@ included, the rank correlation is 0.95.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from hrm_gym.envs.puzzle import Grid, plain
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.puzzle import Grid
 from hrm_gym.envs.sudoku.boxes import (
     COLUMN_CELLS,
     COLUMN_LONE,
@@ -46,7 +46,7 @@ WEIGHTS = (0, 0, 3, 2, 1, 0, 0, 0, 0, 0)
 """How much a cell with so many candidates counts for a guess nearby; found by trial on rated puzzles."""
 
 
-@njit(cache=True)
+@compiled
 def load_kernel(clues, layout, words):
     """Fill `words` (2 * n * bands,) from the clue tokens (n, n); returns the digits that have a clue, as bits."""
     size, rows = len(clues), layout.box_rows
@@ -66,14 +66,14 @@ def load_kernel(clues, layout, words):
     return seen
 
 
-@njit(cache=True)
+@compiled
 def copy_kernel(values, copy):
     """Copy a flat array; an assignment between slices would take seconds to compile."""
     for at in range(len(values)):
         copy[at] = values[at]
 
 
-@njit(cache=True)
+@compiled
 def unload_kernel(words, layout, grid):
     """Fill `grid` (n, n) with the tokens of solved `words`."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -86,7 +86,7 @@ def unload_kernel(words, layout, grid):
                     grid[row, column] = digit + 2
 
 
-@njit(cache=True)
+@compiled
 def _line_pattern(word, layout):
     """Which stacks the lines of a word touch."""
     rows, size = layout.box_rows, layout.box_rows * layout.box_cols
@@ -96,7 +96,7 @@ def _line_pattern(word, layout):
     return pattern
 
 
-@njit(cache=True)
+@compiled
 def _columns_used(word, layout):
     """The columns of a word's cells."""
     size = layout.box_rows * layout.box_cols
@@ -106,7 +106,7 @@ def _columns_used(word, layout):
     return columns & ((1 << size) - 1)
 
 
-@njit(cache=True)
+@compiled
 def _keep_columns(words, first, down, layout):
     """Narrow a digit to the columns that `down` (bit column * bands + band) leaves to each band.
 
@@ -133,7 +133,7 @@ def _keep_columns(words, first, down, layout):
     return changed
 
 
-@njit(cache=True)
+@compiled
 def _solved_cells(word, layout):
     """The cells of a word that are alone in their line."""
     size = layout.box_rows * layout.box_cols
@@ -143,7 +143,7 @@ def _solved_cells(word, layout):
     return solved
 
 
-@njit(cache=True)
+@compiled
 def _close_digit(words, first, layout):
     """Locked candidates and hidden singles of the digit whose words begin at `first`; False if it has no place left."""
     changed = 1
@@ -162,7 +162,7 @@ def _close_digit(words, first, layout):
     return changed == 0
 
 
-@njit(cache=True)
+@compiled
 def force_kernel(word, forced, layout):
     """Keep only the forced cell in every line that has one; 0 if a line has two."""
     size = layout.box_rows * layout.box_cols
@@ -175,7 +175,7 @@ def force_kernel(word, forced, layout):
     return word
 
 
-@njit(cache=True)
+@compiled
 def _cross_cells(words, band, layout):
     """Solved cells and naked singles of one band; returns the digits that changed as bits, -1 for a contradiction."""
     bands, half = layout.box_cols, len(words) // 2
@@ -199,13 +199,13 @@ def _cross_cells(words, band, layout):
     return changed
 
 
-@njit(cache=True)
+@compiled
 def _exactly(a, b, c, d, count):
     """Where the counters with binary places a, b, c, d (one counter for each bit) stand at `count`."""
     return (a if count & 1 else ~a) & (b if count & 2 else ~b) & (c if count & 4 else ~c) & (d if count & 8 else ~d)
 
 
-@njit(cache=True)
+@compiled
 def _lock_sets(patterns, lone, width, capacity):
     """Locked sets along one direction, for all crossings of lines and boxes at once.
 
@@ -252,7 +252,7 @@ def _lock_sets(patterns, lone, width, capacity):
     return True
 
 
-@njit(cache=True)
+@compiled
 def _lock_lines(words, patterns, layout):
     """Locked sets where lines cross boxes; returns the digits that changed as bits, -1 for a contradiction."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -276,7 +276,7 @@ def _lock_lines(words, patterns, layout):
     return changed
 
 
-@njit(cache=True)
+@compiled
 def _lock_columns(words, patterns, layout):
     """Locked sets where columns cross boxes; returns the digits that changed as bits, -1 for a contradiction."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -295,7 +295,7 @@ def _lock_columns(words, patterns, layout):
     return changed
 
 
-@njit(cache=True)
+@compiled
 def propagate_kernel(words, changed, layout, patterns):
     """Propagate until nothing moves; False for a contradiction.
 
@@ -321,7 +321,7 @@ def propagate_kernel(words, changed, layout, patterns):
     return True
 
 
-@njit(cache=True)
+@compiled
 def _count_candidates(words, layout, counts):
     """Fill `counts` (n, n) int64 with the number of candidates of every cell; returns the least above one, else 0."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -340,7 +340,7 @@ def _count_candidates(words, layout, counts):
     return fewest
 
 
-@njit(cache=True)
+@compiled
 def _score(words, layout, counts, row, column):
     """How many cells with few candidates the digits of a cell meet in its row, column and box, weighted."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -364,7 +364,7 @@ def _score(words, layout, counts, row, column):
     return score
 
 
-@njit(cache=True)
+@compiled
 def _fine_score(words, layout, counts, row, column):
     """A number that tells cells of one score apart by all that their digits meet, wherever the cells lie."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -390,7 +390,7 @@ def _fine_score(words, layout, counts, row, column):
     return total
 
 
-@njit(cache=True)
+@compiled
 def choose_kernel(words, layout, counts):
     """The cell to guess: of those with the fewest candidates, the one whose digits meet most cells with few of them.
 
@@ -417,14 +417,14 @@ CELL, DIGIT, WRONG, RIGHT = range(4)
 below its right digit (doubled, to stay whole; -1 as long as none is known)."""
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _open_level(words, layout, level, counts):
     """Choose the cell to guess in `words`; False if there is none because all cells are solved."""
     level[CELL], level[DIGIT], level[WRONG], level[RIGHT] = choose_kernel(words, layout, counts), 0, 0, -1
     return level[CELL] >= 0
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _guess(words, layout, level, below, patterns):
     """Try a level's next digit in `below`, a copy of its `words`; returns 1: fine, 0: contradiction, -1: none left."""
     rows, bands = layout.box_rows, layout.box_cols
@@ -441,7 +441,7 @@ def _guess(words, layout, level, below, patterns):
     return -1
 
 
-@njit(cache=True)
+@compiled
 def explore_kernel(words, changed, layout, limit, solutions):
     """Search everything below the state `words`, of which the digits `changed` are news; see `search_kernel`."""
     size = layout.box_rows * layout.box_cols
@@ -479,7 +479,7 @@ def explore_kernel(words, changed, layout, limit, solutions):
                 levels[at, RIGHT] = 2 + levels[at + 1, RIGHT] + cost
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def search_kernel(clues, layout, limit, solutions):
     """Search all of a puzzle, or until `limit` solutions are found.
 
@@ -511,11 +511,10 @@ def rate(clues: Grid, box: Box | None = None) -> int:
     Raises:
         ValueError: unless the puzzle has exactly one solution.
     """
-    layout = board(box or usual_box(len(clues))).layout
-    count, half_guesses = search_kernel(plain(clues), layout, 2, np.empty((1, *clues.shape), dtype=np.uint8))
+    count, half_guesses, _ = _search(clues, box, 2)
     if count != 1:
         raise ValueError(f"expected a puzzle with exactly one solution, got one with {'several' if count else 'none'}")
-    return int(half_guesses) // 2
+    return half_guesses // 2
 
 
 def difficulty_of(rating: float) -> str:
@@ -525,3 +524,22 @@ def difficulty_of(rating: float) -> str:
     'medium'
     """
     return DIFFICULTIES[int(np.searchsorted(LEAST_GUESSES, rating, side="right")) - 1]
+
+
+def _search(clues: Grid, box: Box | None, limit: int) -> tuple[int, int, Grid]:
+    """Number of solutions up to `limit`, twice the expected guesses, and the last solution found."""
+    solution = np.empty(clues.shape, dtype=np.uint8)
+    layout = board(box or usual_box(len(clues))).layout
+    count, half_guesses = search_kernel(plain(clues), layout, limit, solution[None])
+    return int(count), int(half_guesses), solution
+
+
+def count_solutions(clues: Grid, limit: int = 2, box: Box | None = None) -> int:
+    """Number of solutions of (n, n) `clues`; counting stops at `limit`."""
+    return _search(clues, box, limit)[0]
+
+
+def solve(clues: Grid, box: Box | None = None) -> Grid | None:
+    """The only solution of (n, n) `clues`, a fresh (n, n) uint8 grid; None if there is none or more than one."""
+    count, _, solution = _search(clues, box, 2)
+    return solution if count == 1 else None

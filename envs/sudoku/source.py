@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleFamily, PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku.boxes import Box, board
 from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of

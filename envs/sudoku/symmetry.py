@@ -19,14 +19,13 @@ from functools import cache
 from itertools import permutations, product
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from hrm_gym.envs.puzzle import Grid, plain
-from hrm_gym.envs.sudoku import rules
+from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.puzzle import Grid
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
-from hrm_gym.envs.sudoku.solver import copy_kernel
+from hrm_gym.envs.sudoku.solver import copy_kernel, solve
 
 
 @cache
@@ -49,7 +48,7 @@ def line_orders(bands: int, breadth: int) -> NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
-@njit(cache=True)
+@compiled
 def symmetry_kernel(key, row_orders, column_orders, transposable, cells, tokens):
     """Fill `cells` (n*n,) int64 and `tokens` (n+2,) uint8 with the symmetry of a uint64 key."""
     size = row_orders.shape[1]
@@ -85,7 +84,7 @@ def random_symmetry(box: Box, key: int) -> tuple[NDArray[np.int64], NDArray[np.u
     return cells, tokens
 
 
-@njit(cache=True)
+@compiled
 def turn_kernel(stored, rows, keys, row_orders, column_orders, transposable, images):
     """Fill `images` (N, K, n*n) with K grids each, under the symmetry of each of N keys.
 
@@ -107,7 +106,7 @@ def turn_kernel(stored, rows, keys, row_orders, column_orders, transposable, ima
                 images[i, k, cell] = tokens[stored[rows[i], k, cells[cell]]]
 
 
-@njit(cache=True)
+@compiled
 def _place_image(grid, clues, lines, columns, breadth, best, image):
     """The least image of a solution that has row lines[0] first, columns in this order, and 2, 3, 4, ... as first row.
 
@@ -139,7 +138,7 @@ def _place_image(grid, clues, lines, columns, breadth, best, image):
     return not undecided
 
 
-@njit(cache=True)
+@compiled
 def _next_band(grid, names, column, breadth, lines, at):
     """Sort the rows of the band at lines[at:] by their cell in `column`, after picking the band that comes first."""
     size = len(grid)
@@ -156,7 +155,7 @@ def _next_band(grid, names, column, breadth, lines, at):
                 lines[one], lines[other] = lines[other], lines[one]
 
 
-@njit(cache=True)
+@compiled
 def canonical_kernel(clues, solution, breadth, column_orders, best):
     """Lower `best` (2, n, n) to the least image of (solution, clues) without transposition, if that is less."""
     size = len(solution)
@@ -190,7 +189,7 @@ def canonical(clues: Grid, box: Box | None = None) -> Grid:
         ValueError: if the puzzle has no solution, or several.
     """
     rows, columns = box or usual_box(len(clues))
-    solution = rules.solve(clues, (rows, columns))
+    solution = solve(clues, (rows, columns))
     if solution is None:
         raise ValueError("expected a puzzle with exactly one solution, got one with none or several")
     best = np.full((2, *clues.shape), 255, dtype=np.uint8)
@@ -213,7 +212,7 @@ _ROUNDS = 3
 _ROW, _COLUMN, _BOX, _DIGIT = (np.uint64(0x9FB21C651E98DF25 * (i + 1) % 2**64) for i in range(4))
 
 
-@njit(cache=True)
+@compiled
 def _cycle_hash(grid, one, other, turned):
     """A hash of the cycle lengths of the permutation between two rows (or two columns, if `turned`) of a solution."""
     size = len(grid)
@@ -234,7 +233,7 @@ def _cycle_hash(grid, one, other, turned):
     return mix_kernel(total)
 
 
-@njit(cache=True)
+@compiled
 def _lines_hash(grid, breadth, turned):
     """A hash of a solution's rows (columns, if `turned`) that no order of them inside and among bands changes."""
     size = len(grid)
@@ -255,7 +254,7 @@ def _lines_hash(grid, breadth, turned):
     return total
 
 
-@njit(cache=True)
+@compiled
 def _solution_hash(solution, rows, columns):
     """A hash of a solution that no symmetry changes."""
     by_rows, by_columns = _lines_hash(solution, rows, np.int64(0)), _lines_hash(solution, columns, np.int64(1))
@@ -264,7 +263,7 @@ def _solution_hash(solution, rows, columns):
     return mix_kernel(mix_kernel(by_rows) + mix_kernel(by_columns))
 
 
-@njit(cache=True)
+@compiled
 def _puzzle_hash(clues, solution, rows, columns):
     """A hash of clues and solution that no symmetry changes."""
     size = len(clues)
@@ -298,7 +297,7 @@ def _puzzle_hash(clues, solution, rows, columns):
     return mix_kernel(total)
 
 
-@njit(cache=True)
+@compiled
 def in_split_kernel(clues, solution, rows, columns, split):
     """Whether a puzzle belongs to SPLITS[split]; `clues` do not matter from side BY_SOLUTION on."""
     if split == 2:

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from hrm_gym.data.folder import put_in_place
 from hrm_gym.data.stream import stream_keys
-from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleFamily, PuzzleSource, puzzle_key
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
 from hrm_gym.files import write_atomically, written_atomically
 
 

@@ -11,8 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from hrm_gym.envs.arc import rules, tokens
 from hrm_gym.envs.arc.rules import ArcFamily
 from hrm_gym.envs.arc.tokens import turn_kernel
-from hrm_gym.envs.family import GridFamily
-from hrm_gym.envs.puzzle import CellBoards, Puzzle
+from hrm_gym.envs.family import CellBoards, PuzzleFamily
 
 SIDE = 6
 FAMILY = ArcFamily(SIDE)
@@ -85,39 +84,32 @@ def test_the_crop_is_the_largest_rectangle_of_colours(many):
 )
 def test_shape_and_content_count(answer, right):
     family, solution = ArcFamily(4), board("12|. 34|. ||.. ....")
-    puzzle = Puzzle(solution, solution)
-    assert family.is_solved(puzzle, board(answer)) is right
-    assert family.is_exact(puzzle, board(answer)) is right
-    assert family.judge_many(solution[None], solution[None], board(answer)[None]).tolist() == [right]
+    boards = solution[None], solution[None], board(answer)[None]
+    assert family.judge(*boards).tolist() == [right]
+    assert family.verdict(*boards)["exact"].tolist() == [right]
 
 
 def test_accuracy_counts_the_cells_of_the_stored_grid():
     family, solution = ArcFamily(4), board("12|. 34|. ||.. ....")
-    assert family.counted(Puzzle(solution, solution)).sum() == 4
-    assert family.cell_accuracy(Puzzle(solution, solution), board("12|9 |999 9999 9999")) == 0.5
+    assert family.counted(solution, solution).sum() == 4
+    assert family.cell_accuracy(solution[None], solution[None], board("12|9 |999 9999 9999")[None]) == 0.5
 
 
 def test_no_answer_is_like_a_board_without_a_grid():
     empty = np.zeros((1, 4, 4), dtype=np.uint8)
-    assert not ArcFamily(4).judge_many(empty, empty, empty)[0]
-    assert not rules.is_solved(empty[0], empty[0])
+    assert not ArcFamily(4).judge(empty, empty, empty)[0]
 
 
 @given(boards, mostly_coloured, st.integers(0, 31))
 def test_compiled_judging_is_plain_judging(noise, solutions, likeness):
     answers = np.where((np.arange(5) < likeness % 6)[:, None, None], solutions, noise)
-    given = (noise, solutions, answers)
-    assert np.array_equal(FAMILY.judge_many(*given), GridFamily.judge_many(FAMILY, *given))
-    assert np.array_equal(FAMILY.cell_accuracy_many(*given), GridFamily.cell_accuracy_many(FAMILY, *given))
-    ours, plain = FAMILY.verdict_many(*given), GridFamily.verdict_many(FAMILY, *given)
-    assert ours.keys() == plain.keys()
-    assert all(np.array_equal(ours[name], plain[name]) for name in plain)
-    counted = FAMILY.count_violations_many(noise, answers)
-    assert np.array_equal(counted, GridFamily.count_violations_many(FAMILY, noise, answers))
-    assert counted.dtype == np.int32
-    assert np.array_equal(
-        FAMILY.legal_writes_many(noise, answers), GridFamily.legal_writes_many(FAMILY, noise, answers)
-    )
+    pairs = [(tokens.crop(solution), tokens.crop(answer)) for solution, answer in zip(solutions, answers, strict=True)]
+    plain = [wanted.size > 0 and np.array_equal(wanted, shown) for wanted, shown in pairs]
+    assert FAMILY.judge(noise, solutions, answers).tolist() == plain
+    verdict = FAMILY.verdict(noise, solutions, answers)
+    assert verdict["solved"].tolist() == verdict["exact"].tolist() == plain
+    assert FAMILY.count_violations(noise, answers).tolist() == [0] * 5
+    assert FAMILY.legal_writes(noise, answers).all()
 
 
 def cell_boards(solutions: np.ndarray, shown: np.ndarray, free: np.ndarray) -> CellBoards:
@@ -139,7 +131,7 @@ def test_compiled_writing_is_plain_writing(grid, seed):
         actions = np.where(rng.random(4) < 0.8, right, actions)
         active = rng.random(4) < 0.9
         FAMILY.write_many(ours, actions, active)
-        GridFamily.write_many(FAMILY, plain, actions, active)
+        PuzzleFamily.write_many(FAMILY, plain, actions, active)
         assert np.array_equal(ours.shown, plain.shown)
         assert np.array_equal(ours.ended, plain.ended)
         assert np.array_equal(ours.violations, plain.violations)

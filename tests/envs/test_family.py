@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import WORLDS
 
-from hrm_gym.envs.family import GridFamily
-from hrm_gym.envs.puzzle import CellBoards, PuzzleBatch, puzzle_keys
+from hrm_gym.envs.family import CellBoards, PuzzleFamily
+from hrm_gym.envs.puzzle import PuzzleBatch, puzzle_keys
 
 BY_ID = {env_id: gym.make(env_id).unwrapped for env_id in WORLDS}
 every_family = pytest.mark.parametrize("env_id", WORLDS)
@@ -46,27 +46,51 @@ def test_many_boards_are_judged_like_one(env_id, seed):
     family, batch = BY_ID[env_id].family, puzzles(env_id, seed)
     given = answers(env_id, batch, np.random.default_rng(seed))
     boards = (batch.clues, batch.solutions, given)
-    for name in ("judge_many", "cell_accuracy_many"):
-        assert np.array_equal(getattr(family, name)(*boards), getattr(GridFamily, name)(family, *boards)), name
-    for name in ("count_violations_many", "legal_writes_many"):
-        ours, plain = (
-            call(batch.clues, given) for call in (getattr(family, name), getattr(GridFamily, name).__get__(family))
-        )
-        assert ours.dtype == plain.dtype
-        assert np.array_equal(ours, plain), name
-    ours, plain = family.verdict_many(*boards), GridFamily.verdict_many(family, *boards)
-    for name in plain:
-        assert np.array_equal(ours[name], plain[name]), name
-    counts = [GridFamily.count_violations(family, c, a) for c, a in zip(batch.clues, given, strict=True)]
-    assert counts == [family.count_violations(c, a) for c, a in zip(batch.clues, given, strict=True)]
+    for name in ("judge", "cell_accuracy"):
+        each = [getattr(family, name)(*(grids[i : i + 1] for grids in boards))[0] for i in range(BOARDS)]
+        assert getattr(family, name)(*boards).tolist() == each, name
+    for name in ("violations", "count_violations", "legal_writes"):
+        together = getattr(family, name)(batch.clues, given)
+        each = [getattr(family, name)(batch.clues[i : i + 1], given[i : i + 1])[0] for i in range(BOARDS)]
+        assert np.array_equal(together, np.array(each)), name
+    assert family.count_violations(batch.clues, given).dtype == np.int32
+    assert np.array_equal(
+        family.count_violations(batch.clues, given), family.violations(batch.clues, given).sum((1, 2))
+    )
+    legal, free = family.legal_writes(batch.clues, given), family.free(batch.clues).reshape(BOARDS, -1)
+    for i, cell in [
+        (int(k) % BOARDS, int(k) % free.shape[1]) for k in np.random.default_rng(seed).integers(10**6, size=9)
+    ]:
+        may = [family.may_write(batch.clues[i], given[i], cell, token) for token in family.writable]
+        assert legal[i, cell].tolist() == [free[i, cell] and yes for yes in may]
+
+
+@every_family
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_agreement_with_the_stored_solutions(env_id, seed):
+    family, batch = BY_ID[env_id].family, puzzles(env_id, seed)
+    given = answers(env_id, batch, np.random.default_rng(seed))
+    verdict = family.verdict(batch.clues, batch.solutions, given)
+    counted = family.counted(batch.clues, batch.solutions)
+    right = [
+        (same[cells].mean() if cells.any() else 1.0)
+        for same, cells in zip(given == batch.solutions, counted, strict=True)
+    ]
+    assert (
+        verdict["cell_accuracy"].tolist() == right == family.cell_accuracy(batch.clues, batch.solutions, given).tolist()
+    )
+    assert np.array_equal(verdict["solved"], family.judge(batch.clues, batch.solutions, given))
+    same = (given == batch.solutions).all(axis=(1, 2))
+    assert np.array_equal(verdict["exact"], verdict["solved"] if family.name == "arc" else same)
 
 
 @every_family
 def test_stored_solutions_are_right_and_break_no_rule(env_id):
     family, batch = BY_ID[env_id].family, puzzles(env_id, 5)
-    assert family.judge_many(batch.clues, batch.solutions, batch.solutions).all()
-    assert not family.count_violations_many(batch.clues, batch.solutions).any()
-    assert not family.count_violations_many(batch.clues, family.blank(batch.clues)).any()
+    assert family.judge(batch.clues, batch.solutions, batch.solutions).all()
+    assert not family.count_violations(batch.clues, batch.solutions).any()
+    assert not family.count_violations(batch.clues, family.blank(batch.clues)).any()
 
 
 @every_family
@@ -75,16 +99,16 @@ def test_stored_solutions_are_right_and_break_no_rule(env_id):
 def test_costs_of_answers(env_id, seed):
     family, batch = BY_ID[env_id].family, puzzles(env_id, seed)
     given = answers(env_id, batch, np.random.default_rng(seed))
-    cost = family.cost_many(batch.clues, given)
+    cost = family.cost(batch.clues, given)
     assert cost.dtype == np.float64
-    assert np.isinf(cost[family.count_violations_many(batch.clues, given) > 0]).all()
-    solved = family.judge_many(batch.clues, batch.solutions, given)
-    best = family.cost_many(batch.clues, batch.solutions)
+    assert np.isinf(cost[family.count_violations(batch.clues, given) > 0]).all()
+    solved = family.judge(batch.clues, batch.solutions, given)
+    best = family.cost(batch.clues, batch.solutions)
     assert np.isfinite(best).all()
     assert (cost[solved] == best[solved]).all()
     if family.name != "arc":
         assert (cost[~solved] > best[~solved]).all(), "Sudokus have one solution, and only shortest paths solve a maze"
-        blank = family.cost_many(batch.clues, family.blank(batch.clues))
+        blank = family.cost(batch.clues, family.blank(batch.clues))
         assert np.isinf(blank[(batch.clues != batch.solutions).any(axis=(1, 2))]).all()
 
 
@@ -116,12 +140,12 @@ def test_writing_on_many_boards_is_writing_on_each(env_id, seed):
                 actions[row] = cell * symbols + max(family.writable.index(int(batch.solutions[row].flat[cell])), 0)
         active = (rng.random(BOARDS) < 0.9) & ~over
         family.write_many(ours, actions, active)
-        GridFamily.write_many(family, plain, actions, active)
+        PuzzleFamily.write_many(family, plain, actions, active)
         assert np.array_equal(ours.shown, plain.shown)
         assert np.array_equal(ours.violations, plain.violations)
         assert np.array_equal(ours.ended[active], plain.ended[active])
         over |= ours.ended & active
-    assert ours.violations.tolist() == family.count_violations_many(batch.clues, ours.shown).tolist()
+    assert ours.violations.tolist() == family.count_violations(batch.clues, ours.shown).tolist()
 
 
 @every_family
@@ -135,7 +159,7 @@ def test_symmetric_images_of_solved_puzzles_are_solved(env_id, key):
     clues, solutions = (
         tokens[grids.reshape(BOARDS, -1)[:, cells]].reshape(grids.shape) for grids in (batch.clues, batch.solutions)
     )
-    assert world.family.judge_many(clues, solutions, solutions).all()
+    assert world.family.judge(clues, solutions, solutions).all()
     assert np.array_equal(world.family.canonical(clues[0]), world.family.canonical(batch.clues[0])) or env_id in ARC
     if world.family.solve(batch.clues[0]) is not None:
         world.family.check(clues[0])

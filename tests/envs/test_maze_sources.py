@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hrm_gym.envs.maze import rules, tokens
+from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import BUNDLED, FOLDER, BankedMazes, GeneratedMazes, build_bank, make_source, split_of
 from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
 
@@ -98,8 +99,9 @@ def test_a_file_is_played_as_it_is_stored(tmp_path):
     mazes = make_source(path)
     assert mazes.shape == (3, 3)
     assert mazes.puzzle(7).name == "train.csv:3"
-    assert rules.is_solved(mazes.puzzle(0).clues, mazes.puzzle(0).solution)
-    assert not np.array_equal(rules.solve(mazes.puzzle(1).clues), mazes.puzzle(1).solution)
+    one = mazes.puzzle(0)
+    assert MAZE.judge(*(grid[None] for grid in (one.clues, one.solution, one.solution)))[0]
+    assert not np.array_equal(MAZE.solve(mazes.puzzle(1).clues), mazes.puzzle(1).solution)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from hrm_gym.envs.puzzle import puzzle_key
-from hrm_gym.envs.sudoku import rules, tokens
+from hrm_gym.envs.sudoku import rules, solver, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES, board, usual_box
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, split_of
 from hrm_gym.envs.sudoku.rules import sudoku
@@ -25,6 +25,22 @@ NINE_SOLVED = "53467891267219534819834256785976142342685379171392485696153728428
 FOUR, FOUR_SOLVED = "1...|...2|..4.|.3..", "1234|3412|2143|4321"
 KEYS = st.integers(0, 2**64 - 1)
 MINI = [box for box in BOXES if box[0] * box[1] < 9]
+
+
+def family_of(clues: np.ndarray, box: tuple[int, int] | None) -> rules.SudokuFamily:
+    return sudoku(box or usual_box(len(clues)))
+
+
+def is_solved(clues: np.ndarray, answer: np.ndarray, box: tuple[int, int] | None = None) -> bool:
+    return bool(family_of(clues, box).judge(clues[None], clues[None], answer[None])[0])
+
+
+def violations(clues: np.ndarray, answer: np.ndarray, box: tuple[int, int] | None = None) -> np.ndarray:
+    return family_of(clues, box).violations(clues[None], answer[None])[0]
+
+
+def check(clues: np.ndarray, box: tuple[int, int] | None = None) -> None:
+    family_of(clues, box).check(clues)
 
 
 def grid(text: str, box=None) -> np.ndarray:
@@ -117,10 +133,10 @@ def test_boxes():
 
 @pytest.mark.parametrize(("clues", "solved"), [(NINE, NINE_SOLVED), (FOUR, FOUR_SOLVED)])
 def test_solve(clues, solved):
-    assert np.array_equal(rules.solve(grid(clues)), grid(solved))
-    rules.check(grid(clues))
-    assert rules.is_solved(grid(clues), grid(solved))
-    assert not rules.violations(grid(clues), grid(solved)).any()
+    assert np.array_equal(solver.solve(grid(clues)), grid(solved))
+    check(grid(clues))
+    assert is_solved(grid(clues), grid(solved))
+    assert not violations(grid(clues), grid(solved)).any()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +150,7 @@ def test_solve(clues, solved):
 )
 def test_check_refuses(clues, message):
     with pytest.raises(ValueError, match=message):
-        rules.check(grid(clues))
+        check(grid(clues))
 
 
 @pytest.mark.parametrize(
@@ -151,22 +167,22 @@ def test_check_refuses(clues, message):
 )
 def test_violations_and_wrong_answers(answer, wrong):
     marks = np.array([[cell == "x" for cell in row] for row in wrong.split("|")])
-    assert np.array_equal(rules.violations(grid(FOUR), grid(answer)), marks)
-    assert rules.is_solved(grid(FOUR), grid(answer)) == (answer == FOUR_SOLVED)
+    assert np.array_equal(violations(grid(FOUR), grid(answer)), marks)
+    assert is_solved(grid(FOUR), grid(answer)) == (answer == FOUR_SOLVED)
 
 
 def test_padding_and_unknown_tokens_solve_nothing():
     for token in (0, 6, 255):
         answer = grid(FOUR_SOLVED)
         answer[0, 1] = token
-        assert not rules.is_solved(grid(FOUR), answer)
-        assert not rules.violations(grid(FOUR), answer).any()
+        assert not is_solved(grid(FOUR), answer)
+        assert not violations(grid(FOUR), answer).any()
 
 
 def test_the_box_matters():
-    wide = rules.solve(puzzle((2, 3), 3).clues, (2, 3))
-    assert rules.is_solved(wide, wide)
-    assert not rules.is_solved(wide, wide, (3, 2))
+    wide = solver.solve(puzzle((2, 3), 3).clues, (2, 3))
+    assert is_solved(wide, wide)
+    assert not is_solved(wide, wide, (3, 2))
 
 
 def brute_force(clues: np.ndarray) -> int:
@@ -190,15 +206,15 @@ def test_solver_counts_as_brute_force_does(written):
     clues = np.ones((4, 4), dtype=np.uint8)
     for cell, token in written:
         clues.flat[cell] = token
-    assert rules.count_solutions(clues, 1000) == brute_force(clues)
+    assert solver.count_solutions(clues, 1000) == brute_force(clues)
 
 
 @pytest.mark.parametrize("box", BOXES)
 def test_solver_finds_the_solution_of_generated_puzzles(box):
     for key in range(5):
         made = puzzle(box, key)
-        assert np.array_equal(rules.solve(made.clues, box), made.solution)
-        assert rules.count_solutions(np.ones_like(made.clues), 5, box) == 5
+        assert np.array_equal(solver.solve(made.clues, box), made.solution)
+        assert solver.count_solutions(np.ones_like(made.clues), 5, box) == 5
 
 
 # ---- many boards ----
@@ -213,11 +229,9 @@ def test_many_boards_are_judged_as_one(box):
     answers = np.stack([one.solution for one in made])
     spoilt = rng.random(answers.shape) < rng.choice([0, 0, 0.02, 0.5], size=(40, 1, 1))
     answers[spoilt] = rng.integers(0, size + 2, spoilt.sum(), dtype=np.uint8)
-    solved, counts = np.empty(40, dtype=np.bool_), np.empty(40, dtype=np.int32)
-    rules.judge_many_kernel(clues, answers, *box, solved)
-    rules.count_violations_many_kernel(clues, answers, *box, counts)
-    assert solved.tolist() == [rules.is_solved(c, a, box) for c, a in zip(clues, answers, strict=True)]
-    assert counts.tolist() == [rules.violations(c, a, box).sum() for c, a in zip(clues, answers, strict=True)]
+    solved, counts = sudoku(box).judge(clues, clues, answers), sudoku(box).count_violations(clues, answers)
+    assert solved.tolist() == [is_solved(c, a, box) for c, a in zip(clues, answers, strict=True)]
+    assert counts.tolist() == [violations(c, a, box).sum() for c, a in zip(clues, answers, strict=True)]
     assert 5 < solved.sum() < 35
 
 
@@ -231,13 +245,13 @@ def peers(box):
 def test_candidates_are_the_digits_that_clash_with_nothing(box):
     family = sudoku(box)
     clues = np.stack([puzzle(box, key).clues for key in range(3)])
-    candidates = family.candidates_many(clues)
+    candidates = family.candidates(clues)
     for row, shown in enumerate(clues):
         for cell in range(shown.size):
             for digit, token in enumerate(family.writable):
                 written = shown.copy()
                 written.flat[cell] = token
-                fits = shown.flat[cell] == tokens.BLANK and not family.count_violations(shown, written)
+                fits = shown.flat[cell] == tokens.BLANK and not family.count_violations(shown[None], written[None])[0]
                 assert candidates[row, cell, digit] == fits
 
 
@@ -248,11 +262,11 @@ def test_writing_keeps_violations_right(box, legal_only):
     size = box[0] * box[1]
     clues = np.stack([puzzle(box, key).clues for key in range(30)])
     shown, active = clues.copy(), np.ones(30, dtype=np.bool_)
-    counts, full, ended = np.zeros(30, np.int32), np.zeros(30, np.int32), np.zeros(30, np.bool_)
+    counts, ended = np.zeros(30, np.int32), np.zeros(30, np.bool_)
     for _ in range(8 * size * size):
         actions = rng.integers(0, size**3, 30)
         rules.write_kernel(clues, shown, actions, active, legal_only, peers(box), counts, ended)
-        rules.count_violations_many_kernel(clues, shown, *box, full)
+        full = sudoku(box).count_violations(clues, shown)
         assert np.array_equal(counts, full)
         assert not legal_only or not full.any()
         assert np.array_equal(shown[clues != 1], clues[clues != 1])
@@ -265,7 +279,7 @@ def test_writing_with_altered_clues_and_padding():
     counts, ended, active = np.array([1], np.int32), np.zeros(1, np.bool_), np.ones(1, np.bool_)
     for action in (3 * 4 + 1, 4 * 4 + 1, 3 * 4 + 0, 4 * 4 + 3, 15 * 4 + 2):
         rules.write_kernel(clues, shown, np.array([action]), active, False, peers((2, 2)), counts, ended)
-        assert counts[0] == rules.violations(clues[0], shown[0]).sum()
+        assert counts[0] == violations(clues[0], shown[0]).sum()
 
 
 def test_writing_ends_solves_halts_and_leaves_alone():
@@ -288,7 +302,7 @@ def test_writing_ends_solves_halts_and_leaves_alone():
 def test_symmetries_keep_what_matters(box, key, other):
     made, symmetry = puzzle(box, key), random_symmetry(box, other)
     clues, solution = turned(made.clues, symmetry), turned(made.solution, symmetry)
-    assert rules.is_solved(clues, solution, box)
+    assert is_solved(clues, solution, box)
     assert split_of(clues, solution, box) == split_of(made.clues, made.solution, box)
     assert np.array_equal(canonical(clues, box), canonical(made.clues, box))
     assert sorted(symmetry[0]) == list(range(clues.size))
@@ -299,7 +313,7 @@ def test_different_puzzles_have_different_canonical_forms():
     forms = {canonical(puzzle((3, 3), puzzle_key(9, k)).clues).tobytes() for k in range(12)}
     assert len(forms) == 12
     clues = puzzle((3, 3), 1).clues
-    more = np.where(np.arange(81).reshape(9, 9) == np.argmax(clues == 1), rules.solve(clues), clues)
+    more = np.where(np.arange(81).reshape(9, 9) == np.argmax(clues == 1), solver.solve(clues), clues)
     assert not np.array_equal(canonical(more), canonical(clues))
     with pytest.raises(ValueError, match="expected a puzzle with exactly one solution"):
         canonical(np.ones((9, 9), dtype=np.uint8))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
-from hrm_gym.envs.sudoku import extreme, rules, tokens
+from hrm_gym.envs.sudoku import extreme, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES
 from hrm_gym.envs.sudoku.extreme import BUNDLED_FOUNDERS, load_founders
 from hrm_gym.envs.sudoku.generator import CLUES
-from hrm_gym.envs.sudoku.solver import difficulty_of, rate
+from hrm_gym.envs.sudoku.rules import sudoku
+from hrm_gym.envs.sudoku.solver import difficulty_of, rate, solve
 from hrm_gym.envs.sudoku.source import (
     BUNDLED,
     FOLDER,
@@ -48,7 +49,7 @@ def test_sources_give_puzzles_with_one_solution(source):
     batch = source.batch(keys)
     box = source.box if isinstance(source, BankedSudoku) else source.board.box if hasattr(source, "board") else (3, 3)
     for clues, solution in zip(batch.clues, batch.solutions, strict=True):
-        assert np.array_equal(rules.solve(clues, box), solution)
+        assert np.array_equal(solve(clues, box), solution)
         assert source.split in ("all", split_of(clues, solution, box))
     puzzle = source.puzzle(int(keys[2]))
     assert np.array_equal(puzzle.clues, batch.clues[2])
@@ -193,7 +194,7 @@ def test_hardening_makes_no_puzzle_easier_and_leaves_its_split_alone(monkeypatch
     assert min(ratings[16:]) >= min(ratings[8:16])
     for puzzle, solution in zip(clues, solutions, strict=True):
         assert split_of(puzzle, solution, (3, 3)) == "test"
-        assert rules.is_solved(puzzle, solution, (3, 3))
+        assert sudoku((3, 3)).judge(puzzle[None], solution[None], solution[None])[0]
 
 
 def test_banks_stay_small_pickle_small_and_number_their_puzzles():

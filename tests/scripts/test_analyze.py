@@ -260,7 +260,7 @@ def test_trajectories_tell_what_solving_does(weights: Path, text: str) -> None:
         used = halting_segments(rule, whole, limit)
         assert used.tolist() == solved.segments.tolist()
         answers = solved.answers.numpy().reshape(puzzles.clues.shape)
-        right = env.family.judge_many(puzzles.clues, puzzles.solutions, answers)
+        right = env.family.judge(puzzles.clues, puzzles.solutions, answers)
         assert right_at(whole, used).tolist() == right.tolist()
 
 

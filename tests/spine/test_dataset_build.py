@@ -124,11 +124,11 @@ def test_images_are_different_and_stand_behind_their_puzzle() -> None:
     for group in range(5):
         rows = slice(4 * group, 4 * group + 4)
         assert np.array_equal(found.clues[4 * group], batch.clues[group])
-        turned = {image.tobytes() for image in batch.clues[group].ravel()[rules.dihedral(6)]}
+        turned = {image.tobytes() for image in batch.clues[group].ravel()[rules.dihedral(6, 6)]}
         images = [clues.tobytes() for clues in found.clues[rows]]
         assert len(set(images)) == 4
         assert set(images) <= turned
-        assert MAZE.judge_many(found.clues[rows], found.solutions[rows], found.solutions[rows]).all()
+        assert MAZE.judge(found.clues[rows], found.solutions[rows], found.solutions[rows]).all()
     last = PuzzleBatch(batch.clues[4:], batch.solutions[4:], batch.puzzle_ids[4:])
     alone, _ = with_images(MAZE, last, 3, seed=4, first=14)
     assert np.array_equal(alone.clues, found.clues[16:]), "images depend on the batches"

@@ -66,14 +66,15 @@ def _course(
     q_halt: NDArray[np.float32],
     halts: NDArray[np.bool_],
 ) -> Answers:
-    counted = agent.family.counted(puzzle)
+    counted = agent.family.counted(puzzle.clues, puzzle.solution)
+    boards = puzzle.clues[None], puzzle.solution[None]
     before = np.concatenate([agent.family.blank(puzzle.clues)[None], answers[:-1]])
     return Answers(
         puzzle.name or f"puzzle {number}",
         tuple(round(float(value), 4) for value in q_halt),
         tuple(int(((answer != puzzle.solution) & counted).sum()) for answer in answers),
         tuple(int((answer != last).sum()) for answer, last in zip(answers, before, strict=True)),
-        tuple(agent.family.is_solved(puzzle, answer) for answer in answers),
+        tuple(bool(agent.family.judge(*boards, answer[None])[0]) for answer in answers),
         int(halts.argmax()) + 1 if halts.any() else None,
         tuple(agent.family.to_text(answer) for answer in answers),
     )

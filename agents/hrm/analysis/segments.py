@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, Never
 from hrm_gym.agents.hrm.thinking import Rules
-from hrm_gym.envs.puzzle import Puzzle, PuzzleFamily
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.rollout import Episode
 from hrm_gym.evaluation.scores import wilson
 
@@ -79,7 +80,7 @@ def _think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) ->
     clues, solutions = (np.stack([getattr(p, name) for p in puzzles]) for name in ("clues", "solution"))
     right, evidence = np.empty((len(puzzles), segments), np.bool_), []
     for k, (answers, seen) in enumerate(segments_of(agent, puzzles, segments)):
-        right[:, k] = agent.family.judge_many(clues, solutions, answers)
+        right[:, k] = agent.family.judge(clues, solutions, answers)
         evidence.append(seen)
     columns = zip(*evidence, strict=True)
     return Trajectories(right, Evidence(*(torch.stack(column, dim=1).cpu() for column in columns)))

@@ -33,7 +33,8 @@ from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
 from hrm_gym.agents.hrm.thinking import Rules, finish, think
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 
 @dataclass(frozen=True)

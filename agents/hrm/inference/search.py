@@ -238,7 +238,7 @@ class SearchAgent(StatefulAgent):
         )
 
     def _broken(self, puzzles: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return np.asarray(self.family.count_violations_many(puzzles, answers), np.int64)
+        return np.asarray(self.family.count_violations(puzzles, answers), np.int64)
 
     # ---- guessing ----
 
@@ -280,7 +280,7 @@ class SearchAgent(StatefulAgent):
             logits = model.answer_logits(lanes.carry.z_h)[..., model.mixer.first_symbol :]
             chances = torch.softmax(logits.float(), dim=-1).cpu().numpy()  # (P, S, symbols)
         free = self.family.free(clues).reshape(len(clues), -1)
-        candidates = self.family.candidates_many(clues)
+        candidates = self.family.candidates(clues)
         counts = candidates.sum(-1)
         best = np.sort(chances, axis=-1)
         doubt = np.maximum(counts, 2) + DOUBT * (best[..., -1] - best[..., -2])

@@ -24,7 +24,8 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.images import answers_back_from_each, distinct_keys, images_of_each, known_keys
 from hrm_gym.agents.hrm.task_rows import Keys, NamedRows, TaskRows
 from hrm_gym.agents.hrm.thinking import AgentState
-from hrm_gym.envs.puzzle import PuzzleFamily, Thought
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import Thought
 
 
 def members_for(
@@ -275,7 +276,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         answer: (H, W) uint8.
-        value: less its cost (`PuzzleFamily.cost_many`): 0 at best, minus infinity if it breaks a rule.
+        value: less its cost (`PuzzleFamily.cost`): 0 at best, minus infinity if it breaks a rule.
         votes: lanes that came to it.
         q_halt: their summed Q(halt).
         confidence: their summed confidence.
@@ -301,7 +302,7 @@ def count_votes(
 
     Args:
         answers: (K, H, W) uint8.
-        cost: (K,) float64, of `PuzzleFamily.cost_many`.
+        cost: (K,) float64, of `PuzzleFamily.cost`.
         q_halt: (K,) float32 in [0, 1].
         confidence: (K,) float32 in [0, 1].
     """
@@ -322,10 +323,10 @@ def count_votes(
 
 
 def costs(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> NDArray[np.float64]:
-    """(B, K) float64: `PuzzleFamily.cost_many` of each of K answers to each of (B, H, W) puzzles."""
+    """(B, K) float64: `PuzzleFamily.cost` of each of K answers to each of (B, H, W) puzzles."""
     count, voters = votes.answers.shape[:2]
     flat = votes.answers.reshape(count * voters, *clues.shape[1:])
-    return family.cost_many(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
+    return family.cost(np.repeat(clues, voters, axis=0), flat).reshape(count, voters)
 
 
 def decide(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> Decision:
@@ -346,7 +347,7 @@ class VotingAgent(EnsembleAgent):
     second attempt, where the puzzle allows one, gives the answer that came second.
 
     Attributes:
-        agree: halted lanes with equally good answers, none better (`PuzzleFamily.cost_many`), that suffice; 0
+        agree: halted lanes with equally good answers, none better (`PuzzleFamily.cost`), that suffice; 0
             waits for all. Puzzles with a second attempt wait for all in any case.
     """
 
