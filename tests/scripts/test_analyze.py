@@ -215,8 +215,8 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no study given: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
-        (["speed"], "unknown study 'speed'"),
+        ([], "needs a command: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
+        (["speed"], "unknown command of hrm-gym analyze"),
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
         (
             ["segments", "--agent", "ppo"],
