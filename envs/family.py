@@ -105,6 +105,11 @@ class PuzzleFamily(ABC):
     board_size: tuple[int, int] = (480, 480)
     difficulty_unit: str = "free cells"
 
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> PuzzleFamily:
+        """The rules for boards of `grid` = (H, W): by default the same for every size. ValueError if there are none."""
+        return cls()
+
     # ---- reading ----
 
     @abstractmethod

@@ -138,6 +138,11 @@ class ArcFamily(PuzzleFamily):
     def __init__(self, canvas: int = tokens.MAX_SIDE) -> None:
         self.canvas = canvas
 
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> ArcFamily:
+        """On a canvas of that side."""
+        return cls(canvas=grid[0])
+
     # ---- reading ----
 
     def parse(self, puzzle: Any) -> Grid:
