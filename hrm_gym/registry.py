@@ -270,7 +270,7 @@ def environment_ids() -> list[str]:
 FACTORIES = {
     "hrm": "hrm_gym.agents.hrm.agent:HRMAgent.for_env",
     "hrm-vote": "hrm_gym.agents.hrm.inference.vote:VotingAgent.for_env",
-    "hrm-first": "hrm_gym.agents.hrm.inference.vote:EnsembleAgent.for_env",
+    "hrm-first": "hrm_gym.agents.hrm.inference.vote:FirstToHaltAgent.for_env",
     "hrm-adapt": "hrm_gym.agents.hrm.inference.adapt:AdaptingAgent.for_env",
     "hrm-search": "hrm_gym.agents.hrm.inference.search:SearchAgent.for_env",
     "ppo": "hrm_gym.agents.sb3.agent:SB3Agent.ppo",

@@ -25,7 +25,6 @@ from hrm_gym.scripts.options import parse, passing_bar, spread_lists
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 AGENTS = ("hrm", "ppo", "maskableppo", "dqn", "random", "oracle")
 FORMAT_VERSION = 1
-INTERRUPTED = 130
 
 HELP = """usage: hrm-gym compare [options]
 
@@ -89,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym compare`.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         ValueError: for bad input of any kind; the message fits on one line.
@@ -107,8 +106,8 @@ def main(argv: Sequence[str]) -> int:
         _play(comparison)
         _film(comparison)
     except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on in {config.out}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
+        raise
     comparison.clear(began)
     _write(comparison, make_rows(comparison), shlex.join(["hrm-gym", "compare", *argv]))
     return 0
