@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: solve compare test check docs clean
+.PHONY: solve compare test check docs fuzz soak clean
 
 solve: $(VENV)/.installed  ## watch the bundled agents solve puzzles (a window, or GIFs in solves/), then read the tables
 	$(BIN)/hrm-gym solve
@@ -29,6 +29,12 @@ docs: $(VENV)/.installed-docs  ## the HTML manual, in build/docs; broken referen
 	$(BIN)/python docs/pages.py build/docs-source
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -f build/docs-source/mkdocs.yml
 	@echo "the manual: build/docs/index.html"
+
+fuzz: $(VENV)/.installed-dev  ## 100,000 malformed puzzles, actions, options and files (minutes)
+	$(BIN)/python -m tests.fuzz.fuzz
+
+soak: $(VENV)/.installed-dev  ## random play over all environments for an hour, watching memory
+	$(BIN)/python -m tests.fuzz.soak
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build dist *.egg-info

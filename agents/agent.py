@@ -60,12 +60,44 @@ class PrivilegedAgent(ABC):
         """Be shown the puzzles of the next `predict`, one a row; called before each one that begins a puzzle."""
 
 
-class StatefulAgent(ABC):
-    """An agent with a state, and what is convenient in a single environment: `act` keeps the state inside."""
+def episode_starts(observation: Observation, state: Any, episode_start: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """(B,) bool, the rows of a batch on which a puzzle begins.
 
+    All of them without a state; else those with a flag, and those whose observation shows that none of the budget was
+    used. So a vector environment in which the step after an end is a reset (`NEXT_STEP`) needs no flags.
+    """
+    count = len(observation["puzzle"])
+    starts = np.array(np.broadcast_to(state is None if episode_start is None else episode_start, count))
+    if "segment" in observation:
+        fresh = np.reshape(observation["segment"], count) == 0
+        if "attempt" in observation:  # a second attempt has a budget of its own, and is no new puzzle
+            fresh &= np.reshape(observation["attempt"], count) == 0
+        starts |= fresh
+    return starts
+
+
+def check_puzzles(puzzles: NDArray[Any], grid: tuple[int, ...], vocab_size: int) -> None:
+    """Raise ValueError unless `puzzles` are (B, H, W) token ids of boards of this grid."""
+    if puzzles.ndim != 3 or puzzles.shape[1:] != tuple(grid):
+        raise ValueError(f"expected puzzles of {grid}, or a batch of them, got an array of {puzzles.shape}")
+    if puzzles.dtype.kind not in "iu":
+        raise ValueError(f"expected puzzles of integer token ids, got {puzzles.dtype}")
+    if puzzles.size and not 0 <= int(puzzles.min()) <= int(puzzles.max()) < vocab_size:
+        raise ValueError(f"expected token ids in 0..{vocab_size - 1}, got {puzzles.min()}..{puzzles.max()}")
+
+
+class StatefulAgent(ABC):
+    """An agent with a state. A subclass decides for batches; single observations, starts and checks are here.
+
+    Attributes:
+        grid: (H, W) of the boards that it plays.
+        vocab_size: tokens that they have.
+    """
+
+    grid: tuple[int, ...]
+    vocab_size: int
     _state: Any = None
 
-    @abstractmethod
     def predict(
         self,
         observation: Observation,
@@ -73,14 +105,44 @@ class StatefulAgent(ABC):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], Any]:
-        """Actions for one observation or a batch, and the next state; see `Agent`."""
+        """Actions for one observation or a batch, and the next state.
+
+        Args:
+            observation: what the environment shows: `puzzle` and `answer` (H, W) uint8, or (B, H, W), and the rest.
+            state: what the last call returned; None starts every board.
+            episode_start: (B,) bool, boards on which a new puzzle begins; those whose `segment` is 0 begin in any case.
+            deterministic: has no effect; nothing is sampled.
+
+        Raises:
+            ValueError: boards of another size, tokens that do not exist, or the state of another batch.
+        """
+        single = np.ndim(observation["puzzle"]) == 2
+        rows = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
+        check_puzzles(rows["puzzle"], self.grid, self.vocab_size)
+        starts = episode_starts(rows, state, episode_start)
+        if starts.all():
+            state = None
+        elif len(state) != len(starts):
+            raise ValueError(f"expected the state of {len(starts)} boards, got that of {len(state)}")
+        actions, state = self.decide(rows, state, starts)
+        return (actions[0] if single else actions), state
+
+    @abstractmethod
+    def decide(self, observation: Observation, state: Any, starts: NDArray[np.bool_]) -> tuple[NDArray[Any], Any]:
+        """Actions for a batch of B boards, and the next state, which has a length of B.
+
+        Args:
+            observation: every array with a leading axis of B.
+            state: of the last call; None if all boards begin.
+            starts: (B,) bool, boards on which a puzzle begins.
+        """
 
     @abstractmethod
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""
 
     def act(self, observation: Observation) -> NDArray[Any]:
-        """The action for one environment; call `reset` before each episode."""
+        """The action for one environment; the state is kept inside, until a puzzle begins."""
         action, self._state = self.predict(observation, self._state)
         return action
 

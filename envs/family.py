@@ -108,6 +108,11 @@ class PuzzleFamily(ABC):
         """Spaces of what observations show of a puzzle besides its clues: the arrays of `Puzzle.extras`, by name."""
         return {}
 
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> PuzzleFamily:
+        """The rules for boards of `grid` = (H, W): by default the same for every size. ValueError if there are none."""
+        return cls()
+
     # ---- reading ----
 
     @abstractmethod

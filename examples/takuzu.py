@@ -198,7 +198,7 @@ class TakuzuVectorEnv(PuzzleVectorEnv):
 
 hrm_gym.register_family(
     "takuzu",
-    family=lambda grid: TakuzuFamily(),
+    family=TakuzuFamily.for_grid,
     env=TakuzuEnv,
     vector_env=TakuzuVectorEnv,
     ids={"Takuzu-v0": {}, "TakuzuMini-v0": {"size": 4}},

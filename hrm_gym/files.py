@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -84,3 +88,63 @@ def sync(path: Path) -> None:
 def _draft(path: Path) -> Path:
     """The temporary name for `path`, which keeps its suffix: film writers go by it."""
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a run's folder; the system lets go of it when this process ends.
+
+    Raises:
+        BlockingIOError: another process holds it; the message says which, and since when.
+        OSError: the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            _lock(file)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise BlockingIOError(f"{folder} is in use by {holder}; give another --out, or wait") from None
+        file.seek(0)
+        file.truncate()
+        since = datetime.now(timezone.utc).astimezone().isoformat(" ", "seconds")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the lock of a file at once or raise OSError; a killed process's lock is gone with it."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Delete what killed processes of this machine left half-written in a folder; returns what is gone.
+
+    Drafts and folders put aside carry the number of the process that made them; those of living ones stay.
+    """
+    gone = []
+    for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
+        found = re.fullmatch(r"\..+\.(\d+)\.(part(\..+)?|tmp|old)", path.name)
+        if found and not _lives(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            gone.append(path)
+    return gone
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError, OSError):
+        return True
+    return True

@@ -49,29 +49,10 @@ class FamilyEntry:
     ids: Mapping[str, Mapping[str, Any]]
 
 
-def _maze(grid: tuple[int, int]) -> PuzzleFamily:
-    from hrm_gym.envs.maze.rules import MazeFamily
-
-    return MazeFamily()
-
-
-def _sudoku(grid: tuple[int, int]) -> PuzzleFamily:
-    from hrm_gym.envs.sudoku.boxes import usual_box
-    from hrm_gym.envs.sudoku.rules import SudokuFamily
-
-    return SudokuFamily(usual_box(grid[0]))
-
-
-def _arc(grid: tuple[int, int]) -> PuzzleFamily:
-    from hrm_gym.envs.arc.rules import ArcFamily
-
-    return ArcFamily(canvas=grid[0])
-
-
 BUNDLED = (
     FamilyEntry(
         "sudoku",
-        family=_sudoku,
+        family="hrm_gym.envs.sudoku.rules:SudokuFamily.for_grid",
         env="hrm_gym.envs.sudoku.env:SudokuEnv",
         vector_env="hrm_gym.envs.sudoku.env:SudokuVectorEnv",
         ids={
@@ -82,7 +63,7 @@ BUNDLED = (
     ),
     FamilyEntry(
         "maze",
-        family=_maze,
+        family="hrm_gym.envs.maze.rules:MazeFamily.for_grid",
         env="hrm_gym.envs.maze.env:MazeEnv",
         vector_env="hrm_gym.envs.maze.env:MazeVectorEnv",
         ids={
@@ -92,7 +73,7 @@ BUNDLED = (
     ),
     FamilyEntry(
         "arc",
-        family=_arc,
+        family="hrm_gym.envs.arc.rules:ArcFamily.for_grid",
         env="hrm_gym.envs.arc.env:ArcEnv",
         vector_env="hrm_gym.envs.arc.env:ArcVectorEnv",
         ids={
@@ -289,7 +270,7 @@ def environment_ids() -> list[str]:
 FACTORIES = {
     "hrm": "hrm_gym.agents.hrm.agent:HRMAgent.for_env",
     "hrm-vote": "hrm_gym.agents.hrm.inference.vote:VotingAgent.for_env",
-    "hrm-first": "hrm_gym.agents.hrm.inference.vote:EnsembleAgent.for_env",
+    "hrm-first": "hrm_gym.agents.hrm.inference.vote:FirstToHaltAgent.for_env",
     "hrm-adapt": "hrm_gym.agents.hrm.inference.adapt:AdaptingAgent.for_env",
     "hrm-search": "hrm_gym.agents.hrm.inference.search:SearchAgent.for_env",
     "ppo": "hrm_gym.agents.sb3.agent:SB3Agent.ppo",

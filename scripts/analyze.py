@@ -59,7 +59,7 @@ from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle
 from hrm_gym.evaluation.rollout import puzzle_for, rollout_batched
 from hrm_gym.files import check_writable, write_atomically, written_atomically
-from hrm_gym.scripts.options import parse, with_progress
+from hrm_gym.scripts.options import parse, run_subcommand, with_progress
 from hrm_gym.scripts.solve import HRM_AGENTS, SolveConfig, Worlds, agent_named, check
 
 
@@ -501,14 +501,7 @@ def main(argv: Sequence[str]) -> int:
         ValueError: for bad input of any kind; the message fits on one line.
         OSError: for files that cannot be read or written.
     """
-    if argv and argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    if not argv or argv[0] not in STUDIES:
-        found = f"unknown study {argv[0]!r}" if argv else "no study given"
-        raise ValueError(f"{found}: expected one of {', '.join(STUDIES)} (see hrm-gym analyze --help)")
-    STUDIES[argv[0]](argv[1:])
-    return 0
+    return run_subcommand(STUDIES, "hrm-gym analyze", argv, HELP)
 
 
 def analyze_segments(argv: Sequence[str]) -> None:

@@ -18,13 +18,13 @@ from hrm_gym.evaluation.compare.plan import Plan
 from hrm_gym.evaluation.compare.rows import DEFINITIONS, Row, make_rows
 from hrm_gym.evaluation.compare.run import Comparison, filmed, missing_films, shoot, versions
 from hrm_gym.evaluation.pages import printable, table_text
+from hrm_gym.extras import load_extra
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import parse, passing_bar, spread_lists
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 AGENTS = ("hrm", "ppo", "maskableppo", "dqn", "random", "oracle")
 FORMAT_VERSION = 1
-INTERRUPTED = 130
 
 HELP = """usage: hrm-gym compare [options]
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym compare`.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         ValueError: for bad input of any kind; the message fits on one line.
@@ -100,13 +100,14 @@ def main(argv: Sequence[str]) -> int:
     began = time.time()
     comparison = Comparison(config.plan(), config.out)
     check_writable(config.out / "index.html")
+    load_extra("matplotlib")  # the charts are drawn last: what is missing is said first
     try:
         comparison.enter()
         _play(comparison)
         _film(comparison)
     except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on in {config.out}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
+        raise
     comparison.clear(began)
     _write(comparison, make_rows(comparison), shlex.join(["hrm-gym", "compare", *argv]))
     return 0

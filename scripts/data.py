@@ -35,7 +35,8 @@ from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, i
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.files import check_writable, written_atomically
-from hrm_gym.scripts.options import parse, passing_bar
+from hrm_gym.registry import unknown
+from hrm_gym.scripts.options import parse, passing_bar, run_subcommand
 
 
 def _arg(metavar: str, default: str = "", name: str | None = None) -> Any:
@@ -172,7 +173,6 @@ KINDS = {
 }
 
 
-INTERRUPTED = 130
 DEFAULT_COUNTS = {"train": 1000, "test": 200}
 _ROWS = 4096
 _UNRECORDED = ("out", "processes", "overwrite")
@@ -183,15 +183,18 @@ def main_data_build(argv: Sequence[str]) -> int:
     """Run `hrm-gym data build KIND [options]`.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         ValueError: no or an unknown kind, a bad option, a bad file, or a build that other options began.
         OSError: if something cannot be read or written.
     """
+    if list(argv) in (["-h"], ["--help"]):
+        print(HELP)
+        return 0
     if not argv or argv[0] not in KINDS:
-        found = f"unknown kind {argv[0]!r}" if argv else "no kind given"
-        raise ValueError(f"{found}: expected one of {', '.join(KINDS)} (see hrm-gym data --help)")
+        found = unknown("kind", argv[0], KINDS) if argv else f"no kind given: expected one of {', '.join(KINDS)}"
+        raise ValueError(f"{found} (see hrm-gym data --help)")
     config = parse(KINDS[argv[0]].config, f"hrm-gym data build {argv[0]}", argv[1:])
     _check(config)
     check_place(config.out, config.overwrite)
@@ -199,8 +202,8 @@ def main_data_build(argv: Sequence[str]) -> int:
     try:
         records = job.build() if config.from_ is None else job.convert()
     except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on from {config.out}.partial", file=sys.stderr)
-        return INTERRUPTED
+        print(f"interrupted: the same command continues from {config.out}.partial", file=sys.stderr)
+        raise
     for split, record in records.items():
         images = f", {record.puzzles:,} with their images" if record.puzzles > record.groups else ""
         print(f"{config.out / split}: {record.groups:,} puzzles{images}")
@@ -524,27 +527,14 @@ def main(argv: Sequence[str]) -> int:
         argv: the arguments after `data`.
 
     Returns:
-        0; 130 after Ctrl-C in a build.
+        0.
 
     Raises:
         ValueError: for bad input of any kind; the message fits on one line.
         OSError: for files that cannot be fetched, read or written.
     """
-    commands: dict[str, Callable[[Sequence[str]], int]] = {
-        "build": main_data_build,
-        "info": main_data_info,
-        "fetch": _fetch,
-    }
-    if argv and argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    if not argv or argv[0] not in commands:
-        found = f"unknown command {argv[0]!r}" if argv else "no command given"
-        raise ValueError(f"{found}: expected one of {', '.join(commands)} (see hrm-gym data --help)")
-    if list(argv[1:]) in (["-h"], ["--help"]) and argv[0] == "build":
-        print(HELP)
-        return 0
-    return commands[argv[0]](argv[1:])
+    commands = {"build": main_data_build, "info": main_data_info, "fetch": _fetch}
+    return run_subcommand(commands, "hrm-gym data", argv, HELP)
 
 
 def _fetch(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""`hrm-gym bank`: record what an HRM does with its segments, for HRMHalting-v0; and say what a bank holds.
+"""`hrm-gym halting bank`: record what an HRM does with its segments, for HRMHalting-v0; and say what a bank holds.
 
 The report of `hrm-gym halting report`: a table on the terminal; Markdown, JSON and a picture in a folder.
 
@@ -28,7 +28,7 @@ from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.files import check_writable, write_atomically, written_atomically
 from hrm_gym.registry import read_arguments
 from hrm_gym.scripts.bench.command import machine
-from hrm_gym.scripts.options import parse, progress_bar
+from hrm_gym.scripts.options import parse, progress_bar, run_subcommand
 
 if TYPE_CHECKING:
     from hrm_gym.agents.halting.learning import HaltingRecipe, Learned
@@ -39,8 +39,8 @@ gym.register_envs(hrm_gym)
 PUZZLES = 2000
 """Of each world, unless a number is given."""
 
-HELP_BANK = """usage: hrm-gym bank build --env ENV_ID --out FILE.npz [options]
-       hrm-gym bank info [FILE.npz]
+HELP_BANK = """usage: hrm-gym halting bank build --env ENV_ID --out FILE.npz [options]
+       hrm-gym halting bank info [FILE.npz]
 
 build  run an HRM over many puzzles, no board ever halting, and keep for every segment whether the answer is right, the
        Q-values, the confidence and a summary of the state. HRMHalting-v0 replays the file: bank="FILE.npz".
@@ -51,12 +51,12 @@ A bank is worth something where thinking longer sometimes helps and sometimes do
 difficulties by giving --env-args several times, each a world of its own.
 
 examples:
-  hrm-gym bank build --env HRMMaze-v0 --env-args size=10,source=generate --puzzles 2000 \\
+  hrm-gym halting bank build --env HRMMaze-v0 --env-args size=10,source=generate --puzzles 2000 \\
       --env-args size=12,source=generate --puzzles 1000 --out mazes.npz
-  hrm-gym bank build --env HRMSudoku-v0 --agent hrm=runs/sudoku/model --out sudoku.npz \\
+  hrm-gym halting bank build --env HRMSudoku-v0 --agent hrm=runs/sudoku/model --out sudoku.npz \\
       --env-args difficulty=easy --env-args difficulty=hard --env-args difficulty=extreme,source=generate
-  hrm-gym bank build --env HRMSudokuExtreme-v0 --agent hrm=runs/sudoku/model --env-args source=test.csv --out rated.npz
-  hrm-gym bank info mazes.npz
+  hrm-gym halting bank build --env HRMSudokuExtreme-v0 --env-args source=test.csv --out rated.npz
+  hrm-gym halting bank info mazes.npz
 """
 
 
@@ -109,33 +109,14 @@ class InfoConfig:
     bank: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FILE.npz]")] = None
 
 
-def main_bank(argv: Sequence[str]) -> int:
-    """Run `hrm-gym bank COMMAND …`.
-
-    Args:
-        argv: the arguments after `bank`.
-
-    Returns:
-        0.
-
-    Raises:
-        ValueError: for bad input of any kind; the message fits on one line.
-        OSError: for files that cannot be read or written.
-    """
-    commands: dict[str, Callable[[Sequence[str]], None]] = {"build": build, "info": info}
-    if argv and argv[0] in ("-h", "--help"):
-        print(HELP_BANK)
-        return 0
-    if not argv or argv[0] not in commands:
-        found = f"unknown command {argv[0]!r}" if argv else "no command given"
-        raise ValueError(f"{found}: expected one of {', '.join(commands)} (see hrm-gym bank --help)")
-    commands[argv[0]](argv[1:])
-    return 0
+def run_bank(argv: Sequence[str]) -> int:
+    """Run `hrm-gym halting bank COMMAND …`."""
+    return run_subcommand({"build": build, "info": info}, "hrm-gym halting bank", argv, HELP_BANK)
 
 
 def build(argv: Sequence[str]) -> None:
-    """Run `hrm-gym bank build`."""
-    config = parse(BuildConfig, "hrm-gym bank build", argv, append=True)
+    """Run `hrm-gym halting bank build`."""
+    config = parse(BuildConfig, "hrm-gym halting bank build", argv, append=True)
     _check(config)
     import torch
 
@@ -170,7 +151,7 @@ def build(argv: Sequence[str]) -> None:
         "seed": config.seed,
         "batch": config.batch,
         "state_dims": config.state_dims,
-        "command": "hrm-gym bank build " + " ".join(argv),
+        "command": "hrm-gym halting bank build " + " ".join(argv),
         "created": datetime.now(timezone.utc).date().isoformat(),
         "versions": {package: version(package) for package in ("hrm-gym", "torch", "numpy")},
     }
@@ -188,8 +169,8 @@ def build(argv: Sequence[str]) -> None:
 
 
 def info(argv: Sequence[str]) -> None:
-    """Run `hrm-gym bank info`."""
-    _print(find_bank(parse(InfoConfig, "hrm-gym bank info", argv).bank))
+    """Run `hrm-gym halting bank info`."""
+    _print(find_bank(parse(InfoConfig, "hrm-gym halting bank info", argv).bank))
 
 
 def _check(config: BuildConfig) -> None:
@@ -377,7 +358,7 @@ def _line(cells: Any) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-HELP = """usage: hrm-gym halting train --agent dqn|ppo [options]
+HELP = """usage: hrm-gym halting learn --agent dqn|ppo [options]
        hrm-gym halting report [options]
 
 train   DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
@@ -388,8 +369,8 @@ report  the Q-head, fixed budgets, confidence thresholds, DQN, PPO and the oracl
         report that was killed goes on.
 
 examples:
-  hrm-gym halting train --agent dqn --cost 0.01
-  hrm-gym halting train --agent ppo --cost 0.05 --bank sudoku.npz --out runs/halting/ppo
+  hrm-gym halting learn --agent dqn --cost 0.01
+  hrm-gym halting learn --agent ppo --cost 0.05 --bank sudoku.npz --out runs/halting/ppo
   hrm-gym halting report --out reports/halting
   hrm-gym halting report --bank sudoku.npz --costs 0.001 0.01 0.1 --seeds 5 --out reports/halting-sudoku
   hrm-gym halting report --help                        every option with its default
@@ -457,20 +438,13 @@ def main(argv: Sequence[str]) -> int:
         ValueError: for bad input of any kind; the message fits on one line.
         OSError: for files that cannot be read or written.
     """
-    commands: dict[str, Callable[[Sequence[str]], None]] = {"train": train_one, "report": report}
-    if argv and argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    if not argv or argv[0] not in commands:
-        found = f"unknown command {argv[0]!r}" if argv else "no command given"
-        raise ValueError(f"{found}: expected one of {', '.join(commands)} (see hrm-gym halting --help)")
-    commands[argv[0]](argv[1:])
-    return 0
+    commands = {"bank": run_bank, "learn": learn, "report": report}
+    return run_subcommand(commands, "hrm-gym halting", argv, HELP)
 
 
-def train_one(argv: Sequence[str]) -> None:
-    """Run `hrm-gym halting train`."""
-    config = parse(TrainConfig, "hrm-gym halting train", argv)
+def learn(argv: Sequence[str]) -> None:
+    """Run `hrm-gym halting learn`."""
+    config = parse(TrainConfig, "hrm-gym halting learn", argv)
     from hrm_gym.agents.halting.learning import mean_return, recipe_for
     from hrm_gym.agents.halting.rules import QHead
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import tyro
 from tqdm import tqdm
 
+from hrm_gym.registry import unknown
+
 Config = TypeVar("Config")
 
 
@@ -66,10 +68,36 @@ def parse_recipe(
         print(text)
         return None
     if not argv or argv[0] not in recipes:
-        found = f"unknown recipe {argv[0]!r}" if argv else "no recipe given"
-        raise ValueError(f"{found}: expected one of {', '.join(recipes)} (see {command} --help)")
+        found = (
+            unknown("recipe", argv[0], recipes) if argv else f"no recipe given: expected one of {', '.join(recipes)}"
+        )
+        raise ValueError(f"{found} (see {command} --help)")
     default = kind(recipes[argv[0]])
     return argv[0], parse(type(default), f"{command} {argv[0]}", argv[1:], default)
+
+
+def run_subcommand(
+    commands: Mapping[str, Callable[[list[str]], Any]], prog: str, argv: Sequence[str], text: str
+) -> int:
+    """Run the one of `commands` that the first argument names, or print the command's own help.
+
+    Args:
+        commands: sub-command -> function of the arguments after it; what it returns is the exit code, None is 0.
+        prog: the command, e.g. `hrm-gym data`.
+        argv: the arguments after it.
+        text: its own help.
+
+    Raises:
+        ValueError: no or an unknown sub-command.
+    """
+    if argv and argv[0] in ("-h", "--help"):
+        print(text)
+        return 0
+    if not argv:
+        raise ValueError(f"{prog} needs a command: expected one of {', '.join(commands)} (see {prog} --help)")
+    if argv[0] not in commands:
+        raise ValueError(f"{unknown(f'command of {prog}', argv[0], commands)} (see {prog} --help)")
+    return int(commands[argv[0]](list(argv[1:])) or 0)
 
 
 def spread_lists(argv: Sequence[str], options: Collection[str]) -> list[str]:

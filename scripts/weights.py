@@ -1,4 +1,4 @@
-"""`hrm-gym average`: the mean of several networks' weights."""
+"""`hrm-gym weights`: work on folders of weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Annotated
 import tyro
 
 from hrm_gym.agents.hrm.optim import average
-from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.options import parse, run_subcommand
 
-HELP = """usage: hrm-gym average FOLDER FOLDER [FOLDER ...] --out FOLDER
+HELP = """usage: hrm-gym weights average FOLDER FOLDER [FOLDER ...] --out FOLDER
 
-The mean of the weights of several HRMs, as one HRM. It makes sense for networks that went on from the same weights:
-with the weights before, the mean keeps what they could and most of what was learnt since. A folder that is named twice
-counts twice.
+average  the mean of the weights of several HRMs, as one HRM. It makes sense for
+         networks that continued from the same weights: with the weights before,
+         the mean keeps what they could and most of what was learnt since. A
+         folder that is named twice counts twice.
 
 examples:
-  hrm-gym average runs/maze-any-size/model runs/maze-any-size-24/model --out runs/mean
+  hrm-gym weights average runs/maze/model runs/maze-10x10/model --out runs/mean
   hrm-gym solve HRMMaze-v0:size=24 --agent hrm=runs/mean
 """
 
@@ -38,10 +39,7 @@ class AverageConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym average`.
-
-    Args:
-        argv: the arguments after `average`.
+    """Run `hrm-gym weights COMMAND …`.
 
     Returns:
         0.
@@ -50,10 +48,14 @@ def main(argv: Sequence[str]) -> int:
         ValueError: fewer than two folders, damaged ones, or networks that differ.
         OSError: files that cannot be read or written.
     """
+    return run_subcommand({"average": run_average}, "hrm-gym weights", argv, HELP)
+
+
+def run_average(argv: Sequence[str]) -> None:
+    """Run `hrm-gym weights average`."""
     if argv and argv[0] in ("-h", "--help"):
         print(HELP)
-        return 0
-    config = parse(AverageConfig, "hrm-gym average", argv)
+        return
+    config = parse(AverageConfig, "hrm-gym weights average", argv)
     average(config.folders, config.out)
     print(f"mean of {len(config.folders)}: {config.out}")
-    return 0

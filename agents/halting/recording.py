@@ -1,6 +1,6 @@
-"""Runs an HRM over puzzles, no board ever halting, and keeps what a halting bank is made of.
+"""Halting banks: an HRM is run over puzzles, no board ever halting, and what it held after each segment is kept.
 
-Builds a halting bank in parts on disk, so that a build that was killed goes on and ends with the same file.
+A bank is built in parts on disk, so that a build that was killed continues and ends with the same file.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.hrm import thinking
-from hrm_gym.agents.hrm.agent import Boards, HRMAgent
-from hrm_gym.agents.hrm.halting import certainty
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.halting import Never, certainty
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle
@@ -106,33 +106,23 @@ def record(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Arrays:
         bank has them; and `pooled` (B, K, P) float16, see `pooled`.
     """
     clues, solutions = (np.stack([getattr(p, name) for p in puzzles]) for name in ("clues", "solution"))
-    boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
-    columns = []
-    for answers, seen in _segments(agent, boards, segments):
-        verdict = agent.family.verdict(clues, solutions, answers.reshape(clues.shape))
-        told = {name: verdict[name] for name in ("solved", "exact", "cell_accuracy")}
-        columns.append(told | seen)
+    boards, model = agent.boards_of(puzzles), agent.model
+    before, columns = torch.zeros_like(boards.inputs), []
+    for _, state in agent.think(boards, rules=Rules(Never(), segments)):
+        verdict = agent.family.verdict(clues, solutions, state.answers.cpu().numpy().reshape(clues.shape))
+        q_halt, q_continue = state.q_logits.unbind(1)
+        lowest, mean = certainty(state.confidence, boards.free)
+        altered = ((state.answers != before) & boards.free).sum(1) / boards.free.sum(1).clamp(min=1)
+        before = state.answers
+        if model.config.halting == "bce":  # Q(continue) was not trained
+            q_continue = torch.zeros_like(q_halt)
+        values = (q_halt, q_continue, _logit(mean), _logit(lowest), altered)
+        cut = (value.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) for value in values)
+        column = {name: verdict[name] for name in ("solved", "exact", "cell_accuracy")}
+        column |= {name: value.cpu().numpy() for name, value in zip(SCALARS[1:], cut, strict=True)}
+        columns.append(column | {"pooled": pooled(model, state.carry.z_h).cpu().numpy()})
     whole = {name: np.stack([column[name] for column in columns], axis=1) for name in columns[0]}
     return {name: part if part.dtype == np.bool_ else part.astype(np.float16) for name, part in whole.items()}
-
-
-def _segments(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[NDArray[np.uint8], Arrays]]:
-    """The (B, S) answers after each segment, and the rest of what is recorded."""
-    model, count = agent.model, len(boards.inputs)
-    carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
-    reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
-    alone = model.config.halting == "bce"
-    for _ in range(segments):
-        carry = model.advance(carry, x)
-        before, reading = reading.answers, reading.after(model.answer_logits(carry.z_h))
-        q_halt, q_continue = model.q_values(carry.z_h)
-        lowest, mean = certainty(reading.confidence, boards.free)
-        altered = ((reading.answers != before) & boards.free).sum(1) / boards.free.sum(1).clamp(min=1)
-        values = (q_halt, torch.zeros_like(q_halt) if alone else q_continue, _logit(mean), _logit(lowest), altered)
-        cut = (value.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) for value in values)
-        seen = {name: value.cpu().numpy() for name, value in zip(SCALARS[1:], cut, strict=True)}
-        seen["pooled"] = pooled(model, carry.z_h).cpu().numpy()
-        yield reading.answers.cpu().numpy(), seen
 
 
 def pooled(model: HRM, z_h: torch.Tensor) -> torch.Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,80 +16,18 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
-from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
-from hrm_gym.agents.hrm.model import HRM, Carry
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
+from hrm_gym.agents.hrm.thinking import AgentState, Boards, Rules, Step, finish, think
 from hrm_gym.envs.family import PuzzleFamily
-from hrm_gym.envs.puzzle import Thought
+from hrm_gym.envs.puzzle import Puzzle, Thought
 
 IMAGES = 8
 """Symmetric images of a board, itself included, on which a thought that does not halt is tried before other starts."""
-
-STARTS = 4096
-"""More than there are thoughts about one puzzle at a time: sets apart the starts of their restarts."""
-
-
-class Boards(NamedTuple):
-    """Puzzles of a batch: inputs (B, S) int32, puzzle_ids (B,) int32, free (B, S) bool cells."""
-
-    inputs: torch.Tensor
-    puzzle_ids: torch.Tensor
-    free: torch.Tensor
-
-    def rows(self, index: torch.Tensor) -> Boards:
-        """Some of the boards: `index` is (K,) int64 or (B,) bool."""
-        return Boards(*(part[index] for part in self))
-
-
-@dataclass(frozen=True, eq=False)
-class Mind:
-    """What an HRM has in mind for B boards: its recurrent state. `mind[rows]` keeps some of the boards.
-
-    Attributes:
-        carry: the states of both levels.
-        reading: the answers, their confidence, and for how long they have stayed the same.
-        q_halt: (B,) float32 probability.
-        q_continue: (B,) float32 probability.
-        segments: (B,) int32, segments run.
-    """
-
-    carry: Carry
-    reading: thinking.Reading
-    q_halt: torch.Tensor
-    q_continue: torch.Tensor
-    segments: torch.Tensor
-
-    def __getitem__(self, rows: NDArray[np.int64] | torch.Tensor) -> Mind:
-        index = torch.as_tensor(rows, device=self.segments.device)
-        rest = (self.q_halt[index], self.q_continue[index], self.segments[index])
-        return Mind(self.carry.rows(index), self.reading.rows(index), *rest)
-
-    @property
-    def answers(self) -> torch.Tensor:
-        """(B, S) uint8."""
-        return self.reading.answers
-
-    @property
-    def confidence(self) -> torch.Tensor:
-        """(B, S) float32, the probability of the chosen token of every cell."""
-        return self.reading.confidence
-
-    def merged(self, rows: torch.Tensor, other: Mind) -> Mind:
-        """This mind with the boards `rows` replaced by the boards of `other`, in order."""
-
-        def put(mine: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-            mine = mine.clone()
-            mine[rows] = new
-            return mine
-
-        carry = Carry(*map(put, self.carry, other.carry))
-        reading = thinking.Reading(*map(put, self.reading, other.reading))
-        names = ("q_halt", "q_continue", "segments")
-        return Mind(carry, reading, *(put(getattr(self, name), getattr(other, name)) for name in names))
 
 
 class HRMAgent(HubAgent, StatefulAgent):
@@ -159,8 +97,9 @@ class HRMAgent(HubAgent, StatefulAgent):
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
         self.restart, self.check = restart, check
+        self.grid, self.vocab_size = model.config.grid, model.config.vocab_size
         accelerate(self.model, compile)
-        self._mind: Mind | None = None
+        self._seen: AgentState | None = None
 
     @classmethod
     def for_env(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> HRMAgent:
@@ -192,57 +131,63 @@ class HRMAgent(HubAgent, StatefulAgent):
         agent.weights = weights
         return agent
 
-    def predict(
-        self,
-        observation: Observation,
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[Any], Any]:
-        """Actions for one observation or a batch.
+    # ---- the agent ----
 
-        Args:
-            observation: `puzzle` and `answer` (H, W) uint8, or (B, H, W).
-            state: the Mind that the last call returned; None starts every board anew.
-            episode_start: (B,) bool, boards on which a new puzzle begins.
-            deterministic: has no effect; an HRM does not sample.
-
-        Returns:
-            Actions in the form of the action mode, and the next Mind.
-        """
-        single = observation["puzzle"].ndim == 2
-        rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
-        count = len(rows["puzzle"])
-        starts = np.broadcast_to(state is None if episode_start is None else episode_start, count)
-        boards = self.boards(rows["puzzle"], rows.get("task"))
-        mind: Mind = self.begin(count) if state is None else state
-        mind, halts = self._think(mind, boards, np.array(starts))
-        self._mind = mind
-        answers = mind.answers.cpu().numpy().reshape(rows["puzzle"].shape)
-        actions = carry_out_rows(self.family, self.action_mode, rows, answers, halts)
-        return (actions[0] if single else actions), mind
+    def decide(
+        self, observation: Observation, state: AgentState | None, starts: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], AgentState]:
+        """Answer mode: one segment of every board. Other modes: everything is thought when a puzzle begins."""
+        puzzles = observation["puzzle"]
+        boards = self.boards(puzzles, observation.get("task"))
+        if self.action_mode == "answer":
+            state = next(self.think(boards, state, torch.from_numpy(starts).to(self.device))).state
+            halts = state.halted.cpu().numpy()
+        else:
+            if starts.any():
+                rows = torch.from_numpy(np.flatnonzero(starts)).to(self.device)
+                found = finish(self.think(boards.rows(rows)))
+                state = found if state is None else state.put(rows, found)
+            halts = np.ones(len(starts), np.bool_)
+        assert state is not None
+        self._seen = state
+        answers = state.answers.cpu().numpy().reshape(puzzles.shape)
+        return carry_out_rows(self.family, self.action_mode, observation, answers, halts), state
 
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""
-        mind = self._mind
-        if mind is None:
+        state = self._seen
+        if state is None:
             return None
-        grid = self.model.config.grid
-        learned = self.model.config.halting == "q_learning"
+        shape = (len(state), *self.grid)
+        answers, confidence = (part.cpu().numpy().reshape(shape) for part in (state.answers, state.confidence))
+        q_halt, q_continue = state.q_halt.tolist(), state.q_continue.tolist()
+        has_continue, rules = self.model.config.halting == "q_learning", self.rules
         return [
             Thought(
-                answer=mind.answers[i].cpu().numpy().reshape(grid),
-                confidence=mind.confidence[i].cpu().numpy().reshape(grid),
-                q_halt=float(mind.q_halt[i]),
-                q_continue=float(mind.q_continue[i]) if learned else None,
-                segment=int(mind.segments[i]),
+                answer=answers[i],
+                confidence=confidence[i],
+                q_halt=q_halt[i],
+                q_continue=q_continue[i] if has_continue else None,
+                segment=int(state.segments[i]),
+                reason=rules.reason(int(state.outcome[i]), q_halt[i], q_continue[i]),
             )
-            for i in range(len(mind.answers))
+            for i in range(len(state))
         ]
 
     def spent(self) -> NDArray[np.int64]:
         """(B,) segments run so far on each board of the last `predict`."""
-        return np.zeros(0, np.int64) if self._mind is None else self._mind.segments.cpu().numpy().astype(np.int64)
+        return np.zeros(0, np.int64) if self._seen is None else self._seen.segments.cpu().numpy().astype(np.int64)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of halting in force."""
+        check = self._keeps_rules if self.check else None
+        return Rules(self.halting, self.max_segments, check, self.restart, self._turns if self.restart else None)
+
+    @property
+    def halting_rules(self) -> str:
+        """The same as tables show them."""
+        return str(self.rules)
 
     # ---- thinking ----
 
@@ -272,54 +217,35 @@ class HRMAgent(HubAgent, StatefulAgent):
             torch.from_numpy(np.ascontiguousarray(free)).to(self.device),
         )
 
-    def begin(self, count: int) -> Mind:
-        """The mind at the start of `count` boards: initial states, nothing answered."""
-        zeros = torch.zeros(count, device=self.device)
-        reading = thinking.Reading.nothing(count, self.model.config.cells, self.device)
-        return Mind(self.model.initial_carry(count), reading, zeros, zeros, zeros.to(torch.int32))
+    def boards_of(self, puzzles: Sequence[Puzzle]) -> Boards:
+        """`boards` of puzzles."""
+        tasks = np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32)
+        return self.boards(np.stack([puzzle.clues for puzzle in puzzles]), tasks)
 
-    @torch.inference_mode()
-    def segment(
-        self, mind: Mind, boards: Boards, starts: torch.Tensor, numbers: torch.Tensor | None = None
-    ) -> tuple[Mind, torch.Tensor]:
-        """One segment on every board.
+    def think(
+        self,
+        boards: Boards,
+        state: AgentState | None = None,
+        starts: torch.Tensor | None = None,
+        numbers: torch.Tensor | None = None,
+        rules: Rules | None = None,
+    ) -> Iterator[Step]:
+        """`thinking.think` with this network, and by the agent's own rules unless others are given.
 
-        Args:
-            mind: what was thought so far.
-            boards: the puzzles.
-            starts: (B,) bool, boards that begin anew.
-            numbers: (B,) int64, from which start each board is thought about (`HRM.start`); 0 by default.
-
-        Returns:
-            The next mind, and (B,) bool: the boards that halt.
+        Raises:
+            ValueError: the state is of another number of boards, or of another network.
         """
-        puzzles = self.model.puzzles[boards.puzzle_ids.long()]
-        past = torch.where(starts, 0, mind.segments)
-        carry = self._started(mind, starts, numbers)
-        if self.restart and bool((past >= self.restart).any()):  # not all are at their first attempt
-            image = past.long() // self.restart % self._turns.count
-            result = self.model.run(carry, self._turns.images(boards.inputs, image), puzzles)
-            logits = self._turns.back(result.logits, image)
-        else:
-            result = self.model.run(carry, boards.inputs, puzzles)
-            logits = result.logits
-        segments = past + 1
-        before = mind.reading._replace(answers=torch.where(starts[:, None], 0, mind.answers))
-        reading, q = before.after(logits), (result.q_halt, result.q_continue)
-        halts = thinking.judge(self.halting, segments, q, reading, boards.free)
-        if self.check:
-            halts = self._keeping_rules(halts, boards.inputs, reading.answers)
-        halts = halts | (segments >= self.max_segments)
-        return Mind(result.carry, reading, torch.sigmoid(q[0]), torch.sigmoid(q[1]), segments), halts
+        if state is not None:
+            config = self.model.config
+            expected = (len(boards.inputs), config.length, config.hidden_size)
+            if (got := tuple(state.carry.z_h.shape)) != expected:
+                raise ValueError(f"expected a state of shape {expected} (boards, positions, width), got {got}")
+        return think(self.model, boards, rules or self.rules, state, starts, numbers)
 
-    def _keeping_rules(self, halts: torch.Tensor, inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """(B,) bool, the boards of `halts` whose answers are whole and break no rule."""
-        rows, grid = halts.nonzero()[:, 0], self.model.config.grid
-        clues, given = (part[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid) for part in (inputs, answers))
-        broken = torch.from_numpy(np.isinf(self.family.cost(clues, given)))
-        halts = halts.clone()
-        halts[rows[broken.to(rows.device)]] = False
-        return halts
+    def _keeps_rules(self, inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """(K,) bool, answers (K, S) to puzzles (K, S) that are complete and break no rule."""
+        clues, given = (part.cpu().numpy().astype(np.uint8).reshape(-1, *self.grid) for part in (inputs, answers))
+        return torch.from_numpy(np.isfinite(self.family.cost(clues, given))).to(inputs.device)
 
     @cached_property
     def _turns(self) -> Turns:
@@ -327,35 +253,6 @@ class HRMAgent(HubAgent, StatefulAgent):
         config = self.model.config
         alike = config.by_symbol or config.puzzle_count > 1
         return Turns(self.family, config.grid, 1 if alike else IMAGES, self.device)
-
-    def _started(self, mind: Mind, starts: torch.Tensor, numbers: torch.Tensor | None) -> Carry:
-        """The carry for the next segment: boards that begin, or begin anew, are put to their starts."""
-        if self.restart == 0:
-            return self.model.reset_rows(mind.carry, starts, numbers)
-        past = torch.where(starts, 0, mind.segments).long()
-        own = past // self.restart // self._turns.count
-        begins = starts | ((past > 0) & (past % self.restart == 0))
-        return self.model.reset_rows(mind.carry, begins, own if numbers is None else own * STARTS + numbers)
-
-    def _think(self, mind: Mind, boards: Boards, starts: NDArray[np.bool_]) -> tuple[Mind, Any]:
-        """The next mind and the halt bits: one segment in answer mode, else the whole thought of boards that begin."""
-        if self.action_mode == "answer":
-            mind, halts = self.segment(mind, boards, torch.from_numpy(starts).to(self.device))
-            return mind, halts.cpu().numpy()
-        if starts.any():
-            mind = self._to_the_end(mind, boards, torch.from_numpy(np.flatnonzero(starts)).to(self.device))
-        return mind, True
-
-    def _to_the_end(self, mind: Mind, boards: Boards, rows: torch.Tensor) -> Mind:
-        """Solve the boards `rows` by adaptive computation; their carry is not kept, since they are finished."""
-        chosen, found = boards.rows(rows), self.begin(len(rows))
-        live = torch.arange(len(rows), device=rows.device)
-        starts = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        while len(live):
-            after, halts = self.segment(found[live], chosen.rows(live), starts[live])
-            found, live = found.merged(live, after), live[~halts]
-            starts[:] = False
-        return mind.merged(rows, found)
 
 
 def _bundled_for(family: str, grid: tuple[int, ...]) -> Path:

@@ -41,14 +41,24 @@ class Evidence(NamedTuple):
 class Halting(ABC):
     """A halting rule. Beside it there is always a limit of segments, at which every board halts."""
 
+    reads_answers = False
+    """Whether the rule needs the parts of the evidence that come from the answers."""
+
     @property
-    def reads_answers(self) -> bool:
-        """Whether the rule needs the parts of the evidence that come from the answers."""
-        return False
+    def words(self) -> str:
+        """What tables call it; `str` is the form that `parse_halting` reads."""
+        return self._words()
+
+    def _words(self) -> str:
+        return str(self)
 
     @abstractmethod
     def halts(self, evidence: Evidence) -> Tensor:
         """(B,) bool, the boards that halt now."""
+
+    def reason(self, q_halt: float, q_continue: float) -> str:
+        """Why a board halted, given its Q-values as probabilities."""
+        return self.words
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,13 @@ class QHead(Halting):
     """
 
     alone: bool = False
+
+    def _words(self) -> str:
+        return "own decision (Q)"
+
+    def reason(self, q_halt: float, q_continue: float) -> str:
+        """The two values."""
+        return f"Q(halt) {q_halt:.2f} > " + ("0.50" if self.alone else f"Q(continue) {q_continue:.2f}")
 
     def halts(self, evidence: Evidence) -> Tensor:
         """(B,) bool."""
@@ -89,6 +106,9 @@ class Fixed(Halting):
     def __str__(self) -> str:
         return f"fixed:{self.segments}"
 
+    def _words(self) -> str:
+        return f"fixed {self.segments}"
+
 
 @dataclass(frozen=True)
 class Confidence(Halting):
@@ -101,6 +121,7 @@ class Confidence(Halting):
 
     threshold: float
     over: Literal["lowest", "mean"] = "lowest"
+    reads_answers = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -114,13 +135,11 @@ class Confidence(Halting):
         assert found is not None
         return found >= self.threshold
 
-    @property
-    def reads_answers(self) -> bool:
-        """Yes."""
-        return True
-
     def __str__(self) -> str:
         return f"confidence:{self.threshold:g}" + (":mean" if self.over == "mean" else "")
+
+    def _words(self) -> str:
+        return f"{self.over} confidence {self.threshold:g}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +151,7 @@ class Stable(Halting):
     """
 
     segments: int
+    reads_answers = True
 
     def __post_init__(self) -> None:
         _at_least_one("stable", self.segments)
@@ -141,13 +161,11 @@ class Stable(Halting):
         assert evidence.unchanged is not None
         return evidence.unchanged >= self.segments
 
-    @property
-    def reads_answers(self) -> bool:
-        """Yes."""
-        return True
-
     def __str__(self) -> str:
         return f"stable:{self.segments}"
+
+    def _words(self) -> str:
+        return f"answer unchanged for {self.segments}"
 
 
 @dataclass(frozen=True)
@@ -161,6 +179,9 @@ class Never(Halting):
     def __str__(self) -> str:
         return "never"
 
+    def _words(self) -> str:
+        return "limit alone"
+
 
 @dataclass(frozen=True)
 class FirstOf(Halting):
@@ -173,7 +194,7 @@ class FirstOf(Halting):
     rules: tuple[Halting, ...]
 
     @property
-    def reads_answers(self) -> bool:
+    def reads_answers(self) -> bool:  # type: ignore[override]
         """Whether one of them does."""
         return any(rule.reads_answers for rule in self.rules)
 
@@ -183,6 +204,9 @@ class FirstOf(Halting):
 
     def __str__(self) -> str:
         return ",".join(map(str, self.rules))
+
+    def _words(self) -> str:
+        return " or ".join(rule.words for rule in self.rules)
 
 
 def learned(config: HRMConfig) -> QHead:

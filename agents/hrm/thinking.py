@@ -1,87 +1,268 @@
-"""Adaptive computation time: slots of training, the halting rule, the Q-learning target, solving with real halting."""
+"""The one loop over segments: agents, evaluation in training, voting, search, analyses and banks all think with it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents.hrm.halting import Evidence, Halting, certainty, learned
-from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.images import Turns
+from hrm_gym.agents.hrm.model import HRM, Carry
+
+STARTS = 4096
+"""More than there are lanes on one puzzle at a time: sets apart the starts of their restarts."""
 
 
-class Solved(NamedTuple):
-    """Answers of N boards after adaptive computation.
+class Boards(NamedTuple):
+    """Puzzles of a batch: inputs (B, S) int32 tokens, puzzle_ids (B,) int32, free (B, S) bool cells."""
+
+    inputs: Tensor
+    puzzle_ids: Tensor
+    free: Tensor
+
+    def rows(self, index: Tensor) -> Boards:
+        """Some of the boards: `index` is (K,) int64 or (B,) bool."""
+        return Boards(*(part[index] for part in self))
+
+
+class Outcome(IntEnum):
+    """What became of a board after a segment. From LIMIT on it halts."""
+
+    CONTINUES = 0
+    RESTARTED = 1
+    BREAKS_A_RULE = 2
+    LIMIT = 3
+    HALTED = 4
+    CHECKED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class AgentState:
+    """What is known of B boards after a segment. `state[rows]` keeps some of the boards.
 
     Attributes:
-        answers: (N, S) uint8 token ids.
-        confidence: (N, S) float32, probability of the chosen token.
-        segments: (N,) int32, segments used.
-        q_halt: (N,) float32 probability at the end.
-        q_continue: (N,) float32 probability at the end.
-    """
-
-    answers: Tensor
-    confidence: Tensor
-    segments: Tensor
-    q_halt: Tensor
-    q_continue: Tensor
-
-
-def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer tokens (…, S) uint8 and their probabilities (…, S) from logits (…, S, V); padding is never chosen."""
-    probabilities = torch.softmax(logits.float(), dim=-1)
-    confidence, answer = probabilities[..., 1:].max(dim=-1)
-    return (answer + 1).to(torch.uint8), confidence
-
-
-class Reading(NamedTuple):
-    """The answers of B boards after a segment.
-
-    Attributes:
-        answers: (B, S) uint8 token ids.
+        carry: the recurrent states.
+        answers: (B, S) uint8 token ids; 0, which no answer has, before the first segment.
         confidence: (B, S) float32, probability of the chosen token.
         unchanged: (B,) int32, segments in a row that left the answer as it was.
+        q_logits: (B, 2) float32, of Q(halt) and Q(continue).
+        segments: (B,) int32, segments run.
+        outcome: (B,) uint8, an `Outcome`.
     """
 
+    carry: Carry
     answers: Tensor
     confidence: Tensor
     unchanged: Tensor
+    q_logits: Tensor
+    segments: Tensor
+    outcome: Tensor
 
     @classmethod
-    def nothing(cls, count: int, cells: int, device: torch.device) -> Reading:
-        """What is read before the first segment: the padding token everywhere, which no answer has."""
+    def before(cls, model: HRM, count: int) -> AgentState:
+        """The state of `count` boards before their first segment."""
+        cells, device = model.config.cells, model.h_init.device
+
+        def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros((count, *shape), dtype=dtype, device=device)
+
         return cls(
-            torch.zeros((count, cells), dtype=torch.uint8, device=device),
-            torch.zeros((count, cells), device=device),
-            torch.zeros(count, dtype=torch.int32, device=device),
+            model.initial_carry(count),
+            zeros(cells, dtype=torch.uint8),
+            zeros(cells, dtype=torch.float32),
+            zeros(dtype=torch.int32),
+            zeros(2, dtype=torch.float32),
+            zeros(dtype=torch.int32),
+            zeros(dtype=torch.uint8),
         )
 
-    def rows(self, index: Tensor) -> Reading:
-        """Some of the boards: `index` is (K,) int64 or (B,) bool."""
-        return Reading(*(part[index] for part in self))
+    def __len__(self) -> int:
+        return len(self.segments)
 
-    def after(self, logits: Tensor) -> Reading:
-        """The reading of the next segment, given its logits (B, S, V)."""
-        answers, confidence = read_answer(logits)
-        same = (answers == self.answers).all(dim=1)
-        return Reading(answers, confidence, torch.where(same, self.unchanged + 1, 0))
+    def __getitem__(self, rows: NDArray[np.int64] | Tensor) -> AgentState:
+        index = torch.as_tensor(rows, device=self.segments.device)
+        return self._mapped(lambda own: own[index])
+
+    def put(self, rows: Tensor, other: AgentState) -> AgentState:
+        """This state with the boards `rows` (K,) replaced by those of `other`, in order."""
+        return self._mapped(lambda own, new: own.index_copy(0, rows, new), other)
+
+    @staticmethod
+    def joined(states: list[AgentState]) -> AgentState:
+        """The boards of all, one after the other."""
+        return states[0]._mapped(lambda *parts: torch.cat(parts), *states[1:])
+
+    def _mapped(self, function: Callable[..., Tensor], *others: AgentState) -> AgentState:
+        every = (self, *others)
+        carry = Carry(*(function(*parts) for parts in zip(*(one.carry for one in every), strict=True)))
+        names = [field.name for field in dataclasses.fields(self)][1:]
+        return AgentState(carry, *(function(*(getattr(one, name) for one in every)) for name in names))
+
+    @property
+    def q_halt(self) -> Tensor:
+        """(B,) float32 probability."""
+        return torch.sigmoid(self.q_logits[:, 0])
+
+    @property
+    def q_continue(self) -> Tensor:
+        """(B,) float32 probability; means nothing for networks trained with halting "bce"."""
+        return torch.sigmoid(self.q_logits[:, 1])
+
+    @property
+    def halted(self) -> Tensor:
+        """(B,) bool."""
+        return self.outcome >= Outcome.LIMIT
+
+    def evidence(self, free: Tensor | None) -> Evidence:
+        """What halting rules judge by; the parts that come from the answers only with the (B, S) bool cells `free`."""
+        q_halt, q_continue = self.q_logits.unbind(1)
+        if free is None:
+            return Evidence(self.segments, q_halt, q_continue)
+        return Evidence(self.segments, q_halt, q_continue, *certainty(self.confidence, free), self.unchanged)
 
 
-def judge(rule: Halting, segments: Tensor, q: tuple[Tensor, Tensor], reading: Reading, free: Tensor) -> Tensor:
-    """(B,) bool, the boards that halt by `rule`.
+Check = Callable[[Tensor, Tensor], Tensor]
+"""Of puzzles (K, S) and answers (K, S): (K,) bool, whether the answers are complete and break no rule."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of halting in force.
+
+    Attributes:
+        rule: when a board halts.
+        max_segments: when it halts at the latest.
+        check: if given, a board does not halt by the rule with an answer that fails it.
+        restart: segments after which a board that has not halted restarts; 0 never.
+        turns: the symmetric images on which it restarts before other starts are tried; None for none.
+    """
+
+    rule: Halting
+    max_segments: int
+    check: Check | None = None
+    restart: int = 0
+    turns: Turns | None = None
+
+    def __str__(self) -> str:
+        help_given = (" + rule check" if self.check else "") + (
+            f" + restarts every {self.restart}" if self.restart else ""
+        )
+        return self.rule.words + help_given
+
+    def reason(self, outcome: int, q_halt: float, q_continue: float) -> str | None:
+        """Why a board has this outcome; None if it simply continues."""
+        own = self.rule.reason(q_halt, q_continue)
+        image = "image" if self.turns is not None and self.turns.count > 1 else "start"
+        return {
+            Outcome.CONTINUES: None,
+            Outcome.RESTARTED: f"restart from another {image}",
+            Outcome.BREAKS_A_RULE: f"{own}, but the answer breaks a rule",
+            Outcome.LIMIT: "budget spent",
+            Outcome.HALTED: own,
+            Outcome.CHECKED: f"first answer that breaks no rule, and {own}",
+        }[Outcome(outcome)]
+
+
+class Step(NamedTuple):
+    """A segment of the boards that were under way: their numbers, rows (K,) int64, and their state after it."""
+
+    rows: Tensor
+    state: AgentState
+
+
+@torch.inference_mode()
+def think(
+    model: HRM,
+    boards: Boards,
+    rules: Rules,
+    state: AgentState | None = None,
+    starts: Tensor | None = None,
+    numbers: Tensor | None = None,
+    vectors: Tensor | None = None,
+    on_update: Callable[[str, Carry], Any] | None = None,
+) -> Iterator[Step]:
+    """Run segments; a board that halts leaves the batch after it, so that thinking less costs less.
 
     Args:
-        rule: the halting rule.
-        segments: (B,) int32, segments run.
-        q: Q(halt) and Q(continue) logits, (B,) float32 each.
-        reading: the answers, up to date if the rule reads them.
-        free: (B, S) bool, the cells that count in a confidence.
+        model: the network.
+        boards: B puzzles.
+        rules: when they halt.
+        state: where to continue; None starts all boards.
+        starts: (B,) bool, boards that start although there is a state.
+        numbers: (B,) int64, from which start each board is thought about (`HRM.start`); 0 by default.
+        vectors: (B, embedding_dim) puzzle vectors; by default the network's own, of `puzzle_ids`.
+        on_update: called with the name of a module and all states after each of its updates.
+
+    Yields:
+        The boards under way after each segment, until all have halted.
     """
-    if not rule.reads_answers:
-        return rule.halts(Evidence(segments, *q))
-    return rule.halts(Evidence(segments, *q, *certainty(reading.confidence, free), reading.unchanged))
+    rows = torch.arange(len(boards.inputs), device=boards.inputs.device)
+    state = AgentState.before(model, len(rows)) if state is None else state
+    if starts is not None:
+        answers, segments = torch.where(starts[:, None], 0, state.answers), torch.where(starts, 0, state.segments)
+        state = dataclasses.replace(state, answers=answers, segments=segments)
+    vectors = model.puzzles[boards.puzzle_ids.long()] if vectors is None else vectors
+    turns, images = rules.turns, 1 if rules.turns is None else rules.turns.count
+    every = rules.restart or sys.maxsize
+    x = None
+    while len(rows):
+        carry = state.carry
+        attempt, begins = state.segments.long() // every, state.segments.long() % every == 0
+        if x is None or begins.any():
+            image, start = attempt % images, attempt // images  # every image is tried before another start
+            carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
+            turned = turns is not None and bool(image.any())
+            x = model.embed(turns.images(boards.inputs, image) if turned else boards.inputs, vectors)
+        for name, carry in model.updates(carry, x):  # noqa: B020  (the states that came out go in again)
+            if on_update is not None:
+                on_update(name, carry)
+        logits = model.answer_logits(carry.z_h)
+        answers, confidence = read_answer(turns.back(logits, image) if turned else logits)
+        unchanged = torch.where((answers == state.answers).all(dim=1), state.unchanged + 1, 0)
+        q_logits = torch.stack(model.q_values(carry.z_h), dim=1)
+        state = AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, attempt)
+        state = dataclasses.replace(state, outcome=_outcome(state, boards, rules, begins & (attempt > 0)))
+        yield Step(rows, state)
+        stay = ~state.halted
+        if not stay.all():
+            rows, boards, state = rows[stay], boards.rows(stay), state[stay]
+            x, vectors, image = x[stay], vectors[stay], image[stay]
+            numbers = None if numbers is None else numbers[stay]
+
+
+def _outcome(state: AgentState, boards: Boards, rules: Rules, restarted: Tensor) -> Tensor:
+    """(B,) uint8, the `Outcome` of a segment for boards that `restarted` (B,) bool with it, or did not."""
+    wants = rules.rule.halts(state.evidence(boards.free if rules.rule.reads_answers else None))
+    keeps = wants
+    if rules.check is not None and wants.any():
+        places = wants.nonzero()[:, 0]
+        keeps = wants.clone()
+        keeps[places] = rules.check(boards.inputs[places], state.answers[places])
+    outcome = torch.where(restarted, int(Outcome.RESTARTED), int(Outcome.CONTINUES))
+    outcome = torch.where(wants, int(Outcome.BREAKS_A_RULE), outcome)
+    outcome = torch.where(state.segments >= rules.max_segments, int(Outcome.LIMIT), outcome)
+    outcome = torch.where(keeps, int(Outcome.HALTED if rules.check is None else Outcome.CHECKED), outcome)
+    return outcome.to(torch.uint8)
+
+
+def finish(steps: Iterable[Step]) -> AgentState:
+    """The state of every board when it halted, in their order."""
+    rows, states = [], []
+    for step in steps:
+        halted = step.state.halted
+        if halted.any():
+            rows.append(step.rows[halted])
+            states.append(step.state[halted])
+    return AgentState.joined(states)[torch.cat(rows).argsort()]
 
 
 def solve(
@@ -91,62 +272,24 @@ def solve(
     max_segments: int,
     rule: Halting | None = None,
     free: Tensor | None = None,
-) -> Solved:
-    """`solve_with` the network's own puzzle vectors, those of the (N,) rows `puzzle_ids` of its puzzle embedding."""
-    return solve_with(model, inputs, model.puzzles[puzzle_ids.long()], max_segments, rule, free)
-
-
-@torch.inference_mode()
-def solve_with(
-    model: HRM,
-    inputs: Tensor,
-    puzzles: Tensor,
-    max_segments: int,
-    rule: Halting | None = None,
-    free: Tensor | None = None,
-) -> Solved:
-    """Solve N boards with real halting: a board that halts leaves the batch, so thinking less costs less.
+) -> AgentState:
+    """Think about N boards until they halt.
 
     Args:
         model: the network.
         inputs: (N, S) integer token ids.
-        puzzles: (N, embedding_dim) puzzle vectors.
+        puzzle_ids: (N,) integer rows of the puzzle embedding.
         max_segments: segments at most; may exceed the number used in training.
         rule: when to halt; the learned rule by default.
         free: (N, S) bool, the cells that count in a confidence; all by default.
     """
-    rule = rule or learned(model.config)
-    count, device = len(inputs), inputs.device
-    rows = torch.arange(count, device=device)
     free = torch.ones_like(inputs, dtype=torch.bool) if free is None else free
-    carry, x = model.initial_carry(count), model.embed(inputs, puzzles)
-    reading = Reading.nothing(count, inputs.shape[1], device)
-    out = _unsolved(reading)
-    for segment in range(1, max_segments + 1):
-        carry = model.advance(carry, x)
-        q = model.q_values(carry.z_h)
-        if rule.reads_answers:
-            reading = reading.after(model.answer_logits(carry.z_h))
-        leave = judge(rule, torch.full_like(rows, segment, dtype=torch.int32), q, reading, free)
-        if segment == max_segments:
-            leave = torch.ones_like(leave)
-        if leave.any():
-            _write(out, rows[leave], model.answer_logits(carry.z_h[leave]), (q[0][leave], q[1][leave]), segment)
-            stay = ~leave
-            rows, x, free, carry, reading = rows[stay], x[stay], free[stay], carry.rows(stay), reading.rows(stay)
-            if len(rows) == 0:
-                break
-    return out
+    rules = Rules(rule or learned(model.config), max_segments)
+    return finish(think(model, Boards(inputs, puzzle_ids, free), rules))
 
 
-def _unsolved(reading: Reading) -> Solved:
-    count, device = len(reading.answers), reading.answers.device
-    zeros = (torch.zeros(count, device=device) for _ in range(2))
-    segments = torch.zeros(count, dtype=torch.int32, device=device)
-    return Solved(reading.answers.clone(), reading.confidence.clone(), segments, *zeros)
-
-
-def _write(out: Solved, rows: Tensor, logits: Tensor, q: tuple[Tensor, Tensor], segment: int) -> None:
-    out.answers[rows], out.confidence[rows] = read_answer(logits)
-    out.segments[rows] = segment
-    out.q_halt[rows], out.q_continue[rows] = torch.sigmoid(q[0]), torch.sigmoid(q[1])
+def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Answer tokens (…, S) uint8 and their probabilities (…, S) from logits (…, S, V); padding is never chosen."""
+    probabilities = torch.softmax(logits.float(), dim=-1)
+    confidence, answer = probabilities[..., 1:].max(dim=-1)
+    return (answer + 1).to(torch.uint8), confidence

@@ -187,7 +187,8 @@ class WalkerFeatures(BaseFeaturesExtractor):
     def _remembered(self, keys: list[int], puzzles: Tensor) -> Tensor:
         """Plans of different puzzles, those of earlier calls looked up."""
         weights = list(self.propagation.parameters())
-        version = (weights[0].device, *(weight._version for weight in weights))
+        # By content: SB3 moves target networks through `.data`, which a tensor's version does not count.
+        version = (weights[0].device, *(float(weight.detach().double().square().sum()) for weight in weights))
         if version != self._planned_with or len(self._plans) > _REMEMBERED:
             self._plans, self._planned_with = {}, version
         new = [row for row, key in enumerate(keys) if key not in self._plans]

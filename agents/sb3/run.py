@@ -40,8 +40,8 @@ class Run(ABC):
 
     The folder holds `update_N/` checkpoints, `curve.jsonl` (a line an evaluation: updates, timesteps, seconds by the
     clock and of the processor, shares solved, exact and reached), TensorBoard scalars, and at the end `model/`. The
-    order of puzzles and the random draws after a checkpoint are fresh ones, so a continued run ends with other weights
-    than an uninterrupted one of the same recipe.
+    order of puzzles and the random draws after a checkpoint follow from the recipe and the number of timesteps, so that
+    a continued run ends with the same weights as an uninterrupted one.
 
     Attributes:
         recipe: what is trained, and how.
@@ -80,6 +80,9 @@ class Run(ABC):
     @abstractmethod
     def _fill_state(self, folder: Path) -> None:
         """Write what going on needs, besides the policy, into an existing folder."""
+
+    def after_checkpoint(self) -> None:  # noqa: B027  (nothing to do where nothing is random)
+        """What an uninterrupted run does at a checkpoint so that a continued one ends with the same bits."""
 
     # ---- time ----
 
@@ -128,6 +131,8 @@ class Run(ABC):
             append_curve(self.folder, {**self._moment(), **found})
         if final or _due(self.timesteps, self._saved_at, self.recipe.checkpoint_every):
             self.save()
+            if not final:
+                self.after_checkpoint()
         watcher({**row, **self._moment()})
         return row
 

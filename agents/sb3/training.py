@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 from stable_baselines3 import A2C, DQN, PPO
@@ -20,12 +22,15 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
 
+from hrm_gym.agents.checkpoint import STATE, read_tensors
+from hrm_gym.agents.hrm.run_folder import once, pack_optimizer, part, unpack_optimizer
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
 from hrm_gym.agents.sb3.run import Run, Watch, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.supervised import SupervisedRun
 from hrm_gym.agents.sb3.vec_env import VectorEnvAdapter, make_sb3_vec
 from hrm_gym.agents.scalars import has_tensorboard
+from hrm_gym.reading import read_npz
 
 
 class WholeWalks:
@@ -57,7 +62,18 @@ class MaskableWalksBuffer(WholeWalks, MaskableDictRolloutBuffer):
     """sb3-contrib's buffer with minibatches of whole walks."""
 
 
-ZIP, REPLAY = "sb3.zip", "replay.npz"
+REPLAY = "replay.npz"
+
+COUNTERS = (
+    "num_timesteps",
+    "_n_updates",
+    "_n_calls",
+    "_episode_num",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
+"""What SB3's algorithms count, as far as they have it: where schedules and target networks stand."""
+
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "maskableppo": MaskablePPO, "a2c": A2C, "dqn": DQN}
 
 
@@ -86,9 +102,11 @@ class RLRun(Run):
         """
         super().__init__(recipe, folder, device)
         envs = make_sb3_vec(recipe.env_id, recipe.envs, **env_arguments(recipe, "train"))
-        found = self._found()
-        self.model: Any = self._resumed(*found, envs) if found else self._fresh(envs)
-        envs.seed(puzzle_seed(recipe, self.timesteps))
+        self.model: Any = self._fresh(envs)
+        envs.seed(puzzle_seed(recipe, 0))
+        if (found := self._found()) is not None:
+            self._resume(*found)
+            self.after_checkpoint()
         self.model.set_logger(configure(str(self.folder), ["tensorboard"] if has_tensorboard() else []))
 
     @property
@@ -121,20 +139,51 @@ class RLRun(Run):
             **learner_arguments(r),
         )
 
-    def _resumed(self, path: Path, about: dict[str, Any], envs: VectorEnvAdapter) -> BaseAlgorithm:
+    def after_checkpoint(self) -> None:
+        """Begin fresh episodes under fresh random states, which follow from the number of timesteps alone.
+
+        A run that goes on does it as well as one that is continued from the checkpoint, so that both end with the same
+        bits, and no state of environments or generators has to be stored.
+        """
+        self.model.set_random_seed((self.recipe.seed + self.timesteps) % 2**32)
+        self.model.env.seed(puzzle_seed(self.recipe, self.timesteps))
+        self.model._last_obs = self.model.env.reset()
+        self.model._last_episode_starts = np.ones(self.model.env.num_envs, dtype=bool)
+
+    def _resume(self, path: Path, about: dict[str, Any]) -> None:
         try:
-            model = ALGORITHMS[self.recipe.algorithm].load(path / ZIP, env=envs, device=self.device)
-            if isinstance(model, DQN):
-                fill_replay(model.replay_buffer, path / REPLAY)
-        except Exception as error:
-            raise ValueError(f"{path} cannot be continued from: {error}") from error
-        model.set_random_seed((self.recipe.seed + model.num_timesteps) % 2**32)
-        return model
+            tensors, policy = read_tensors(path / STATE), self.policy
+            policy.load_state_dict(part(tensors, "policy."), strict=False)
+            unpack_optimizer(self._optimizer, self._names(), tensors)
+            for name, value in about["counters"].items():
+                if name in COUNTERS and isinstance(value, int | float):
+                    setattr(self.model, name, value)
+            if isinstance(self.model, DQN):
+                fill_replay(self.model.replay_buffer, path / REPLAY)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} cannot be continued from: {' '.join(str(error).split())}") from error
 
     def _fill_state(self, folder: Path) -> None:
-        self.model.save(folder / ZIP)
+        state = {f"policy.{name}": tensor for name, tensor in once(self.policy.state_dict()).items()}
+        state |= pack_optimizer(self._optimizer, self._names())
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / STATE)
         if isinstance(self.model, DQN):
             save_replay(self.model.replay_buffer, folder / REPLAY)
+
+    def _names(self) -> list[str]:
+        """Of the parameters, in the optimiser's order; DQN's knows only those of the learning network."""
+        known = {id(parameter): name for name, parameter in self.policy.named_parameters()}
+        return [known[id(p)] for group in self._optimizer.param_groups for p in group["params"]]
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        policy: Any = self.policy
+        found: torch.optim.Optimizer = policy.optimizer
+        return found
+
+    def _about(self) -> dict[str, Any]:
+        counted = {name: getattr(self.model, name) for name in COUNTERS if hasattr(self.model, name)}
+        return {**super()._about(), "counters": counted}
 
 
 def learner_arguments(recipe: RLRecipe) -> dict[str, Any]:
@@ -163,10 +212,10 @@ def save_replay(buffer: Any, path: Path) -> None:
 
 def fill_replay(buffer: Any, path: Path) -> None:
     """The inverse of `save_replay`."""
-    with np.load(path) as content:
-        for name, array in _arrays(buffer).items():
-            array[: len(content[name])] = content[name]
-        buffer.pos, buffer.full = int(content["pos"]), bool(content["full"])
+    content = read_npz(path)
+    for name, array in _arrays(buffer).items():
+        array[: len(content[name])] = content[name]
+    buffer.pos, buffer.full = int(content["pos"]), bool(content["full"])
 
 
 def _arrays(buffer: DictReplayBuffer) -> dict[str, Any]:

@@ -149,6 +149,11 @@ class ArcFamily(PuzzleFamily):
             "task": Box(0, np.iinfo(np.int32).max, (1,), np.int32),
         }
 
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> ArcFamily:
+        """On a canvas of that side."""
+        return cls(canvas=grid[0])
+
     # ---- reading ----
 
     def parse(self, puzzle: Any) -> Grid:

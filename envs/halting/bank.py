@@ -143,7 +143,7 @@ def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
     if str(bank) in {file.stem for file in BUNDLED.parent.glob("*.npz")}:
         path = BUNDLED.parent / f"{bank}.npz"
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"no halting bank at {path}; `hrm-gym bank build` makes one")
+        raise FileNotFoundError(f"no halting bank at {path}; `hrm-gym halting bank build` makes one")
     return _read(path, path.stat().st_mtime_ns)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pygame
 from numpy.typing import NDArray
 
 from hrm_gym.envs.rendering.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
 from hrm_gym.envs.rendering.lettering import lettering
-from hrm_gym.envs.rendering.window import Window
+from hrm_gym.envs.rendering.window import LiveView
 
 SIZE = (640, 400)
 """Width and height of every picture in pixels."""
@@ -25,19 +23,14 @@ _CURVES: tuple[tuple[str, int, Colour], ...] = (
 """Word, entry of the observation, and colour of every curve."""
 
 
-class HaltingScreen:
-    """Paints frames; on request shows them in a window.
+class HaltingScreen(LiveView):
+    """Paints frames; on request shows them in a window."""
 
-    Attributes:
-        closed: whether the person watching has closed the window.
-    """
-
-    def __init__(self, title: str, fps: int) -> None:
+    def __init__(self, bank: str, fps: int) -> None:
         pygame.font.init()
-        self._title, self._fps, self.closed = title, fps, False
+        super().__init__(SIZE, "hrm_gym: halting", fps)
+        self._bank = bank
         self._frame = pygame.Surface(SIZE)
-        self._window: Window | None = None
-        self._next = 0.0
 
     def paint(self, shown: NDArray[np.float32], budget: int, cost: float, solved: bool | None) -> pygame.Surface:
         """The frame after some segments.
@@ -53,7 +46,7 @@ class HaltingScreen:
         """
         self._frame.fill(GROUND)
         self._write("Halt, or think on?", (20, 18), 34, PAPER)
-        self._write(self._title, (SIZE[0] - 20, 24), 20, DIM, right=True)
+        self._write(self._bank, (SIZE[0] - 20, 24), 20, DIM, right=True)
         self._write(f"segment {len(shown)} / {budget}, {cost:g} each", (20, 48), 22, DIM)
         self._grid(budget)
         for _, entry, colour in reversed(_CURVES):
@@ -68,26 +61,6 @@ class HaltingScreen:
     def pixels(self, frame: pygame.Surface) -> NDArray[np.uint8]:
         """A fresh (height, width, 3) uint8 RGB array of `frame`."""
         return np.ascontiguousarray(pygame.surfarray.array3d(frame).swapaxes(0, 1))
-
-    def show(self, frame: pygame.Surface) -> None:
-        """Put `frame` in the window, opened on first use, once the frame before it was seen for its time.
-
-        Does nothing once the window was closed.
-        """
-        if self.closed:
-            return
-        if self._window is None:
-            self._window = Window(SIZE, "hrm_gym: halting")
-        self._window.wait(self._next - time.monotonic())
-        self.closed = self._window.closed
-        self._window.show(frame)
-        self._next = time.monotonic() + 1 / self._fps
-
-    def close(self) -> None:
-        """Close the window for good; pictures can still be painted."""
-        if self._window is not None:
-            self._window.close()
-        self.closed = True
 
     def _grid(self, budget: int) -> None:
         pygame.draw.rect(self._frame, CARD, _PLOT, border_radius=6)

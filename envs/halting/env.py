@@ -83,7 +83,7 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
 
     ## Arguments
 
-    - `bank` = None: the bundled bank; or a file that `hrm-gym bank build` wrote, or a `HaltingBank`.
+    - `bank` = None: the bundled bank; or a file that `hrm-gym halting bank build` wrote, or a `HaltingBank`.
     - `cost` = 0.01: what a segment costs, 0..1.
     - `split` = `"train"`: or `"test"`, `"all"`. A puzzle and its symmetric images are in one split.
     - `order` = `"random"`: each episode draws a puzzle; or `"sequential"`: puzzle s + k in episode k of seed s, all

@@ -21,10 +21,13 @@ def lettering(text: str, size: int, colour: Colour, width: int | None = None) ->
         colour: of the letters.
         width: most pixels that the line may take; letters in the middle give way to dots.
     """
-    if not pygame.font.get_init():
-        pygame.font.init()
+    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    pygame.font.init()
+    try:
+        return _line(shown, size, colour, width)
+    except pygame.error:  # fonts do not outlive a `pygame.quit()` by another library
         _font.cache_clear()
-    return _line(text, size, colour, width)
+        return _line(shown, size, colour, width)
 
 
 def glyph(symbol: str, height: int, colour: Colour, light: bool = False) -> pygame.Surface:

@@ -1,13 +1,10 @@
-"""Where the cells of a board lie in its picture, for any family: found by asking the family's `cell_at`.
-
-The picture of an environment: the family's board beside a panel that shows what the agent has in mind.
+"""The picture of an environment: the family's board, and a panel that shows what the agent has in mind.
 
 A picture without a window needs no display.
 """
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache
 from typing import Any, cast
 
@@ -19,7 +16,7 @@ from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.rendering.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
 from hrm_gym.envs.rendering.lettering import lettering
-from hrm_gym.envs.rendering.window import Window
+from hrm_gym.envs.rendering.window import LiveView
 
 _STRIDE = 6
 """A cell is at least as large as this many pixels, or it may not be found."""
@@ -85,25 +82,22 @@ _RGB = (0x0000FF, 0x00FF00, 0xFF0000, 0)
 """Masks that lay pixels out in memory as red, green, blue: then an array of them is a plain copy."""
 
 
-class Screen:
+class Screen(LiveView):
     """Paints frames; on request shows them in a window.
 
     Attributes:
-        closed: whether the person watching has closed the window.
         size: (width, height) of every picture in pixels, the same for all puzzles of a family.
     """
 
     def __init__(self, family: PuzzleFamily, fps: int) -> None:
         pygame.font.init()
-        self._family, self._fps = family, fps
+        self._family = family
         width, height = family.board_size
         self.size = (MARGIN + width + MARGIN + PANEL, MARGIN + height + MARGIN)
+        super().__init__(self.size, f"hrm_gym: {family.title}", fps)
         self._frame = pygame.Surface(self.size, 0, 24, _RGB)
         self._ground = self._empty_frame()
         self._changes = _Changes()
-        self._window: Window | None = None
-        self._next = 0.0
-        self.closed = False
 
     def paint(self, puzzle: Puzzle, answer: Grid, thought: Thought | None, status: dict[str, Any]) -> pygame.Surface:
         """The frame for one state.
@@ -132,31 +126,6 @@ class Screen:
     def pixels(self, frame: pygame.Surface) -> NDArray[np.uint8]:
         """A fresh (height, width, 3) uint8 RGB array of `frame`."""
         return _memory(frame)[:, : 3 * self.size[0]].reshape(self.size[1], self.size[0], 3).copy()
-
-    def show(self, frame: pygame.Surface) -> None:
-        """Put `frame` in the window, opened on first use, once the frame before it was seen for its time.
-
-        Does nothing once the window was closed.
-        """
-        if self.closed:
-            return
-        if self._window is None:
-            self._window = Window(self.size, f"hrm_gym: {self._family.title}")
-        self.wait(self._next - time.monotonic())
-        self._window.show(frame)
-        self._next = time.monotonic() + 1 / self._fps
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass while the window, if there is one, answers the desktop; less if the person closes it."""
-        if self._window is not None:
-            self._window.wait(seconds)
-            self.closed = self._window.closed
-
-    def close(self) -> None:
-        """Close the window for good; pictures can still be painted."""
-        if self._window is not None:
-            self._window.close()
-        self.closed = True
 
     def _empty_frame(self) -> pygame.Surface:
         ground = pygame.Surface(self.size, 0, 24, _RGB)

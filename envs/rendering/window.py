@@ -1,4 +1,8 @@
-"""A window for pictures of one size: it scales them to fit, answers the desktop, and hands events on."""
+"""Windows for pictures of one size: they scale them to fit, answer the desktop, and return events.
+
+pygame has one queue of events for the whole process. Each window keeps those of the others for them, and leaves alone
+what belongs to a window that another library opened; when that library quits pygame, ours are opened again.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from hrm_gym.envs.rendering.colours import GROUND
 _NAP = 0.02
 """Most seconds that a waiting window leaves the desktop without an answer."""
 
-_REPAINT = (pygame.VIDEORESIZE, pygame.VIDEOEXPOSE, pygame.WINDOWEXPOSED)
+_REPAINT = (pygame.WINDOWRESIZED, pygame.WINDOWSIZECHANGED, pygame.WINDOWEXPOSED, pygame.VIDEOEXPOSE)
+
+OPEN_WINDOWS: list[Window] = []
+"""The windows that are open."""
 
 
 class Window:
-    """Shows pictures, letterboxed when the window has another shape; opened at once.
-
-    pygame has one window a process: opening a second one takes over the first.
+    """Shows pictures, letterboxed when the window has another shape; opened at once, in any number.
 
     Attributes:
         size: (width, height) of the pictures.
@@ -31,12 +36,14 @@ class Window:
         Raises:
             pygame.error: if there is no display to open it on.
         """
-        pygame.display.init()
         self.size, self.closed = size, False
-        self._surface = pygame.display.set_mode(_fitting(size), pygame.RESIZABLE)
+        self._title = title
         self._picture: pygame.Surface | None = None
-        pygame.display.set_caption(title)
-        pygame.event.clear(pygame.QUIT)  # what a window before this one has left behind
+        self._events: list[pygame.event.Event] = []
+        self._open()
+        if not OPEN_WINDOWS and not _foreign_display():
+            pygame.event.clear(pygame.QUIT)  # what a window before this one has left behind
+        OPEN_WINDOWS.append(self)
 
     def show(self, picture: pygame.Surface) -> None:
         """Put a picture of `size` in the window; does nothing once that is closed."""
@@ -54,9 +61,10 @@ class Window:
         """
         if self.closed:
             return []
-        first = pygame.event.wait(max(1, round(1000 * timeout))) if timeout > 0 else None
-        found = [event for event in (first, *pygame.event.get()) if event is not None and event.type]
-        if any(event.type == pygame.QUIT for event in found):
+        self._surface()  # opened again if need be
+        self._take(timeout)
+        found, self._events = self._events, []
+        if any(event.type in (pygame.QUIT, pygame.WINDOWCLOSE) for event in found):
             self.close()
             return []
         if any(event.type in _REPAINT for event in found):
@@ -71,24 +79,61 @@ class Window:
             self.events(min(left, _NAP))
 
     def close(self) -> None:
-        """Close the window for good."""
+        """Close the window for good; the display stays as it is, for whoever else uses it."""
         if not self.closed:
             self.closed = True
-            pygame.display.quit()
+            OPEN_WINDOWS.remove(self)
+            self._window.destroy()
+
+    def _open(self) -> None:
+        pygame.display.init()
+        self._window = pygame.Window(self._title, _fitting(self.size), resizable=True)
+        self._window.get_surface()
+
+    def _surface(self) -> pygame.Surface:
+        """What is painted on; the window is opened again if another library has quit pygame since."""
+        try:
+            return self._window.get_surface()
+        except pygame.error:
+            self._open()
+            self._paint()
+            return self._window.get_surface()
+
+    def _take(self, timeout: float) -> None:
+        """Give every event of the queue to the window it belongs to; one without a window is the caller's."""
+        foreign = _foreign_display()
+        found = []
+        if timeout > 0 and not self._events:
+            if foreign:  # their events stay in the queue, and would end a wait at once
+                time.sleep(timeout)
+            else:
+                found.append(pygame.event.wait(max(1, round(1000 * timeout))))
+        others = []
+        for event in (*found, *pygame.event.get()):
+            owner = event.dict.get("window")
+            for window in list(OPEN_WINDOWS):
+                if window._window is owner or (event.type == pygame.QUIT and not foreign):
+                    window._events.append(event)
+            if owner is None and not foreign and event.type not in (pygame.QUIT, pygame.NOEVENT):
+                self._events.append(event)
+            elif foreign and not any(window._window is owner for window in OPEN_WINDOWS):
+                others.append(event)
+        for event in others:
+            pygame.event.post(event)
 
     def _paint(self) -> None:
         if self._picture is None:
             return
-        self._surface = pygame.display.get_surface() or self._surface
+        surface = self._surface()
         area = self._area()
-        self._surface.fill(GROUND)
+        surface.fill(GROUND)
         fits = area.size == self.size
-        self._surface.blit(self._picture if fits else pygame.transform.smoothscale(self._picture, area.size), area)
-        pygame.display.flip()
+        surface.blit(self._picture if fits else pygame.transform.smoothscale(self._picture, area.size), area)
+        self._window.flip()
 
     def _area(self) -> pygame.Rect:
         """Where in the window the picture lies."""
-        width, height = self._surface.get_size()
+        width, height = self._surface().get_size()
         scale = min(width / self.size[0], height / self.size[1])
         area = pygame.Rect(0, 0, max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale)))
         area.center = (width // 2, height // 2)
@@ -102,6 +147,51 @@ class Window:
         corner = (area.left, area.top)
         fields["pos"] = tuple((event.pos[k] - corner[k]) * self.size[k] // area.size[k] for k in (0, 1))
         return pygame.event.Event(event.type, fields)
+
+
+class LiveView:
+    """A window that the first picture opens, and in which every picture stays for its time.
+
+    Attributes:
+        closed: whether the window was closed, by the person or by `close`; then pictures are not shown.
+    """
+
+    def __init__(self, size: tuple[int, int], title: str, fps: int) -> None:
+        self._size, self._title, self._fps = size, title, fps
+        self._window: Window | None = None
+        self._next = 0.0
+        self.closed = False
+
+    def show(self, picture: pygame.Surface) -> None:
+        """Put a picture in the window, once the one before it was seen for its time.
+
+        Raises:
+            pygame.error: if there is no display to open the window on.
+        """
+        if self.closed:
+            return
+        if self._window is None:
+            self._window = Window(self._size, self._title)
+        self.wait(self._next - time.monotonic())
+        self._window.show(picture)
+        self._next = time.monotonic() + 1 / self._fps
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while the window, if there is one, answers the desktop; less if the person closes it."""
+        if self._window is not None:
+            self._window.wait(seconds)
+            self.closed = self._window.closed
+
+    def close(self) -> None:
+        """Close the window for good."""
+        if self._window is not None:
+            self._window.close()
+        self.closed = True
+
+
+def _foreign_display() -> bool:
+    """Whether another library has opened pygame's main window, which ours never are."""
+    return pygame.display.get_surface() is not None
 
 
 def _fitting(size: tuple[int, int]) -> tuple[int, int]:

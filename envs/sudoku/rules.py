@@ -18,7 +18,7 @@ from hrm_gym.envs.compiled import compiled, plain
 from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.sudoku import tokens
-from hrm_gym.envs.sudoku.boxes import board
+from hrm_gym.envs.sudoku.boxes import board, usual_box
 from hrm_gym.envs.sudoku.solver import count_solutions, rate, solve
 from hrm_gym.envs.sudoku.symmetry import canonical, random_symmetry
 from hrm_gym.envs.sudoku.tokens import BLANK, FIRST_DIGIT
@@ -215,6 +215,11 @@ class SudokuFamily(PuzzleFamily):
         self.writable = tuple(range(FIRST_DIGIT, self.vocab_size))
         self._peers = np.empty((self.size**2, 2), dtype=np.uint64)
         fill_peers_kernel(*self.box, self._peers)
+
+    @classmethod
+    def for_grid(cls, grid: tuple[int, int]) -> SudokuFamily:
+        """With the usual box of the board's side."""
+        return cls(usual_box(grid[0]))
 
     # ---- reading ----
 

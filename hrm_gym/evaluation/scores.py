@@ -29,7 +29,7 @@ Interval = tuple[float, float]
 RESAMPLES = 2000
 """Resamples of a bootstrap."""
 
-_BLOCKS = (250,) * (RESAMPLES // 250)
+_AT_ONCE = 250
 """Resamples that are in memory at a time."""
 
 _Z95 = 1.959963984540054
@@ -73,8 +73,8 @@ def bootstrap_mean(values: Sequence[float] | NDArray[np.float64], seed: int = 0)
     if len(found) == 1 or found.min() == found.max():
         return float(found[0]), float(found[0])
     rng = np.random.default_rng(seed)
-    means = [found[rng.integers(0, len(found), (rows, len(found)))].mean(axis=1) for rows in _BLOCKS]
-    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
+    draws = (rng.integers(0, len(found), (_AT_ONCE, len(found))) for _ in range(RESAMPLES // _AT_ONCE))
+    low, high = np.percentile([found[rows].mean(axis=1) for rows in draws], (2.5, 97.5))
     return float(low), float(high)
 
 

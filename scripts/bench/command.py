@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -33,6 +34,8 @@ class BenchConfig:
             reset (seconds until 1,024 environments are made and reset), render (steps with a picture a second),
             generators (new puzzles a second), training (updates of a small network), training-27m (of the paper's),
             solving (mazes a second with real halting, beside a fixed budget); all but training-27m if none is named.
+            Also, alone and with options of its own (--only flops --help): flops (operations a second of a
+            recipe's training) or memory (of a training step against its cycles).
         peers: Measure Jumanji, Minigrid and ARCLE beside ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -47,7 +50,11 @@ class BenchConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym bench`; returns 0."""
+    """Run `hrm-gym bench`; returns 0. `--only flops` and `--only memory` have options of their own."""
+    for name in ("flops", "memory"):
+        if list(argv[:2]) == ["--only", name] or argv[:1] == [f"--only={name}"]:
+            module = importlib.import_module(f"hrm_gym.scripts.bench.{name}")
+            return int(module.main(argv[1 if "=" in argv[0] else 2 :]))
     config = parse(BenchConfig, "hrm-gym bench", argv)
     if config.rounds < 1 or not config.seconds > 0:
         raise ValueError(f"expected at least one round of more than 0 s, got {config.rounds} of {config.seconds} s")

@@ -1,6 +1,6 @@
 """Floating-point operations of a segment, counted from what PyTorch runs: 2 for a multiply-add, attention included.
 
-`hrm-gym bench-flops`: operations a second that the training of a recipe achieves, and their share of the peak.
+`hrm-gym bench --only flops`: operations a second that the training of a recipe achieves, and their share of the peak.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class FlopsConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym bench-flops`; returns 0."""
-    config = parse(FlopsConfig, "hrm-gym bench-flops", argv)
+    """Run `hrm-gym bench --only flops`; returns 0."""
+    config = parse(FlopsConfig, "hrm-gym bench --only flops", argv)
     if config.recipe not in RECIPES:
         raise ValueError(f"unknown recipe {config.recipe!r}: expected one of {', '.join(RECIPES)}")
     if config.updates < 1 or config.warmup < 1:

@@ -1,6 +1,6 @@
 """What one training step keeps in memory for its backward pass, and how that grows with the cycles.
 
-`hrm-gym bench-memory`: the memory of a training step against the number of cycles, as a table and a plot.
+`hrm-gym bench --only memory`: the memory of a training step against the number of cycles, as a table and a plot.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ class MemoryConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym bench-memory`; returns 0."""
-    config = parse(MemoryConfig, "hrm-gym bench-memory", argv)
+    """Run `hrm-gym bench --only memory`; returns 0."""
+    config = parse(MemoryConfig, "hrm-gym bench --only memory", argv)
     if not config.cycles or min(config.cycles) < 1 or config.batch < 1:
         raise ValueError(f"expected cycles and a batch of at least 1, got {config.cycles} and {config.batch}")
     layers = {"heads": 4, "h_layers": 2, "l_layers": 2}
@@ -192,7 +192,7 @@ def _write(config: MemoryConfig, rows: Sequence[StepMemory], text: str) -> None:
     setting = f"hidden {config.hidden}, 4 heads, 2+2 layers, 82 positions, batch {config.batch}, {config.dtype}"
     about = (
         f"Bytes kept for the backward pass of one training step (in brackets: growth of the process at its peak); "
-        f"{setting}.\nMade by `hrm-gym bench-memory --out …`.\n"
+        f"{setting}.\nMade by `hrm-gym bench --only memory --out …`.\n"
     )
     (config.out / "memory.md").write_text(f"# Memory of a training step\n\n{about}\n{text}\n\n![plot](memory.png)\n")
     told: dict[str, Any] = {"setting": setting, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}

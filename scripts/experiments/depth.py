@@ -1,4 +1,4 @@
-"""`hrm-gym depth`: does a direct-prediction network gain by layers or by channels, and what does recurrence add?"""
+"""Experiment `depth`: does a direct-prediction network gain by layers or by channels, and what does recurrence add?"""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.files import written_atomically
 from hrm_gym.scripts.experiments.evaluate import judged, keep, kept, rate
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
+PROGRAM = "python -m hrm_gym.scripts.experiments.depth"
 RESULT = "result.json"
 HEAD = 32
 """Channels of a head, whatever the width."""
@@ -60,7 +62,7 @@ class DepthConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym depth`.
+    """Run `python -m hrm_gym.scripts.experiments.depth`.
 
     Returns:
         0.
@@ -68,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: an unknown recipe, or a number out of range.
     """
-    config = parse(DepthConfig, "hrm-gym depth", argv)
+    config = parse(DepthConfig, PROGRAM, argv)
     networks = chosen(config)
     torch.set_num_threads(config.threads)
     results = [carried_out(config, name, recipe) for name, recipe in networks.items()]
@@ -159,7 +161,7 @@ def table(config: DepthConfig, told: dict[str, str], results: list[dict[str, Any
         for name in ("layers", "widths")
         if getattr(config, name) != getattr(default, name)
     )
-    command = f"hrm-gym depth --recipe {config.recipe} --updates {config.updates}{sizes} --puzzles {config.puzzles}"
+    command = f"{PROGRAM} --recipe {config.recipe} --updates {config.updates}{sizes} --puzzles {config.puzzles}"
     closing = f"`{command} --seed {config.seed}`, {told['date']}, {told['machine']}."
     return "\n".join([*lines, "", "![exact against depth and width](depth.png)", "", closing, ""])
 
@@ -188,3 +190,7 @@ def draw(config: DepthConfig, results: list[dict[str, Any]]) -> None:
     panels[1].legend()
     with written_atomically(config.out / "depth.png") as draft:
         picture.savefig(draft, dpi=130)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

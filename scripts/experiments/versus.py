@@ -1,4 +1,4 @@
-"""`hrm-gym versus`: one HRM network under dense supervision and under reward, for equal time, on three puzzles."""
+"""Experiment `versus`: one HRM network under dense supervision and under reward, for equal time, on three puzzles."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.files import written_atomically
 from hrm_gym.scripts.experiments.evaluate import judged, keep, kept, rate
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 SIZES: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -42,6 +43,7 @@ ARMS = {
     "sparse": "sparse reward: MaskablePPO in answer mode, 1 for a solved grid",
     "dense": "dense reward: MaskablePPO in cell mode, told of every symbol whether it agrees with the solution",
 }
+PROGRAM = "python -m hrm_gym.scripts.experiments.versus"
 RESULT = "result.json"
 UPDATES = 10**9
 """More than any run makes: time ends them."""
@@ -77,7 +79,7 @@ class VersusConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym versus`.
+    """Run `python -m hrm_gym.scripts.experiments.versus`.
 
     Returns:
         0.
@@ -85,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: an unknown size or arm, or a number out of range.
     """
-    config = parse(VersusConfig, "hrm-gym versus", argv)
+    config = parse(VersusConfig, PROGRAM, argv)
     check(config)
     torch.set_num_threads(config.threads)
     results = [carried_out(config, size, arm) for size in config.size for arm in config.arm]
@@ -232,7 +234,7 @@ def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, An
         lines.append(f"| {row['size']} | {row['arm']} | {' | '.join(rates)} | {cells} | {row['parameters']:,} |")
     chosen = "" if config.size == tuple(SIZES) else f" --size {' '.join(config.size)}"
     chosen += "" if config.arm == tuple(ARMS) else f" --arm {' '.join(config.arm)}"
-    command = f"hrm-gym versus{chosen} --seconds {config.seconds:g} --puzzles {config.puzzles} --seed {config.seed}"
+    command = f"{PROGRAM}{chosen} --seconds {config.seconds:g} --puzzles {config.puzzles} --seed {config.seed}"
     return "\n".join([*lines, "", "![curves](versus.png)", "", f"`{command}`, {told['date']}, {told['machine']}.", ""])
 
 
@@ -254,3 +256,7 @@ def draw(config: VersusConfig, results: list[dict[str, Any]]) -> None:
     panels[-1].legend()
     with written_atomically(config.out / "versus.png") as draft:
         picture.savefig(draft, dpi=130)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -17,7 +17,7 @@ from hrm_gym.envs.maze.tokens import OPEN, PATH
 from hrm_gym.envs.puzzle import Thought
 from hrm_gym.envs.rendering.lettering import lettering
 from hrm_gym.envs.rendering.screen import Cells
-from hrm_gym.envs.rendering.window import Window
+from hrm_gym.envs.rendering.window import OPEN_WINDOWS, Window
 
 hrm_gym.register_environments()
 IDS = sorted(name for name in gym.registry if name.startswith("HRM") and name != "HRMHalting-v0")
@@ -28,6 +28,8 @@ SIZE = (760, 520)
 def no_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     yield
+    for window in list(OPEN_WINDOWS):
+        window.close()
     pygame.display.quit()
 
 
@@ -122,16 +124,11 @@ def test_a_window_letterboxes_and_tells_places_in_the_picture():
     picture = pygame.Surface((100, 50))
     picture.fill((200, 0, 0))
     window.show(picture)
-    pygame.display.set_mode((400, 400), pygame.RESIZABLE)
-    pygame.event.clear()
-    for event in (
-        pygame.event.Event(pygame.VIDEORESIZE, size=(400, 400), w=400, h=400),
-        pygame.event.Event(pygame.MOUSEBUTTONDOWN, button=1, pos=(200, 200)),
-    ):
-        pygame.event.post(event)
+    window._window.size = (400, 400)
+    pygame.event.post(pygame.event.Event(pygame.MOUSEBUTTONDOWN, button=1, pos=(200, 200), window=window._window))
     (pressed,) = [event for event in window.events() if event.type == pygame.MOUSEBUTTONDOWN]
     assert pressed.pos == (50, 25)
-    surface = pygame.display.get_surface()
+    surface = window._window.get_surface()
     assert surface.get_at((200, 200))[:3] == (200, 0, 0)
     assert surface.get_at((200, 20))[:3] == (15, 23, 42)
 

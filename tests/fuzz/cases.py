@@ -1,4 +1,4 @@
-"""What `hrm-gym fuzz` tries: one case is one malformed thing handed to one environment, and what must come of it."""
+"""What `make fuzz` tries: one case is one malformed thing handed to one environment, and what must come of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.error import Error, ResetNeeded
 from numpy.typing import NDArray
 
-from fuzz import garbage
+from . import garbage
 
 OWN_ARGUMENT = "unexpected keyword argument"
 """How Python says that a function has no argument of a name: the one TypeError that is right."""

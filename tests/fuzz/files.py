@@ -1,4 +1,4 @@
-"""Malformed files for `hrm-gym fuzz`: spoilt CSV, npy and JSON files, handed to environments as their source."""
+"""Malformed files for `make fuzz`: spoilt CSV, npy and JSON files, handed to environments as their source."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fuzz import garbage
-from fuzz.cases import Attempt, World, bad_puzzle_on_board, construction
 from hrm_gym.envs.puzzle import Puzzle
+
+from . import garbage
+from .cases import Attempt, World, bad_puzzle_on_board, construction
 
 HEADER = "source,question,answer,rating"
 JSON_SCRAPS: tuple[Any, ...] = (

@@ -1,10 +1,11 @@
-"""`hrm-gym fuzz`: malformed puzzles, actions, options, arguments and files against every registered environment."""
+"""`make fuzz`: malformed puzzles, actions, options, arguments and files against every registered environment."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import sys
 import tempfile
 import time
 import traceback
@@ -21,9 +22,11 @@ import gymnasium as gym
 import numpy as np
 import tyro
 
-from fuzz import cases, files
-from fuzz.supervision import BATCH, Stopped, supervise
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse, with_progress
+
+from . import cases, files
+from .supervision import BATCH, Stopped, supervise
 
 FILE_WEIGHT = 6
 LIMIT = 5.0
@@ -106,8 +109,8 @@ class Tally:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym fuzz`; returns 0, or 1 if there was a finding."""
-    config = parse(FuzzConfig, "hrm-gym fuzz", argv)
+    """Run `make fuzz`; returns 0, or 1 if there was a finding."""
+    config = parse(FuzzConfig, "python -m tests.fuzz.fuzz", argv)
     if config.count < 1:
         raise ValueError(f"expected --count of at least 1, got {config.count}")
     if config.case is not None:
@@ -245,7 +248,7 @@ def print_report(tally: Tally, config: FuzzConfig) -> None:
         first, targets = group[0], sorted({verdict.target for verdict in group})
         print(f"\n{len(group)}x {first.kind}: {first.complaint}")
         print(f"  {first.place or 'no exception'}; in {', '.join(targets)}")
-        print(f"  given {first.given[:300]}\n  hrm-gym fuzz --seed {config.seed} --case {first.case}")
+        print(f"  given {first.given[:300]}\n  python -m tests.fuzz.fuzz --seed {config.seed} --case {first.case}")
 
 
 def quieten() -> None:
@@ -280,3 +283,7 @@ def _place(error: BaseException) -> str:
     ours = [frame for frame in frames if "fuzz" not in Path(frame.filename).name]
     last = (ours or frames)[-1]
     return f"{'/'.join(Path(last.filename).parts[-3:])}:{last.lineno}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

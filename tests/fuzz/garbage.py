@@ -1,4 +1,4 @@
-"""Values that nobody should hand to an environment, for `hrm-gym fuzz`: everything drawn from one `random.Random`."""
+"""Values that nobody should hand to an environment, for `make fuzz`: everything drawn from one `random.Random`."""
 
 from __future__ import annotations
 

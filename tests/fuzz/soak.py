@@ -1,4 +1,4 @@
-"""`hrm-gym soak`: random play over all environments for as long as is wished, with an eye on the memory."""
+"""`make soak`: random play over all environments for as long as is wished, with an eye on the memory."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import gymnasium as gym
 import tyro
 
 import hrm_gym
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 hrm_gym.register_environments()
@@ -87,8 +88,8 @@ class Verdict(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym soak`; returns 0 if the memory is flat, else 1."""
-    config = parse(SoakConfig, "hrm-gym soak", argv)
+    """Run `make soak`; returns 0 if the memory is flat, else 1."""
+    config = parse(SoakConfig, "python -m tests.fuzz.soak", argv)
     if not 0 < config.minutes < float("inf") or not config.limit >= 0:
         raise ValueError(f"expected minutes above 0 and a limit of at least 0, got {config.minutes}, {config.limit}")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -231,3 +232,7 @@ def resident_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

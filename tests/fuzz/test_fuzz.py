@@ -1,4 +1,4 @@
-"""`hrm-gym fuzz`: nothing malformed gets through, cases are reproducible, and what hangs or crashes is reported."""
+"""`make fuzz`: nothing malformed gets through, cases are reproducible, and what hangs or crashes is reported."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from fuzz import fuzz
 from fuzz.cases import Attempt
 from fuzz.supervision import Stopped, supervise
-from hrm_gym.scripts.main import main
+from hrm_gym.scripts.main import run
 
 
 def test_nothing_malformed_gets_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = tmp_path / "found.json"
-    code = main(["fuzz", "--count", "1500", "--seed", "1", "--json", str(found)])
+    code = run(fuzz.main, ["--count", "1500", "--seed", "1", "--json", str(found)])
     told = json.loads(found.read_text())
     assert (code, told["findings"]) == (0, [])
     assert sum(row["cases"] for row in told["counts"]) == 1500
@@ -32,7 +32,7 @@ def test_a_case_follows_from_seed_and_number(capsys: pytest.CaptureFixture[str])
     forwards = [arena.run(case) for case in range(60)]
     backwards = [arena.run(case) for case in reversed(range(60))][::-1]
     assert [item[:4] for item in forwards] == [item[:4] for item in backwards]
-    assert main(["fuzz", "--seed", "3", "--case", "5"]) == 0
+    assert run(fuzz.main, ["--seed", "3", "--case", "5"]) == 0
     shown = capsys.readouterr().out
     assert forwards[5].target in shown
     assert forwards[5].outcome in shown
@@ -72,10 +72,10 @@ def test_findings_make_the_exit_code_1_and_are_grouped(
     bad = ("action", "HRMMaze-v0 cell", "finding", "TypeError: 7 has no len()", "envs/modes.py:1", "7")
     items = [(0, *bad), (1, *bad), (2, "seed", "HRMMaze-v0 cell", "accepted"), Stopped(3, "hangs for more than 5 s")]
     monkeypatch.setattr(fuzz, "supervise", lambda *_: iter(items))
-    assert main(["fuzz", "--count", "4"]) == 1
+    assert run(fuzz.main, ["--count", "4"]) == 1
     shown = capsys.readouterr().out
     assert "2x action: TypeError" in shown
-    assert "hrm-gym fuzz --seed 0 --case 0" in shown
+    assert "python -m tests.fuzz.fuzz --seed 0 --case 0" in shown
     assert "hangs for more than 5 s" in shown
 
 
@@ -107,5 +107,5 @@ def test_an_arena_that_cannot_be_made_is_said() -> None:
 
 
 def test_counts_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fuzz", "--count", "0"]) == 2
+    assert run(fuzz.main, ["--count", "0"]) == 2
     assert "expected --count of at least 1, got 0" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`hrm-gym soak`: it plays everything, tells steps and memory, and knows a slope when it sees one."""
+"""`make soak`: it plays everything, tells steps and memory, and knows a slope when it sees one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 
 from fuzz import soak
-from hrm_gym.scripts.main import main
+from hrm_gym.scripts.main import run
 
 
 def samples(rss: list[float]) -> list[soak.Sample]:
@@ -61,7 +61,7 @@ def test_every_id_is_played_alone_and_in_batches(env_id: str) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_short_soak_prints_a_table_and_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = tmp_path / "soak.json"
-    code = main(["soak", "--minutes", "0.1", "--limit", "1000", "--json", str(found)])
+    code = run(soak.main, ["--minutes", "0.1", "--limit", "1000", "--json", str(found)])
     shown = capsys.readouterr().out
     assert code == 0
     assert "RSS MB" in shown
@@ -73,5 +73,5 @@ def test_a_short_soak_prints_a_table_and_a_verdict(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
 def test_bad_minutes_are_refused(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["soak", f"--minutes={minutes}"]) == 2
+    assert run(soak.main, [f"--minutes={minutes}"]) == 2
     assert "expected minutes above 0" in capsys.readouterr().err

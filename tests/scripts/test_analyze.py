@@ -119,6 +119,7 @@ def test_answers_are_those_of_the_agent(weights: Path) -> None:
             assert np.array_equal(action[:-1].reshape(5, 5), grids[segment])
             assert course.q_halt[segment] == pytest.approx(float(state.q_halt[0]), abs=1e-4)
             assert bool(action[-1]) == (segment == 2)
+            observation = env.step(action)[0]
         assert course.halts == 3
         assert course.changed[1] == int((grids[1] != grids[0]).sum())
     with pytest.raises(ValueError, match="at least one puzzle"):
@@ -214,8 +215,8 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no study given: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
-        (["speed"], "unknown study 'speed'"),
+        ([], "needs a command: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
+        (["speed"], "unknown command of hrm-gym analyze"),
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
         (
             ["segments", "--agent", "ppo"],

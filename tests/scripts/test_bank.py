@@ -1,4 +1,4 @@
-"""`hrm-gym bank`: a bank from the command line, killed and gone on with, told in a table; bad input in one line."""
+"""`hrm-gym halting bank`: one from the command line, killed and continued, told in a table; bad input in one line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def weights(config: HRMConfig, family: str) -> Path:
 
 def maze_arguments(out: str, puzzles: int = 24) -> list[str]:
     return [
-        "bank", "build", "--env", "HRMMaze-v0", "--agent", f"hrm={weights(MODEL, 'maze')}", "--out", out,
+        "halting", "bank", "build", "--env", "HRMMaze-v0", "--agent", f"hrm={weights(MODEL, 'maze')}", "--out", out,
         "--env-args", "size=5,source=generate", "--env-args", "size=6,source=generate", "--puzzles", str(puzzles),
         "--max-segments", "3", "--batch", "8", "--state-dims", "2",
     ]  # fmt: skip
@@ -60,21 +60,23 @@ def test_a_bank_of_two_worlds(capsys: pytest.CaptureFixture[str]) -> None:
     assert bank.about["seed"] == 0
     assert bank.about["model"]["hidden_size"] == 16
     assert len(bank.about["weights"]) == 64
-    assert bank.about["command"].startswith("hrm-gym bank build --env HRMMaze-v0")
+    assert bank.about["command"].startswith("hrm-gym halting bank build --env HRMMaze-v0")
     assert not Path("mazes.npz.partial").exists()
-    assert main(["bank", "info", "mazes.npz"]) == 0
+    assert main(["halting", "bank", "info", "mazes.npz"]) == 0
     assert "48 puzzles, 3 segments" in capsys.readouterr().out
 
 
 def test_any_puzzle_and_any_argument(capsys: pytest.CaptureFixture[str]) -> None:
     agent = f"hrm={weights(SUDOKU, 'sudoku')}"
     arguments = ["--env", "HRMSudokuMini-v0", "--agent", agent, "--env-args", "source=generate", "--puzzles", "10"]
-    assert main(["bank", "build", *arguments, "--max-segments", "2", "--out", "sudoku.npz"]) == 0
+    assert main(["halting", "bank", "build", *arguments, "--max-segments", "2", "--out", "sudoku.npz"]) == 0
     assert find_bank(Path("sudoku.npz")).about["env"] == "HRMSudokuMini-v0"
     row, other = "s,.234341221434321,1234341221434321,3\n", "s,..34341221434321,1234341221434321,1\n"
     Path("own.csv").write_text("source,question,answer,rating\n" + row + other, encoding="utf-8")
     arguments[arguments.index("source=generate")] = "source=own.csv"
-    code = main(["bank", "build", *arguments, "--max-segments", "2", "--out", "own.npz", "--test-share", "0.5"])
+    code = main(
+        ["halting", "bank", "build", *arguments, "--max-segments", "2", "--out", "own.npz", "--test-share", "0.5"]
+    )
     told = capsys.readouterr()
     if code == 0:
         assert set(find_bank(Path("own.npz")).difficulty.tolist()) == {1.0, 3.0}
@@ -133,7 +135,7 @@ def blocks_written() -> dict[str, int]:
     ],
 )
 def test_bad_arguments_are_one_line(changes: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bank", "build", "--agent", f"hrm={weights(MODEL, 'maze')}", "--puzzles", "4"]
+    arguments = ["halting", "bank", "build", "--agent", f"hrm={weights(MODEL, 'maze')}", "--puzzles", "4"]
     for name, value in (("--env", "HRMMaze-v0"), ("--out", "bank.npz"), ("--env-args", "size=5")):
         arguments += [] if name in changes else [name, value]
     assert main([*arguments, *changes]) == 2
@@ -144,12 +146,12 @@ def test_bad_arguments_are_one_line(changes: list[str], message: str, capsys: py
 
 
 def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bank", "--help"]) == 0
+    assert main(["halting", "bank", "--help"]) == 0
     assert "examples:" in capsys.readouterr().out
-    assert main(["bank"]) == main(["bank", "burn"]) == 2
-    assert main(["bank", "info", "none.npz"]) == 2
+    assert main(["halting", "bank"]) == main(["halting", "bank", "burn"]) == 2
+    assert main(["halting", "bank", "info", "none.npz"]) == 2
     assert "no halting bank at none.npz" in capsys.readouterr().err
-    assert main(["bank", "info"]) == 0
+    assert main(["halting", "bank", "info"]) == 0
 
 
 def test_arguments_are_literals_or_text() -> None:

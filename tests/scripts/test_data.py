@@ -214,8 +214,8 @@ def test_fetch_copies_from_the_hub(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no command given: expected one of build, info, fetch"),
-        (["burn"], "unknown command 'burn'"),
+        ([], "needs a command: expected one of build, info, fetch"),
+        (["burn"], "unknown command of hrm-gym data"),
         (["build"], "no kind given: expected one of maze, maze-hard, sudoku"),
         (["build", "chess", "--out", "x"], "unknown kind 'chess'"),
         (["build", "maze"], "--out"),

@@ -1,4 +1,4 @@
-"""`hrm-gym depth`: networks that differ in what they should, files that tell all, and nothing done twice."""
+"""Experiment `depth`: networks that differ in what they should, files that tell all, and nothing done twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.scripts.experiments import depth
-from hrm_gym.scripts.main import main as command_line
+from hrm_gym.scripts.main import run
 
 
 def test_the_networks_differ_in_layers_or_channels_alone() -> None:
@@ -30,15 +30,15 @@ def test_it_trains_draws_and_does_nothing_twice(tmp_path: Path, monkeypatch: pyt
     small = dataclasses.replace(recipe, model=model, batch_size=4, eval_puzzles=2)
     monkeypatch.setitem(depth.RECIPES, "sudoku-4x4", small)
     paths = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    argv = ["depth", "--updates", "2", "--layers", "2", "4", "--widths", "32", "64", "--puzzles", "4", *paths]
-    assert command_line(argv) == 0
+    argv = ["--updates", "2", "--layers", "2", "4", "--widths", "32", "64", "--puzzles", "4", *paths]
+    assert run(depth.main, argv) == 0
     results = json.loads((tmp_path / "out" / "depth.json").read_text())["results"]
     assert [row["name"] for row in results] == ["hrm", "recurrent", "direct-2x32", "direct-4x32", "direct-2x64"]
     assert (tmp_path / "out" / "depth.png").stat().st_size > 1000
     page = (tmp_path / "out" / "depth.md").read_text()
-    assert "hrm-gym depth --recipe sudoku-4x4 --updates 2 --layers 2 4 --widths 32 64 --puzzles 4 --seed 0" in page
+    assert f"{depth.PROGRAM} --recipe sudoku-4x4 --updates 2 --layers 2 4 --widths 32 64 --puzzles 4 --seed 0" in page
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
-    assert command_line(argv) == 0
+    assert run(depth.main, argv) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
 
 
@@ -52,5 +52,5 @@ def test_it_trains_draws_and_does_nothing_twice(tmp_path: Path, monkeypatch: pyt
     ],
 )
 def test_bad_input_is_one_line(more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line(["depth", *more]) == 2
+    assert run(depth.main, [*more]) == 2
     assert message in capsys.readouterr().err

@@ -20,7 +20,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_train(halting_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["halting", "train", "--agent", "ppo", "--bank", str(halting_file), "--steps", "9000", "--cost", "0.05"]
+    arguments = ["halting", "learn", "--agent", "ppo", "--bank", str(halting_file), "--steps", "9000", "--cost", "0.05"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "test: mean return" in said
@@ -83,15 +83,15 @@ def test_policies_of_another_bank_are_not_taken(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--agent", "a2c"], "a2c"),
-        (["train", "--agent", "dqn", "--cost", "3"], "cost in 0..1"),
-        (["train", "--agent", "dqn", "--steps", "0"], "steps of at least 1"),
-        (["train", "--agent", "dqn", "--bank", "none.npz"], "no halting bank at none.npz"),
+        (["learn", "--agent", "a2c"], "a2c"),
+        (["learn", "--agent", "dqn", "--cost", "3"], "cost in 0..1"),
+        (["learn", "--agent", "dqn", "--steps", "0"], "steps of at least 1"),
+        (["learn", "--agent", "dqn", "--bank", "none.npz"], "no halting bank at none.npz"),
         (["report", "--costs", "-1"], "--costs"),
         (["report", "--seeds", "0"], "--seeds of at least 1"),
         (["report", "--bank", "none.npz"], "no halting bank at none.npz"),
-        (["learn"], "unknown command 'learn'"),
-        ([], "no command given"),
+        (["lern"], "unknown command of hrm-gym halting"),
+        ([], "needs a command"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

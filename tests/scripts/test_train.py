@@ -95,7 +95,10 @@ def test_two_processes_train_by_command(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_a_step_is_tabled_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench-memory", "--cycles", "1", "--hidden", "16", "--batch", "1", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["bench", "--only", "memory", "--cycles", "1", "--hidden", "16", "--batch", "1", "--out", str(tmp_path)])
+        == 0
+    )
     assert "| 1 x 1 | 2 |" in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"memory.md", "memory.json", "memory.png"}
 
@@ -104,7 +107,7 @@ def test_operations_a_second(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     """Figures hang together; the peak of a large product is not out-run by a tiny network."""
     found = tmp_path / "flops.json"
     arguments = ["sudoku-4x4", "--batch", "4", "--updates", "2", "--warmup", "1", "--no-compile", "--device", "cpu"]
-    assert main(["bench-flops", *arguments, "--json", str(found)]) == 0
+    assert main(["bench", "--only", "flops", *arguments, "--json", str(found)]) == 0
     assert "of the measured peak" in capsys.readouterr().out
     told = json.loads(found.read_text())
     expected = told["boards_per_second"] * told["gflop_per_board"] / 1e3
@@ -115,5 +118,5 @@ def test_operations_a_second(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     forward, training = segment_flops(recipe.model), segment_flops(recipe.model, True, target=False)
     assert told["gflop_per_board"] * 1e9 == pytest.approx(training + forward / 4)
     for bad in (["nothing"], ["maze", "--updates", "0"]):
-        assert main(["bench-flops", *bad]) == 2
+        assert main(["bench", "--only", "flops", *bad]) == 2
         assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`hrm-gym versus`: equal networks, files that tell all, and nothing done twice."""
+"""Experiment `versus`: equal networks, files that tell all, and nothing done twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hrm_gym.scripts.experiments import versus
-from hrm_gym.scripts.main import main as command_line
+from hrm_gym.scripts.main import run
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def arguments(folder: Path, *more: str) -> list[str]:
     paths = ["--runs", str(folder / "runs"), "--out", str(folder / "out")]
-    return ["versus", "--size", "sudoku-4x4", "--seconds", "0.05", "--puzzles", "6", *paths, *more]
+    return ["--size", "sudoku-4x4", "--seconds", "0.05", "--puzzles", "6", *paths, *more]
 
 
 def test_every_arm_leaves_its_curve_and_a_second_call_only_draws(small: None, tmp_path: Path) -> None:
-    assert command_line(arguments(tmp_path)) == 0
+    assert run(versus.main, arguments(tmp_path)) == 0
     content = json.loads((tmp_path / "out" / "versus.json").read_text())
     assert [row["arm"] for row in content["results"]] == list(versus.ARMS)
     assert len({row["parameters"] for row in content["results"]}) == 1
@@ -44,10 +44,10 @@ def test_every_arm_leaves_its_curve_and_a_second_call_only_draws(small: None, tm
         assert 0 <= row["exact"] <= row["solved"] <= 1
     page = (tmp_path / "out" / "versus.md").read_text()
     assert "95 % Wilson" in page
-    assert "hrm-gym versus --size sudoku-4x4 --seconds 0.05" in page
+    assert f"{versus.PROGRAM} --size sudoku-4x4 --seconds 0.05" in page
     assert (tmp_path / "out" / "versus.png").stat().st_size > 1000
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
-    assert command_line(arguments(tmp_path)) == 0
+    assert run(versus.main, arguments(tmp_path)) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
 
 
@@ -55,10 +55,10 @@ def test_an_interrupted_arm_goes_on(small: None, tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(versus, "judged", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            command_line(arguments(tmp_path, "--arm", "supervision"))
+            run(versus.main, arguments(tmp_path, "--arm", "supervision"))
     curve = next((tmp_path / "runs").rglob("curve.jsonl"))
     before = curve.read_text()
-    assert command_line(arguments(tmp_path, "--arm", "supervision")) == 0
+    assert run(versus.main, arguments(tmp_path, "--arm", "supervision")) == 0
     assert curve.read_text() == before
 
 
@@ -82,5 +82,5 @@ def test_the_arms_differ_in_their_signal_alone() -> None:
     ],
 )
 def test_bad_input_is_one_line(more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line(["versus", *more]) == 2
+    assert run(versus.main, [*more]) == 2
     assert message in capsys.readouterr().err

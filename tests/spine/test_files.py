@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hrm_gym.files import check_writable, replace_folder, write_atomically, written_atomically
+from hrm_gym.files import check_writable, replace_folder, run_lock, sweep, write_atomically, written_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -51,3 +53,36 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
         check_writable(tmp_path)
     check_writable(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_run_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom hrm_gym.files import run_lock\n"
+        "with run_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(BlockingIOError, match=f"in use by process {holder.pid} on .* since 20") as error,
+        run_lock(folder),
+    ):
+        pass
+    assert "\n" not in str(error.value)
+    holder.kill()  # without a chance to clean up
+    holder.wait()
+    with run_lock(folder):
+        pass
+
+
+def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f".scores.{dead.pid}.part.json", f".update_7.{dead.pid}.tmp", f".model.{dead.pid}.old"]
+    kept = [f".scores.{os.getpid()}.part.json", ".lock", ".git", "scores.json", ".notes.12.txt"]
+    for name in (*left, *kept):
+        (tmp_path / name).mkdir() if name.endswith(("tmp", "old")) else (tmp_path / name).touch()
+    assert [path.name for path in sweep(tmp_path)] == sorted(left)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert sweep(tmp_path / "nowhere") == []

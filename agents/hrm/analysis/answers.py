@@ -50,9 +50,8 @@ def study_answers(
     """
     if not puzzles or segments < 1:
         raise ValueError(f"expected at least one puzzle and one segment, got {len(puzzles)} and {segments}")
-    clues, tasks = np.stack([p.clues for p in puzzles]), np.array([[p.puzzle_id] for p in puzzles], np.int32)
-    seen = list(segments_of(agent, agent.boards(clues, tasks), segments))
-    answers = np.stack([found.reshape(clues.shape) for found, _ in seen], axis=1)
+    seen = list(segments_of(agent, puzzles, segments))
+    answers = np.stack([found for found, _ in seen], axis=1)
     q_halt = torch.sigmoid(torch.stack([evidence.q_halt for _, evidence in seen], dim=1)).cpu().numpy()
     halts = torch.stack([agent.halting.halts(evidence) for _, evidence in seen], dim=1).cpu().numpy()
     rows = range(len(puzzles))

@@ -1,10 +1,6 @@
-"""Trajectories: everything a halting rule could go by, and whether the answer was right, after every segment.
+"""Segments against difficulty, accuracy against segments, and the trajectories from which any halting rule is judged.
 
 One run of the network over many puzzles, no board ever halting, tells what any rule would have done at any budget.
-
-System 1 and System 2: does an agent think longer about harder puzzles?
-
-Accuracy against segments: fixed budgets, beyond the number used in training too, and halting rules beside them.
 """
 
 from __future__ import annotations
@@ -18,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hrm_gym.agents.hrm import thinking
-from hrm_gym.agents.hrm.agent import Boards, HRMAgent
-from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, certainty
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, Never
+from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.rollout import Episode
@@ -80,29 +76,23 @@ def right_at(trajectories: Trajectories, segments: NDArray[np.int64]) -> NDArray
     return trajectories.right[np.arange(len(segments)), segments - 1]
 
 
-@torch.inference_mode()
 def _think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int) -> Trajectories:
     clues, solutions = (np.stack([getattr(p, name) for p in puzzles]) for name in ("clues", "solution"))
-    boards = agent.boards(clues, np.array([[puzzle.puzzle_id] for puzzle in puzzles], np.int32))
     right, evidence = np.empty((len(puzzles), segments), np.bool_), []
-    for k, (answers, seen) in enumerate(segments_of(agent, boards, segments)):
-        right[:, k] = agent.family.judge(clues, solutions, answers.reshape(clues.shape))
+    for k, (answers, seen) in enumerate(segments_of(agent, puzzles, segments)):
+        right[:, k] = agent.family.judge(clues, solutions, answers)
         evidence.append(seen)
     columns = zip(*evidence, strict=True)
     return Trajectories(right, Evidence(*(torch.stack(column, dim=1).cpu() for column in columns)))
 
 
-def segments_of(agent: HRMAgent, boards: Boards, segments: int) -> Iterator[tuple[NDArray[np.uint8], Evidence]]:
-    """The (B, S) answers and the evidence after each segment, no board ever halting."""
-    model, count = agent.model, len(boards.inputs)
-    carry, x = model.initial_carry(count), model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
-    reading = thinking.Reading.nothing(count, boards.inputs.shape[1], agent.device)
-    for segment in range(1, segments + 1):
-        carry = model.advance(carry, x)
-        reading = reading.after(model.answer_logits(carry.z_h))
-        number = torch.full((count,), segment, dtype=torch.int32)
-        sure = certainty(reading.confidence, boards.free)
-        yield reading.answers.cpu().numpy(), Evidence(number, *model.q_values(carry.z_h), *sure, reading.unchanged)
+def segments_of(
+    agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int
+) -> Iterator[tuple[NDArray[np.uint8], Evidence]]:
+    """The (B, H, W) answers and the evidence after each segment, no board ever halting."""
+    boards = agent.boards_of(puzzles)
+    for _, state in agent.think(boards, rules=Rules(Never(), segments)):
+        yield state.answers.cpu().numpy().reshape(-1, *agent.grid), state.evidence(boards.free)
 
 
 Z95 = 1.959963984540054

@@ -1,16 +1,10 @@
-"""The states of both levels after every call of their modules: what studies of convergence and dimensions look at.
-
-Hierarchical convergence: how far each update still moves a state (HRM paper, section 2 and figure 3).
+"""The states of both levels after every update: how they converge (HRM paper, figure 3), how many dimensions they use.
 
 In an HRM the L-level settles within a cycle and is set in motion again by each update of the H-level, which itself
 settles slowly. A recurrent network settles once and then hardly computes; a deep one moves in its first and last
-layers.
-
-How many dimensions the states of both levels use: the participation ratio (HRM paper, section 4).
-
-PR = (sum of eigenvalues)^2 / (sum of squared eigenvalues) of the states' covariance: 1 if they lie on a line, D if they
-fill all directions alike. In the brain, and in the paper's trained HRM, the higher level uses more dimensions than the
-lower one; in an untrained network the two are alike.
+layers. The participation ratio PR = (sum of eigenvalues)^2 / (sum of squared eigenvalues) of the states' covariance is
+1 if they lie on a line, D if they fill all directions alike. In the brain, and in the paper's trained HRM, the higher
+level uses more dimensions than the lower one; in an untrained network the two are alike.
 """
 
 from __future__ import annotations
@@ -25,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm.agent import Boards
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.halting import Never
+from hrm_gym.agents.hrm.model import HRM, Carry
+from hrm_gym.agents.hrm.thinking import Boards, Rules, think
 
 
 class Step(NamedTuple):
@@ -50,20 +45,24 @@ def is_deep(model: HRM) -> bool:
     return model.config.max_segments == 1 and model.config.steps == 1
 
 
-@torch.inference_mode()
 def steps_of(model: HRM, boards: Boards, segments: int) -> Iterator[Step]:
     """Every update of a state in so many segments; of a network that runs once, every layer's."""
-    x = model.embed(boards.inputs, model.puzzles[boards.puzzle_ids.long()])
-    carry = model.initial_carry(len(boards.inputs))
     if is_deep(model):
-        yield from _layers(model, lambda: model.advance(carry, x))
+        yield from _layers(model, lambda: next(think(model, boards, Rules(Never(), 1))))
         return
     names = [spec.name for spec in reversed(model.config.modules)]  # in the order of a carry
-    for _ in range(segments):
-        for name, after in model.updates(carry, x):
-            place = names.index(name)
-            yield Step("R" if len(names) == 1 else name.upper(), carry[place], after[place])
-            carry = after
+    steps: list[Step] = []
+    carry = model.initial_carry(len(boards.inputs))
+
+    def saw(name: str, after: Carry) -> None:
+        nonlocal carry
+        place = names.index(name)
+        steps.append(Step("R" if len(names) == 1 else name.upper(), carry[place], after[place]))
+        carry = after
+
+    for _ in think(model, boards, Rules(Never(), segments), on_update=saw):
+        yield from steps
+        steps.clear()  # a segment at a time: the states of large boards fill a memory
 
 
 def calls_of(config: HRMConfig) -> int:
@@ -260,8 +259,7 @@ def study_dimensionality(
         )
     if not counts or list(counts) != sorted(set(counts)) or not 2 <= counts[0] <= counts[-1] <= len(boards.inputs):
         raise ValueError(f"expected rising numbers of puzzles in 2..{len(boards.inputs)}, got {list(counts)}")
-    torch.manual_seed(0)
-    control = HRM(model.config).to(boards.inputs.device).eval()
+    control = HRM.from_state(model.config).to(boards.inputs.device).eval()
     found = [tuple(_dimensions(network, boards, segments, counts, batch)) for network in (model, control)]
     return DimensionalityStudy(env, agent, segments, model.config.hidden_size, *found)
 

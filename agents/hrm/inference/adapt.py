@@ -2,10 +2,7 @@
 
 This is training in small (HRM paper, section 3.1, and its `evaluate.py`, where the demonstrations of the evaluation
 tasks are part of the training data): every symmetric image of the task gets a puzzle vector of its own, which learns
-from the images of the demonstrations by deep supervision. With `whole` a copy of the network learns along. What is done
-with it is in `adapting_agent.py`.
-
-An HRM that learns every task from its demonstrations before it answers: test-time adaptation as an agent (ARC).
+from the images of the demonstrations by deep supervision. With `whole` a copy of the network learns along.
 """
 
 from __future__ import annotations
@@ -25,17 +22,17 @@ from torch import Tensor
 
 from hrm_gym.agents.agent import Observation, StatefulAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
-from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
-from hrm_gym.agents.hrm.inference.vote import Opinions, decide
+from hrm_gym.agents.hrm.inference.vote import Votes, decide
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
+from hrm_gym.agents.hrm.thinking import Rules, finish, think
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Thought
 
@@ -186,6 +183,9 @@ class Answered:
     q_halt: NDArray[np.float32]
     spent: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        return len(self.answers)
+
     def __getitem__(self, rows: NDArray[np.int64]) -> Answered:
         return Answered(self.answers[rows], self.confidence[rows], self.q_halt[rows], self.spent[rows])
 
@@ -224,7 +224,7 @@ class AdaptingAgent(StatefulAgent):
         self.member, self.settings = member, settings or Adaptation()
         accelerate(member.model, self.settings.compile)
         self.family, self.action_mode = member.family, member.action_mode
-        self.weights = member.weights
+        self.grid, self.vocab_size, self.weights = member.grid, member.vocab_size, member.weights
         self.keys: Keys = (
             member.task_rows.keys(votes - 1)
             if self.settings.known and isinstance(member.task_rows, TaskRows)
@@ -232,8 +232,8 @@ class AdaptingAgent(StatefulAgent):
         )
         self.name = name or f"hrm-adapt-{votes}"
         self.losses: list[float] = []
-        self._answered: Answered | None = None
-        self._shown: NDArray[np.uint8] | None = None
+        self._thoughts: list[Thought] | None = None
+        self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
 
     @classmethod
     def for_env(
@@ -257,41 +257,45 @@ class AdaptingAgent(StatefulAgent):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], Any]:
-        """Actions for one observation or a batch; arguments and result are those of `HRMAgent.predict`.
-
-        Raises:
-            ValueError: the observation has no demonstrations.
-        """
+        """As `StatefulAgent.predict`; ValueError also for an observation without demonstrations."""
         if "demonstrations" not in observation:
             raise ValueError(f"expected observations with demonstrations, got {sorted(observation)}")
-        single = observation["puzzle"].ndim == 2
-        rows = {key: np.asarray(value)[None] for key, value in observation.items()} if single else observation
-        count = len(rows["puzzle"])
-        starts = np.broadcast_to(state is None if episode_start is None else episode_start, count)
-        parts = [
-            self._answer({key: value[i] for key, value in rows.items()}) if starts[i] else state[np.array([i])]
-            for i in range(count)
-        ]
+        return super().predict(observation, state, episode_start, deterministic)
+
+    def decide(
+        self, observation: Observation, state: Answered | None, starts: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], Answered]:
+        """Tasks that begin are learnt and answered; the answer of the present attempt is given."""
+        rows = np.arange(len(starts))
+        parts: list[Answered] = []
+        for row in rows:
+            if state is None or starts[row]:
+                parts.append(self._answer({key: value[row] for key, value in observation.items()}))
+            else:
+                parts.append(state[rows[row : row + 1]])
         names = [field.name for field in dataclasses.fields(Answered)]
-        self._answered = Answered(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-        attempt = rows["attempt"].reshape(-1) if "attempt" in rows else np.zeros(count, np.int64)
-        self._shown = self._answered.answers[np.arange(count), attempt]
-        actions = carry_out_rows(self.family, self.action_mode, rows, self._shown, True)
-        return (actions[0] if single else actions), self._answered
+        state = Answered(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        attempts = observation["attempt"].reshape(-1) if "attempt" in observation else 0
+        shown = state.answers[rows, attempts]
+        self._spent = state.spent
+        self._thoughts = [
+            Thought(shown[i], state.confidence[i], float(state.q_halt[i]), None, int(state.spent[i])) for i in rows
+        ]
+        return carry_out_rows(self.family, self.action_mode, observation, shown, True), state
 
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""
-        found, shown = self._answered, self._shown
-        if found is None or shown is None:
-            return None
-        return [
-            Thought(shown[i], found.confidence[i], float(found.q_halt[i]), None, int(found.spent[i]))
-            for i in range(len(shown))
-        ]
+        return self._thoughts
 
     def spent(self) -> NDArray[np.int64]:
         """(B,) segments of single boards run for each board of the last `predict`, those of learning included."""
-        return np.zeros(0, np.int64) if self._answered is None else self._answered.spent
+        return self._spent
+
+    @property
+    def halting_rules(self) -> str:
+        """Those of the network, and what helps it."""
+        learnt = f"adaptation {self.settings.updates} updates" + (" of all weights" if self.settings.whole else "")
+        return f"{Rules(self.member.halting, self.member.max_segments)} + {learnt} + votes {1 + len(self.keys)}"
 
     # ---- thinking ----
 
@@ -328,15 +332,14 @@ class AdaptingAgent(StatefulAgent):
         images = images_of(self.family, clues, keys)
         member, shape = self.member, images.shape
         boards = member.boards(images[0])
-        found = thinking.solve_with(
-            learnt.model, boards.inputs, learnt.vectors, member.max_segments, member.halting, boards.free
-        )
-        opinions = Opinions(
+        rules = Rules(member.halting, member.max_segments)
+        found = finish(think(learnt.model, boards, rules, vectors=learnt.vectors))
+        votes = Votes(
             answers_back(self.family, found.answers.cpu().numpy().reshape(shape), keys),
             found.q_halt.cpu().numpy()[None],
             certainty(found.confidence, boards.free)[1].cpu().numpy()[None],
             found.segments.cpu().numpy().astype(np.int64)[None],
             np.ones(shape[:2], np.bool_),
         )
-        best = decide(self.family, clues, opinions)
-        return Answered(best.answers, best.confidence, best.q_halt, opinions.segments.sum(axis=1) + spent)
+        best = decide(self.family, clues, votes)
+        return Answered(best.answers, best.confidence, best.q_halt, votes.segments.sum(axis=1) + spent)

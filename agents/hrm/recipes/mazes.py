@@ -110,7 +110,7 @@ ANY_SIZE_24 = replace(
 """24x24 mazes with shortest paths of 24 and 48 cells at least; the rate of learning is an eighth of before.
 
 For ordinary large mazes: what it learns there it loses on winding ones, as Maze-Hard has them. The mean of its weights
-and those it starts from keeps most of both (`hrm-gym average`).
+and those it starts from keeps most of both (`hrm-gym weights average`).
 """
 
 PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)

@@ -121,14 +121,14 @@ def markdown(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
             if not row.absent:
                 found = columns(row)
                 cells[1:] = [" ".join(filter(None, found[name])) for name in names]
-            parts.append(markdown_row([markdown_text(row.agent), row.mode or NONE, *cells]))
+            parts.append(markdown_row([markdown_text(row.agent), markdown_text(row.mode) or NONE, *cells]))
         parts += ["", "In brackets: 95 % intervals, Wilson's for rates, the bootstrap for means.", ""]
         parts += [markdown_row(["agent", "weights", "SHA-256", "trained with"]), markdown_row(["---"] * 4)]
         for row in here:
             for run in row.runs:
                 command = markdown_code(run.training.command) if run.training.command else NONE
                 named = [markdown_text(row.agent), markdown_text(origin(run))]
-                parts.append(markdown_row([*named, run.fingerprint[:16] or NONE, command]))
+                parts.append(markdown_row([*named, markdown_text(run.fingerprint[:16]) or NONE, command]))
     parts += ["", "## What the columns mean", ""]
     parts += [f"- *{name}*: {meaning}" for name, meaning in DEFINITIONS.items()]
     return "\n".join(parts) + "\n"
@@ -265,6 +265,7 @@ def _svg(figure: Any, label: str, width: str = "") -> Markup:
     """The picture as an element: text stays text, stand-ins become the page's colours, no two pictures share an id."""
     import matplotlib
 
+    label = printable(label)
     held = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):
         figure.savefig(held, format="svg", metadata={"Date": None, "Creator": None})
@@ -276,7 +277,7 @@ def _svg(figure: Any, label: str, width: str = "") -> Markup:
     for place, name in enumerate(COLOURS):
         drawn = drawn.replace(_stand_in(place), f"var(--{name})")
     drawn = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px system-ui, sans-serif", drawn)
-    element = f'<svg class="chart{width}" role="img" aria-label="{escape(printable(label))}" '
+    element = f'<svg class="chart{width}" role="img" aria-label="{escape(label)}" '
     return Markup(drawn.replace("<svg ", element, 1))  # matplotlib has escaped the text in it
 
 

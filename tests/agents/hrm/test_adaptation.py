@@ -182,7 +182,7 @@ def test_a_task_that_is_known_begins_with_its_rows() -> None:
     alone: Any = hrm_gym.make_agent("hrm-adapt", env, votes=1, updates=0, known=True, max_segments=2)
     plain: Any = hrm_gym.make_agent("hrm", env, max_segments=2)
     alone.predict(observation)
-    plain.predict(observation, plain.predict(observation)[1])
+    plain.predict({**observation, "segment": np.full(1, 0.5, np.float32)}, plain.predict(observation)[1])
     shown = plain.family.preimage(plain.thought.answer[None], 0)[0]  # the grid that is read off the board
     np.testing.assert_array_equal(alone.thought.answer, shown)
     with pytest.raises(ValueError, match="at most 4 images"):

@@ -70,7 +70,7 @@ def test_what_has_no_mean_is_refused_and_nothing_is_written(tmp_path: Path, caps
         ([bound, larger], "larger with grid (6, 6) (the first: (5, 5))"),
         ([one, tmp_path / "nothing"], "nothing is no checkpoint folder"),
     ):
-        assert main(["average", *map(str, folders), "--out", str(out)]) == 2
+        assert main(["weights", "average", *map(str, folders), "--out", str(out)]) == 2
         line = capsys.readouterr().err
         assert said in line
         assert line.count("\n") == 1
@@ -79,8 +79,8 @@ def test_what_has_no_mean_is_refused_and_nothing_is_written(tmp_path: Path, caps
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [str(saved(tmp_path / name, seed)) for seed, name in enumerate("ab")]
-    assert main(["average", *folders, "--out", str(tmp_path / "mean")]) == 0
+    assert main(["weights", "average", *folders, "--out", str(tmp_path / "mean")]) == 0
     assert "mean of 2" in capsys.readouterr().out
     assert HRMAgent.from_pretrained(tmp_path / "mean", device="cpu").family.name == "maze"
-    assert main(["average", "--help"]) == 0
-    assert "hrm-gym average FOLDER" in capsys.readouterr().out
+    assert main(["weights", "average", "--help"]) == 0
+    assert "hrm-gym weights average FOLDER" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.feed import apply_symmetries, draw_symmetries
+from hrm_gym.agents.hrm.halting import Never
 from hrm_gym.agents.hrm.images import Turns, answers_back, images_of, known_keys
 from hrm_gym.agents.hrm.inference.vote import VotingAgent
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
@@ -202,17 +203,14 @@ def test_starts_differ_and_are_always_the_same() -> None:
 def test_a_thought_begins_anew_from_another_start() -> None:
     agent = agent_for(FOUR, restart=3, max_segments=8)
     boards = agent.boards(puzzles("HRMSudokuMini-v0", {}).numpy().astype("uint8").reshape(4, 4, 4))
-    mind, starts = agent.begin(4), torch.ones(4, dtype=torch.bool)
-    for _ in range(8):
-        mind, _ = agent.segment(mind, boards, starts)
-        starts = torch.zeros(4, dtype=torch.bool)
+    *_, (_, state) = agent.think(boards, rules=dataclasses.replace(agent.rules, rule=Never()))
     model, ids = agent.model, torch.zeros(4, dtype=torch.int32)
     carry = Carry(*(state.expand(4, -1, -1) for state in model.start(2)))
     with torch.no_grad():
         for _ in range(2):  # segments 7 and 8
             result = model.segment(carry, boards.inputs, ids)
             carry = result.carry
-    assert torch.equal(mind.carry.z_h, carry.z_h)
+    assert torch.equal(state.carry.z_h, carry.z_h)
 
 
 PLACES = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=16, heads=2, h_layers=1, l_layers=1, dtype="float32")
@@ -230,21 +228,22 @@ def test_a_network_that_tells_images_apart_begins_anew_on_another_one(env_id, ar
     shown = puzzles(env_id, arguments).numpy().astype("uint8").reshape(-1, side, side)
     keys = known_keys(agent.family, config.grid, 7)
     images = images_of(agent.family, shown, keys)
-    mind, starts = agent.begin(len(shown)), torch.ones(len(shown), dtype=torch.bool)
+    steps = agent.think(agent.boards(shown), rules=dataclasses.replace(agent.rules, rule=Never()))
     for segment in range(every * (len(keys) + 1)):
-        mind, _ = agent.segment(mind, agent.boards(shown), starts)
-        starts = torch.zeros_like(starts)
+        state = next(steps).state
+        reason = agent.rules.reason(int(state.outcome[0]), 0.5, 0.5)
+        assert reason == ("restart from another image" if segment and segment % every == 0 else None)
         if segment % every == 0:  # the first thought of an attempt: that of the image, brought back
             image = segment // every
             seen = torch.from_numpy(images[:, image].reshape(len(shown), -1).astype("int32"))
             answers = thinking.read_answer(after(agent.model, seen, 1).logits)[0].numpy().reshape(-1, 1, side, side)
             there = answers_back(agent.family, answers.repeat(1 + len(keys), axis=1), keys)[:, image]
-            assert (mind.answers.numpy().reshape(there.shape) == there).all(), image
-    mind, _ = agent.segment(mind, agent.boards(shown), starts)  # all images were tried: now another start
+            assert (state.answers.numpy().reshape(there.shape) == there).all(), image
+    state = next(steps).state  # all images were tried: now another start
     boards, begun = agent.boards(shown), Carry(*(state.expand(len(shown), -1, -1) for state in agent.model.start(1)))
     with torch.no_grad():
         expected = agent.model.segment(begun, boards.inputs, boards.puzzle_ids).carry
-    assert torch.allclose(mind.carry.z_h, expected.z_h, atol=1e-5)
+    assert torch.allclose(state.carry.z_h, expected.z_h, atol=1e-5)
 
 
 def test_answers_and_doubts_are_brought_back_from_an_image() -> None:
@@ -256,13 +255,13 @@ def test_answers_and_doubts_are_brought_back_from_an_image() -> None:
     assert torch.equal(turns.images(boards, numbers * 0), boards)
 
 
-def test_a_panel_of_an_equivariant_network_thinks_differently_about_every_image() -> None:
-    panel = VotingAgent([agent_for(FOUR, max_segments=2)], 3)
+def test_an_ensemble_of_an_equivariant_network_thinks_differently_about_every_image() -> None:
+    voting = VotingAgent([agent_for(FOUR, max_segments=2)], 3)
     puzzle = gym.make("HRMSudokuMini-v0").reset(seed=3)[0]
-    _, mind = panel.predict(puzzle)
-    z_h = mind.minds[0].carry.z_h
+    _, state = voting.predict(puzzle)
+    z_h = state.lanes[0].carry.z_h
     assert not torch.allclose(z_h[0].mean(0), z_h[1].mean(0), atol=1e-3)
-    alone, numbers = panel.members[0], torch.tensor([1])
-    boards = alone.boards(images_of(panel.family, puzzle["puzzle"][None], panel.keys)[0, 1:2])
-    expected, _ = alone.segment(alone.begin(1), boards, torch.tensor([True]), numbers)
+    alone, numbers = voting.members[0], torch.tensor([1])
+    boards = alone.boards(images_of(voting.family, puzzle["puzzle"][None], voting.keys)[0, 1:2])
+    expected = next(alone.think(boards, numbers=numbers)).state
     assert torch.allclose(z_h[1], expected.carry.z_h[0], atol=1e-5)

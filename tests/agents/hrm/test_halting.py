@@ -23,6 +23,7 @@ from hrm_gym.agents.hrm.halting import (
     certainty,
     parse_halting,
 )
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 EVIDENCE = Evidence(
@@ -98,10 +99,13 @@ def test_unchanged_counts_segments_in_a_row() -> None:
     def logits(token: int) -> torch.Tensor:
         return torch.nn.functional.one_hot(torch.full((1, 4), token), 6).float()
 
-    reading, counts = thinking.Reading.nothing(1, 4, torch.device("cpu")), []
-    for token in (2, 2, 2, 5, 5):
-        reading = reading.after(logits(token))
-        counts.append(int(reading.unchanged))
+    model, counts = HRM(dataclasses.replace(TINY_MODEL, grid=(2, 2))), []
+    answers = iter((2, 2, 2, 5, 5))
+    model.answer_logits = lambda z_h: logits(next(answers))  # type: ignore[method-assign]
+    tokens, free = torch.ones((1, 4), dtype=torch.int32), torch.ones((1, 4), dtype=torch.bool)
+    boards = thinking.Boards(tokens, torch.zeros(1, dtype=torch.int32), free)
+    for _, state in thinking.think(model, boards, thinking.Rules(Never(), 5)):
+        counts.append(int(state.unchanged))
     assert counts == [0, 1, 2, 0, 1]
 
 
@@ -115,16 +119,20 @@ def test_solving_halts_where_the_rule_first_says_so(text: str) -> None:
     rule = parse_halting(text, model.config)
     inputs, ids = mazes(20), torch.zeros(20, dtype=torch.int32)
     free = inputs == 2
-    carry, reading = model.initial_carry(20), thinking.Reading.nothing(20, 25, torch.device("cpu"))
+    carry, unchanged = model.initial_carry(20), torch.zeros(20)
+    found = torch.zeros((20, 25), dtype=torch.uint8)
     expected, answers = torch.full((20,), limit), torch.zeros((20, 25), dtype=torch.uint8)
     under_way = torch.ones(20, dtype=torch.bool)
     with torch.inference_mode():
         for segment in range(1, limit + 1):
             result = model.segment(carry, inputs, ids)
-            carry, reading = result.carry, reading.after(result.logits)
-            q = (result.q_halt, result.q_continue)
-            halts = thinking.judge(rule, torch.full((20,), segment), q, reading, free) | (segment == limit)
-            expected[under_way & halts], answers[under_way & halts] = segment, reading.answers[under_way & halts]
+            carry, before = result.carry, found
+            found, confidence = thinking.read_answer(result.logits)
+            unchanged = torch.where((found == before).all(1), unchanged + 1, 0)
+            sure = certainty(confidence, free)
+            evidence = Evidence(torch.full((20,), segment), result.q_halt, result.q_continue, *sure, unchanged)
+            halts = rule.halts(evidence) | (segment == limit)
+            expected[under_way & halts], answers[under_way & halts] = segment, found[under_way & halts]
             under_way &= ~halts
     solved = thinking.solve(model, inputs, ids, limit, rule, free)
     assert solved.segments.tolist() == expected.tolist()

@@ -114,7 +114,7 @@ def test_thoughts_are_there_to_draw() -> None:
     assert 0 <= thought.confidence.min() <= thought.confidence.max() <= 1
     assert 0 <= thought.q_halt <= 1  # type: ignore[operator]
     assert thought.segment == 1
-    agent.act(observation)
+    agent.act(env.step(action)[0])
     assert agent.thought.segment == 2  # type: ignore[union-attr]
     agent.reset()
     agent.act(observation)
@@ -158,5 +158,7 @@ def test_an_agent_that_checks_does_not_halt_with_a_broken_rule(mode: str) -> Non
     observation, _ = env.reset(seed=0)
     state, segments = None, 1 if mode == "cell" else 5
     for _ in range(segments):
-        _, state = agent.predict(observation, state)
+        action, state = agent.predict(observation, state)
+        observation = env.step(action)[0]
     assert agent.spent().tolist() == [5]
+    assert "rule check" in agent.halting_rules

@@ -24,7 +24,7 @@ def make(mode: str = "answer", **arguments: Any) -> Any:
 
 def batch(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     seen = [make().reset(seed=seed + row)[0] for row in range(count)]
-    return {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+    return {key: np.stack([one[key] for one in seen]) for key in ("puzzle", "answer")}
 
 
 def blank_boards(count: int) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def test_it_branches_in_time_and_no_wider_than_the_beam() -> None:
 def test_a_wide_beam_never_loses_the_solution() -> None:
     agent, envs = SearchAgent(agent_for(FOUR), beam=200, patience=1, look=1), [make() for _ in range(3)]
     seen = [env.reset(seed=row)[0] for row, env in enumerate(envs)]
-    seen = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+    seen = {key: np.stack([one[key] for one in seen]) for key in ("puzzle", "answer")}
     solutions = [env.unwrapped.puzzle.solution for env in envs]
     for count in range(1, 6):
         state = steps(agent, seen, count)
@@ -91,7 +91,7 @@ def test_a_board_is_thought_about_alike_in_any_company() -> None:
     kept = together[np.array([2])]
     assert np.array_equal(kept.clues, alone.clues)
     assert np.array_equal(kept.answers, alone.answers)
-    assert torch.allclose(kept.mind.carry.z_h, alone.mind.carry.z_h, atol=1e-5)
+    assert torch.allclose(kept.lanes.carry.z_h, alone.lanes.carry.z_h, atol=1e-5)
 
 
 def test_a_board_that_begins_anew_forgets() -> None:
@@ -101,7 +101,7 @@ def test_a_board_that_begins_anew_forgets() -> None:
     _, after = agent.predict(mixed, state, np.array([False, True, False]))
     first = steps(agent, {key: value[1:2] for key, value in other.items()}, 1)
     assert np.bincount(after.owner).tolist() == [3, 1, 3]
-    assert torch.allclose(after.mind.carry.z_h[3], first.mind.carry.z_h[0], atol=1e-5)
+    assert torch.allclose(after.lanes.carry.z_h[3], first.lanes.carry.z_h[0], atol=1e-5)
     assert after.spent[1] == 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -17,8 +17,8 @@ import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.images import distinct_keys, images_of
-from hrm_gym.agents.hrm.inference.vote import EnsembleAgent, PanelAgent, VotingAgent, count_votes
-from hrm_gym.agents.hrm.model import HRM, Carry, Segment
+from hrm_gym.agents.hrm.inference.vote import EnsembleAgent, FirstToHaltAgent, VotingAgent, count_votes
+from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 hrm_gym.register_environments()
@@ -32,18 +32,26 @@ class Scripted(HRM):
         super().__init__(config)
         self.answer, self.rows = answer, 0
 
-    def run(self, carry: Carry, tokens: torch.Tensor, puzzles: torch.Tensor) -> Segment:
-        self.rows += len(tokens)
+    def embed(self, tokens: torch.Tensor, puzzles: torch.Tensor) -> torch.Tensor:
+        return tokens
+
+    def updates(self, carry: Carry, x: torch.Tensor) -> Iterator[tuple[str, Carry]]:
+        self.rows += len(x)
         segments = 1 + torch.where(carry.z_l[:, 0, 0] == self.l_init[0], 0, carry.z_h[:, 0, 0])
         said = [
             self.answer(int(n), board.numpy().astype(np.uint8).reshape(self.config.grid))
-            for n, board in zip(segments, tokens, strict=True)
+            for n, board in zip(segments, x, strict=True)
         ]
-        answers = torch.from_numpy(np.stack([grid.ravel() for grid, _ in said])).long()
-        logits = 8.0 * torch.nn.functional.one_hot(answers, self.config.vocab_size).float()
-        halt = torch.tensor([1.0 if halts else -1.0 for _, halts in said])
-        counted = segments[:, None, None].expand(carry.z_h.shape).float()
-        return Segment(Carry(counted, torch.zeros_like(carry.z_l)), logits, halt, torch.zeros_like(halt))
+        self.said = torch.from_numpy(np.stack([grid.ravel() for grid, _ in said])).long()
+        z_h = segments[:, None, None].expand(carry.z_h.shape).float().clone()
+        z_h[:, 0, 1] = torch.tensor([1.0 if halts else -1.0 for _, halts in said])
+        yield "h", Carry(z_h, torch.zeros_like(carry.z_l))
+
+    def answer_logits(self, z_h: torch.Tensor) -> torch.Tensor:
+        return 8.0 * torch.nn.functional.one_hot(self.said, self.config.vocab_size).float()
+
+    def q_values(self, z_h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return z_h[:, 0, 1], torch.zeros(len(z_h))
 
 
 def scripted(env: Any, answer: Answer) -> HRMAgent:
@@ -88,13 +96,13 @@ def test_votes_are_mapped_back(world: str) -> None:
         observation, _ = env.reset(seed=seed)
         own = observation["puzzle"]
         right = lambda shown, own=own: some(shown) and not np.array_equal(shown, own)  # noqa: E731
-        panel = VotingAgent([scripted(env, solving(family, right))], 8)
-        voters = [right(board) for board in images_of(family, own[None], panel.keys)[0]]
-        info = env.step(panel.act(observation))[-1]
+        ensemble = VotingAgent([scripted(env, solving(family, right))], 8)
+        voters = [right(board) for board in images_of(family, own[None], ensemble.keys)[0]]
+        info = env.step(ensemble.act(observation))[-1]
         assert info["solved"] == any(voters)
         found += any(voters)
         if any(voters):
-            assert 0 < panel.thought.confidence.min() <= sum(voters) / 8  # type: ignore[union-attr]
+            assert 0 < ensemble.thought.confidence.min() <= sum(voters) / 8  # type: ignore[union-attr]
     assert found >= 4, "too few puzzles had a right voter: the test shows nothing"
 
 
@@ -102,8 +110,8 @@ def test_votes_are_mapped_back(world: str) -> None:
 def test_images_are_distinct_and_first_is_the_puzzle(world: str) -> None:
     env = WORLDS[world]()
     puzzle = env.reset(seed=1)[0]["puzzle"]
-    panel = VotingAgent([scripted(env, solving(env.unwrapped.family, some))], 8)
-    images = images_of(panel.family, puzzle[None], panel.keys)[0]
+    ensemble = VotingAgent([scripted(env, solving(env.unwrapped.family, some))], 8)
+    images = images_of(ensemble.family, puzzle[None], ensemble.keys)[0]
     assert np.array_equal(images[0], puzzle)
     assert len({image.tobytes() for image in images}) == 8
 
@@ -125,11 +133,11 @@ def test_counting() -> None:
     a, b, c = board(1, 1), board(2, 2), board(3, 3)
     answers, even = np.stack([a, a, b, b, b, c]), np.full(6, 0.5, np.float32)
     every = np.zeros(6)
-    assert [ballot.votes for ballot in count_votes(answers, every, even, even)] == [3, 2, 1]
+    assert [candidate.votes for candidate in count_votes(answers, every, even, even)] == [3, 2, 1]
     one_valid = np.array([np.inf, np.inf, np.inf, np.inf, np.inf, 7.0])
     assert count_votes(answers, one_valid, even, even)[0].answer.tolist() == c.tolist()
     shortest = np.array([5.0, 5.0, 7.0, 7.0, 7.0, 9.0])
-    assert [ballot.answer[0, 0] for ballot in count_votes(answers, shortest, even, even)] == [1, 2, 3]
+    assert [candidate.answer[0, 0] for candidate in count_votes(answers, shortest, even, even)] == [1, 2, 3]
     two = answers[1:3]
     q = np.array([0.5, 0.6], np.float32)
     assert count_votes(two, every[:2], q, even[:2])[0].answer.tolist() == b.tolist()
@@ -143,22 +151,22 @@ def test_thoughts_that_halted_leave_the_batch_and_are_counted() -> None:
     observation, _ = env.reset(seed=2)
     order: dict[bytes, int] = {}
     member = scripted(env, lambda segment, shown: (shown, segment > order[shown.tobytes()]))
-    panel = VotingAgent([member], 4)
+    ensemble = VotingAgent([member], 4)
     order.update(
         {
             image.tobytes(): n
-            for n, image in enumerate(images_of(panel.family, observation["puzzle"][None], panel.keys)[0])
+            for n, image in enumerate(images_of(ensemble.family, observation["puzzle"][None], ensemble.keys)[0])
         }
     )
     state, ended, rows = None, False, []
     while not ended:
-        action, state = panel.predict(observation, state)
+        action, state = ensemble.predict(observation, state)
         observation, _, ended, _, info = env.step(action)
         rows.append(member.model.rows)
     assert info["segment"] == 4
     assert np.diff([0, *rows]).tolist() == [4, 3, 2, 1]
-    assert panel.spent().tolist() == [10]
-    assert panel.thought.segment == 10  # type: ignore[union-attr]
+    assert ensemble.spent().tolist() == [10]
+    assert ensemble.thought.segment == 10  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("agree", "segments"), [(0, 4), (1, 1), (2, 3), (3, 4)])
@@ -173,15 +181,15 @@ def test_a_board_halts_when_enough_thoughts_agree(agree: int, segments: int) -> 
         name = names[shown.tobytes()]
         return (shown if name == 1 else family.solve(shown)), segment > name
 
-    panel = VotingAgent([scripted(env, answer)], 4, agree=agree)
-    images = images_of(family, observation["puzzle"][None], panel.keys)[0]
+    ensemble = VotingAgent([scripted(env, answer)], 4, agree=agree)
+    images = images_of(family, observation["puzzle"][None], ensemble.keys)[0]
     names.update({image.tobytes(): n for n, image in enumerate(images)})
     state, ended = None, False
     while not ended:
-        action, state = panel.predict(observation, state)
+        action, state = ensemble.predict(observation, state)
         observation, _, ended, _, info = env.step(action)
     assert (info["segment"], info["solved"]) == (segments, True)
-    assert panel.spent().tolist() == [sum(min(segments, n + 1) for n in range(4))]
+    assert ensemble.spent().tolist() == [sum(min(segments, n + 1) for n in range(4))]
 
 
 def test_there_must_be_enough_thoughts_to_agree() -> None:
@@ -202,28 +210,28 @@ def test_the_first_to_halt_answers_and_stops_the_others() -> None:
         return (family.solve(shown) if chosen else shown), chosen and segment == 2
 
     member = scripted(env, answer)
-    panel = EnsembleAgent([member], 4)
+    ensemble = FirstToHaltAgent([member], 4)
     names.update(
         {
             image.tobytes(): n
-            for n, image in enumerate(images_of(panel.family, observation["puzzle"][None], panel.keys)[0])
+            for n, image in enumerate(images_of(ensemble.family, observation["puzzle"][None], ensemble.keys)[0])
         }
     )
-    observation, _, ended, *_ = env.step(panel.act(observation))
+    observation, _, ended, *_ = env.step(ensemble.act(observation))
     assert not ended
-    *_, ended, _, info = env.step(panel.act(observation))
+    *_, ended, _, info = env.step(ensemble.act(observation))
     assert ended
     assert info["solved"]
-    assert panel.spent().tolist() == [8]
+    assert ensemble.spent().tolist() == [8]
     assert member.model.rows == 8
 
 
 @pytest.mark.parametrize("mode", ["answer", "cell", "move"])
-@pytest.mark.parametrize("kind", [VotingAgent, EnsembleAgent])
-def test_batches_change_nothing(kind: type[PanelAgent], mode: str) -> None:
+@pytest.mark.parametrize("kind", [VotingAgent, FirstToHaltAgent])
+def test_batches_change_nothing(kind: type[EnsembleAgent], mode: str) -> None:
     """Two networks, four images; boards of a batch end at different times."""
 
-    def panel() -> PanelAgent:
+    def ensemble() -> EnsembleAgent:
         world = make(mode).unwrapped
         members = []
         for shift in (0.0, 0.3):
@@ -233,8 +241,8 @@ def test_batches_change_nothing(kind: type[PanelAgent], mode: str) -> None:
             members.append(HRMAgent(model, world.family, mode, 6, "cpu"))
         return kind(members, 4)
 
-    alone = list(rollout(make(mode), panel(), 8, seed=4))
-    together = sorted(rollout_batched(lambda: make(mode), panel(), 8, 3, seed=4), key=lambda e: e.index)
+    alone = list(rollout(make(mode), ensemble(), 8, seed=4))
+    together = sorted(rollout_batched(lambda: make(mode), ensemble(), 8, 3, seed=4), key=lambda e: e.index)
     for a, b in zip(alone, together, strict=True):
         assert (a.segments, a.spent, a.solved, a.steps) == (b.segments, b.spent, b.solved, b.steps)
     assert len({episode.spent for episode in alone}) > 1, "all boards cost the same: the test shows nothing"
@@ -260,13 +268,13 @@ def test_two_attempts_at_arc_are_the_two_most_voted_grids() -> None:
         solution[solution == 0] = 1
         return solution, True
 
-    panel = VotingAgent([scripted(env, answer)], 5)
-    first = panel.act(observation)
+    ensemble = VotingAgent([scripted(env, answer)], 5)
+    first = ensemble.act(observation)
     assert np.array_equal(family.image(family.preimage(first[:-1].reshape(1, 12, 12).astype(np.uint8), 1), 1)[0], wrong)
     observation, _, ended, _, _ = env.step(first)
     assert not ended
     assert observation["attempt"] == 1
-    *_, info = env.step(panel.act(observation))
+    *_, info = env.step(ensemble.act(observation))
     assert info["solved"]
 
 
@@ -289,9 +297,9 @@ def test_several_checkpoints_in_one_text(tmp_path: Any) -> None:
             tmp_path / name,
             lambda path, model=model: write_model(path, model.state_dict(), model.config, {"family": "maze"}),
         )
-    panel: Any = hrm_gym.make_agent("hrm-first", make(), weights=f"{tmp_path / 'a'}+{tmp_path / 'b'}", images=3)
-    assert len(panel.members) == 2
-    assert panel.name == "hrm-first-6"
+    ensemble: Any = hrm_gym.make_agent("hrm-first", make(), weights=f"{tmp_path / 'a'}+{tmp_path / 'b'}", images=3)
+    assert len(ensemble.members) == 2
+    assert ensemble.name == "hrm-first-6"
 
 
 def test_images_with_an_embedding_of_their_own_keep_their_symmetry_and_their_row(tmp_path: Any) -> None:
@@ -308,11 +316,11 @@ def test_images_with_an_embedding_of_their_own_keep_their_symmetry_and_their_row
     model = HRM(config)
     write_folder(tmp_path / "m", lambda path: write_model(path, model.state_dict(), config, about))
     observation, _ = env.reset(seed=0)
-    panel: Any = hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=4)
-    assert panel.keys == tuple(embedded_variant_key(7, image) for image in (1, 2, 3))
-    seen, boards = [], panel.members[0].boards
-    panel.members[0].boards = lambda *a: seen.append(boards(*a)) or seen[-1]
-    panel.predict(observation)
+    ensemble: Any = hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=4)
+    assert ensemble.keys == tuple(embedded_variant_key(7, image) for image in (1, 2, 3))
+    seen, boards = [], ensemble.members[0].boards
+    ensemble.members[0].boards = lambda *a: seen.append(boards(*a)) or seen[-1]
+    ensemble.predict(observation)
     task = int(observation["task"][0])
     assert task > 0
     assert seen[0].puzzle_ids.tolist() == [4 * task + image for image in range(4)]
@@ -335,19 +343,19 @@ def test_an_equivariant_network_looks_at_the_images_it_knows_again_from_other_st
     about = {"family": "arc", "recipe": {"embed_variants": True, "variants": 2, "seed": 7}}
     write_folder(tmp_path / "m", lambda path: write_model(path, HRM(config).state_dict(), config, about))
     observation, _ = env.reset(seed=0)
-    panel: Any = hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=5)
+    ensemble: Any = hrm_gym.make_agent("hrm-vote", env, weights=tmp_path / "m", votes=5)
     first, second = (embedded_variant_key(7, image) for image in (1, 2))
-    assert panel.keys == (first, second, None, first)
-    seen, segment = [], panel.members[0].segment
-    panel.members[0].segment = lambda *a: seen.append(a) or segment(*a)
-    panel.predict(observation)
-    boards, numbers = seen[0][1], seen[0][3]
+    assert ensemble.keys == (first, second, None, first)
+    seen, think = [], ensemble.members[0].think
+    ensemble.members[0].think = lambda *a: seen.append(a) or think(*a)
+    ensemble.predict(observation)
+    boards, numbers = seen[0][0], seen[0][3]
     task = int(observation["task"][0])
     assert boards.puzzle_ids.tolist() == [3 * task, 3 * task + 1, 3 * task + 2, 3 * task, 3 * task + 1]
     assert torch.equal(boards.inputs[0], boards.inputs[3])
     assert torch.equal(boards.inputs[1], boards.inputs[4])
     assert numbers.tolist() == [0, 1, 2, 3, 4]
-    assert all(np.array_equal(t.answer, panel.family.image(t.answer[None], 0)[0]) for t in panel.thoughts())
+    assert all(np.array_equal(t.answer, ensemble.family.image(t.answer[None], 0)[0]) for t in ensemble.thoughts())
 
 
 def test_nine_images_of_a_maze_are_eight_and_one_from_another_start() -> None:
@@ -357,13 +365,13 @@ def test_nine_images_of_a_maze_are_eight_and_one_from_another_start() -> None:
         positions="none", gradient="last_cycle", halting="bce", dtype="float32",
     )  # fmt: skip
     member = HRMAgent(HRM(config), env.unwrapped.family, max_segments=1, device="cpu")
-    panel = VotingAgent([member], 9)
-    assert len(set(panel.keys)) == 8
-    assert panel.keys[7] is None
+    ensemble = VotingAgent([member], 9)
+    assert len(set(ensemble.keys)) == 8
+    assert ensemble.keys[7] is None
     numbers: list[torch.Tensor] = []
-    segment = member.segment
-    member.segment = lambda *given: numbers.append(given[3]) or segment(*given)  # type: ignore[func-returns-value,method-assign]
-    panel.predict(env.reset(seed=0)[0])
+    think = member.think
+    member.think = lambda *given: numbers.append(given[3]) or think(*given)  # type: ignore[func-returns-value,method-assign]
+    ensemble.predict(env.reset(seed=0)[0])
     assert numbers[0].tolist() == list(range(9))
     placed = dataclasses.replace(config, mixer="attention", positions="rope2d")
     bare = HRMAgent(HRM(placed), member.family, device="cpu")

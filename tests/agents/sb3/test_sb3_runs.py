@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_every_recipe_trains_and_leaves_weights_that_play_the_same(name: str, tm
     after = own_state(run.policy)
     assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
     assert [row["timesteps"] for row in read_curve(tmp_path)][-1] == run.timesteps == 64
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"SHA256SUMS", "config.json", "model.safetensors"}
     env = world(recipe)
     agent = hrm_gym.make_agent("sb3", env, weights=tmp_path / "model")
     own = SB3Agent(run.policy, recipe.action_mode, device="cpu", family=run.family)
@@ -81,7 +82,7 @@ def test_every_recipe_trains_and_leaves_weights_that_play_the_same(name: str, tm
 
 
 @pytest.mark.parametrize(
-    "name", ["sudoku-4x4-maskableppo", "sudoku-4x4-a2c", "sudoku-4x4-dqn", "sudoku-4x4-supervised", "maze-8x8-ppo"]
+    "name", ["sudoku-4x4-maskableppo", "sudoku-4x4-a2c", "sudoku-4x4-dqn", "sudoku-4x4-supervised", "maze"]
 )
 def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny(name)
@@ -104,10 +105,45 @@ def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, mon
     assert again.seconds() > 0
     again.learn(ignore)
     assert [row["timesteps"] for row in read_curve(tmp_path)] == [32, 64]
+    assert not list(tmp_path.rglob("*.zip")), "nothing that has to be unpickled"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sudoku-4x4-maskableppo", "sudoku-4x4-ppo", "sudoku-4x4-a2c", "sudoku-4x4-dqn", "sudoku-4x4-supervised"),
+        *("maze", "maze-dqn"),
+    ],
+)
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    recipe = tiny(name, timesteps=160, checkpoint_every=48, eval_every=80)
+    straight = start_run(recipe, tmp_path / "straight")
+    straight.learn(ignore)
+
+    class Killed(Exception):
+        pass
+
+    def kill_after(timesteps: int, row: dict[str, float]) -> None:
+        if row["timesteps"] > timesteps:
+            raise Killed
+
+    for timesteps in (70, 120):
+        with pytest.raises(Killed):
+            start_run(recipe, tmp_path / "killed").learn(functools.partial(kill_after, timesteps))
+    again = start_run(recipe, tmp_path / "killed")
+    assert 0 < again.timesteps < 160
+    again.learn(ignore)
+    for key, tensor in straight.policy.state_dict().items():
+        assert torch.equal(tensor, again.policy.state_dict()[key]), key
+    timeless = [
+        [{key: value for key, value in row.items() if "seconds" not in key} for row in read_curve(tmp_path / folder)]
+        for folder in ("straight", "killed")
+    ]
+    assert timeless[0] == timeless[1]
 
 
 def test_a_policy_trained_to_write_no_clash_writes_none_where_it_might(tmp_path: Path) -> None:
-    start_run(tiny("sudoku-9x9-maskableppo-grid"), tmp_path).learn(ignore)
+    start_run(tiny("sudoku-9x9-maskableppo"), tmp_path).learn(ignore)
     env = gym.make("HRMSudoku-v0", action_mode="cell")
     assert not env.unwrapped.family.legal_only
     agent = SB3Agent.maskableppo(env, tmp_path / "model", device="cpu")
@@ -161,9 +197,8 @@ def test_supervision_lowers_the_loss_of_one_batch(tmp_path: Path) -> None:
 
 
 def test_ppo_and_supervision_have_the_same_network() -> None:
-    controlled, control = RECIPES["sudoku-4x4-ppo-answer"], RECIPES["sudoku-4x4-supervised"]
+    controlled, control = RECIPES["sudoku-4x4-ppo"], RECIPES["sudoku-4x4-supervised"]
     assert controlled.model == control.model
-    assert controlled.action_mode == control.action_mode == "answer"
     assert policies.policy_class("ppo", controlled.model) is policies.policy_class("supervised", control.model)
 
 
