@@ -14,7 +14,7 @@ import gymnasium as gym
 import tyro
 
 from hrm_gym.agents.agent import Agent
-from hrm_gym.evaluation.compare.plan import seated
+from hrm_gym.evaluation.compare.plan import agent_for
 from hrm_gym.evaluation.films import RECORD_SUFFIX, REPLAY_SUFFIX, Player, check_save_path, write_jsonl
 from hrm_gym.evaluation.rollout import Env, rollout_batched
 from hrm_gym.evaluation.scores import Score, puzzle_count, score, to_table, write_json
@@ -234,7 +234,7 @@ def agent_named(label: str, config: SolveConfig, worlds: Worlds) -> Agent:
     name, _, mode = name.partition("@")
     factory, options = _thinking(config, name)
     given = {"weights": Path(weights)} if weights else {}
-    agent = seated(factory, worlds.make, worlds.modes, mode or None, **given, **options)
+    agent = agent_for(factory, worlds.make, worlds.modes, mode or None, **given, **options)
     if weights:
         agent.name = label if factory == name else f"{label} {agent.name}"
     elif mode:

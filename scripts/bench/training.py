@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from hrm_gym.agents.hrm import accelerate as fast
+from hrm_gym.agents.hrm.accelerate import cpu_level
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import segment_losses
 from hrm_gym.agents.hrm.model import HRM, Carry
@@ -33,7 +34,7 @@ def small() -> Contest:
         PLAIN: updating(SMALL, SMALL_BATCH, "torch", explicit_length=0, float32_products=False),
         SPELT: updating(SMALL, SMALL_BATCH, "torch", float32_products=False),
         **({WIDE: updating(SMALL, SMALL_BATCH, "torch")} if fast.FLOAT32_PRODUCTS else {}),
-        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if fast.has_cpu_routine(SMALL) else {}),
+        **({OURS: updating(SMALL, SMALL_BATCH, "own")} if cpu_level.serves(SMALL) else {}),
         "hrm-gym train --continue-every 4": updating(SMALL, SMALL_BATCH, "own", target_every=4),
         "hrm-gym train --no-compile": updating(SMALL, SMALL_BATCH, "not"),
     }
@@ -45,7 +46,7 @@ def large() -> Contest:
     torch.set_num_threads(1)
     turns = {
         PLAIN: updating(LARGE, LARGE_BATCH, "torch", explicit_length=0, float32_products=False),
-        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if fast.has_cpu_routine(LARGE) else {}),
+        **({OURS: updating(LARGE, LARGE_BATCH, "own")} if cpu_level.serves(LARGE) else {}),
     }
     return Contest(_title(LARGE, LARGE_BATCH), turns, PLAIN)
 

@@ -1,48 +1,36 @@
 """Levels of attention blocks on a CPU: one compiled routine for a level, forward and backward (`cpu_level.cpp`).
 
 PyTorch carries out an operation on all boards before it begins the next one, and what lies between two products travels
-through memory. Here a board goes through a whole level while its numbers stay in the cache. The routine is compiled
-once on a machine, in a quarter of a minute, by the C++ compiler that `torch.compile` needs as well.
+through memory. Here a board goes through a whole level while its numbers stay in the cache.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hrm_gym.agents.devices import CPU_INFO, has_bfloat16_products
+from hrm_gym.agents.devices import has_bfloat16_products
+from hrm_gym.agents.hrm.accelerate.library import FUNCTIONS, library
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.layers import Attention, Linear, SwiGLU, inner_width
+from hrm_gym.agents.hrm.layers import Attention, Linear, SwiGLU, inner_width, rotary_tables
 from hrm_gym.agents.hrm.mixers import Block
-from hrm_gym.agents.hrm.model import Level
+from hrm_gym.agents.hrm.model import DTYPES, Level
 
-SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = (
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp",
-    "-fPIC",
-    "-shared",
-    "-std=c++20",
-)
 MULTIPLE = 64
 """What the inner width of the gated MLP must be a multiple of."""
+
+SMALL = HRMConfig(vocab_size=3, grid=(2, 3), hidden_size=64, heads=2, mlp_width=64, dtype="float32")
+"""What a library is tried with before it is used."""
+
+TOLERANCES = {"float32": 1e-3, "bfloat16": 2**-4}
+"""Relative distance of its results from PyTorch's in float32; a bfloat16 number has 8 digits, and there are 4 products
+in a row in each of two blocks."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,58 +42,57 @@ def fits(config: HRMConfig) -> bool:
 
 @functools.cache
 def load() -> bool:
-    """Compile the routine, or take the compiled one of an earlier run; False where it cannot be had.
+    """Load the routine, which is compiled if need be; False where it cannot be had or does not compute what it should.
 
     `HRM_GYM_CPU_LEVEL=0` in the environment keeps it out. Why it cannot be had is logged.
     """
     try:
         if os.environ.get("HRM_GYM_CPU_LEVEL") == "0":
             raise OSError("HRM_GYM_CPU_LEVEL is 0")
-        torch.ops.load_library(str(_compiled()))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        reason = (error.stderr or str(error)) if isinstance(error, subprocess.CalledProcessError) else str(error)
-        logger.info("levels are left to PyTorch: %s", reason.strip())
+        torch.ops.load_library(str(library()))
+        missing = [name for name in FUNCTIONS if not hasattr(torch.ops.hrm_gym, name)]
+        if missing:
+            raise OSError(f"the compiled library lacks {missing}")
+    except (OSError, RuntimeError) as error:
+        logger.info("levels are left to PyTorch: %s", error)
+        return False
+    return agrees(SMALL)
+
+
+@functools.cache
+def serves(config: HRMConfig) -> bool:
+    """Whether levels of a config can go through the routine here."""
+    return fits(config) and load() and agrees(config)
+
+
+def agrees(config: HRMConfig) -> bool:
+    """Whether a small level with a config's blocks comes to the same through the routine as through PyTorch.
+
+    Processors differ in their products, so this is tried with states of the config's dtype, forward and backward.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        level, rotary = Level(config, 2), rotary_tables(config)
+        given = torch.randn(3, 2, config.length, config.hidden_size, dtype=torch.float32)
+    routine: Any = CPULevel(level, config)
+
+    def results(run: Any, dtype: torch.dtype) -> list[Tensor]:
+        state, injection, gradient = given.to(dtype)
+        state.requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            found = run(state, injection, rotary if rotary[0].numel() else None)
+            learnt = torch.autograd.grad(found, [state, *level.parameters()], gradient)
+        return [part.float() for part in (found.detach(), *learnt)]
+
+    try:
+        found, expected = results(routine, DTYPES[config.dtype]), results(level, torch.float32)
+        tolerance = TOLERANCES[config.dtype]
+        if not all((x - y).norm() <= tolerance * y.norm() for x, y in zip(found, expected, strict=True)):
+            raise RuntimeError(f"in {config.dtype} its results differ from PyTorch's")
+    except RuntimeError as error:
+        logger.warning("on this processor levels are left to PyTorch: %s", error)
         return False
     return True
-
-
-def cache_folder() -> Path:
-    """Where compiled routines are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hrm_gym"
-
-
-def _compiled() -> Path:
-    """The shared library for this source, PyTorch, compiler and processor; it is made if there is none."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise OSError(f"there are no kernels for {sys.platform} on {platform.machine()}")
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise OSError("there is no C++ compiler")
-    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    flags = next((line for line in CPU_INFO.read_text().splitlines() if line.startswith("flags")), "")
-    if "avx2" not in flags.split():
-        raise OSError("there are no kernels for a processor without AVX2")
-    parts = (SOURCE.read_text(), torch.__version__, about, " ".join(FLAGS), flags)
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    path = cache_folder() / f"cpu_level_{key}.so"
-    if not path.is_file():
-        logger.warning("compiling a routine for attention on this CPU: a quarter of a minute, once on a machine")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / path.name
-            subprocess.run(_command(compiler, made), capture_output=True, text=True, check=True)
-            made.replace(path)
-    return path
-
-
-def _command(compiler: str, target: Path) -> list[str]:
-    """What compiles the routine; it shares PyTorch's own threads."""
-    home = Path(torch.__file__).parent
-    include = [f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}"]
-    threads = [str(path) for path in sorted((home / "lib").glob("libgomp*.so*"))[:1]]
-    libraries = ["-L" + str(home / "lib"), "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{home / 'lib'}"]
-    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-    return [compiler, *FLAGS, abi, *include, str(SOURCE), *threads, "-o", str(target), *libraries]
 
 
 def takes(state: Tensor, weights: list[Tensor]) -> bool:
