@@ -328,10 +328,11 @@ def _demonstrations(source: PuzzleSource) -> list[tuple[NDArray[np.uint8], int]]
     if not isinstance(source, Sized):
         raise ValueError(f"expected a source with a length, got {type(source).__name__}")
     batch = source.batch(np.arange(len(source), dtype=np.uint64))
-    if batch.demonstrations is None or batch.pairs is None:
+    if "demonstrations" not in batch.extras:
         raise ValueError(f"expected puzzles with demonstrations, got a {type(source).__name__} of puzzles without")
     _, firsts = np.unique(batch.puzzle_ids, return_index=True)
-    return [(batch.demonstrations[i, : batch.pairs[i]], int(batch.puzzle_ids[i])) for i in firsts]
+    shown, pairs = batch.extras["demonstrations"], batch.extras["pairs"]
+    return [(shown[i, : pairs[i].item()], int(batch.puzzle_ids[i])) for i in firsts]
 
 
 class Feed:

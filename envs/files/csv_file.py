@@ -1,6 +1,4 @@
-"""Many rows of text turned into token ids at once, for a family's `read_rows`.
-
-Puzzles read from CSV files in the official layout `source,question,answer,rating`.
+"""Puzzles read from CSV files in the official layout `source,question,answer,rating`.
 
 A file is read in chunks of rows: the family turns a whole chunk into tokens at once (`read_rows`), and only where that
 fails are its rows read one by one, to name the line.

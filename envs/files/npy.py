@@ -1,8 +1,4 @@
-"""One set of arrays in a folder of the npy layout, opened and checked; see `npy_folder.py` for the layout.
-
-Whether the examples in a folder of npy arrays follow the rules, row by row.
-
-Puzzles in folders of npy arrays, the layout that the official HRM and TRM code trains on.
+"""Puzzles in folders of npy arrays, the layout that the official HRM and TRM code trains on; read and checked.
 
     folder/identifiers.json                    names of the puzzle embeddings' rows
     folder/{train,test}/dataset.json           seq_len, vocab_size, ignore_label_id, sets, …

@@ -1,9 +1,7 @@
-"""The tokens that a person may paint with, as a row of small pictures in the panel.
+"""A person as the player: events of keyboard and mouse become actions of an action mode.
 
-A person as the player: events of keyboard and mouse become actions of an action mode.
-
-A hand knows no window: it is given events whose places are pixels of the environment's picture, and says which actions
-they mean. The rules stay the environment's: what a hand returns is handed to `step` like the action of any agent.
+A hand knows no window: it is given events whose places are pixels of the environment's picture, and returns the actions
+they mean. The rules stay the environment's: what a hand returns goes to `step` like the action of any agent.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Where the cells of a board lie in its picture, for any family: found by asking the family's `cell_at`.
-
-The picture of an environment: the family's board beside a panel that shows what the agent has in mind.
+"""The picture of an environment: the family's board, and a panel that shows what the agent has in mind.
 
 A picture without a window needs no display.
 """

@@ -1,13 +1,8 @@
-"""Worker processes that share nothing: each has a pipe of its own, so one that is killed holds up no other.
-
-(A `ProcessPoolExecutor` waits for ever on the one pipe of its results when a worker is ended in mid-sentence.)
-
-The unfinished state of a data set: parts on disk, each whole or not there, so that a build can be taken up again.
-
-Data sets computed by several processes: the same bytes however many, and however often the work was interrupted.
+"""Data sets computed by several processes: the same bytes from any number of them, however often they are interrupted.
 
 Puzzle k of a seed has one key. Blocks of keys are computed in any order and looked through in order: a puzzle that was
-there before (in either split) is left out, and the keys behind stand in for it.
+there before (in either split) is left out, and later keys replace it. Finished parts are on disk, each written
+atomically, so an interrupted build continues.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 
 import hrm_gym
 from hrm_gym import registry
-from hrm_gym.evaluation.compare.plan import Plain, whole
+from hrm_gym.evaluation.compare.plan import PredictOnly, as_agent
 from hrm_gym.scripts.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
@@ -75,8 +75,8 @@ def test_an_sb3_model_is_an_agent_as_it_is() -> None:
 
     env = gym.make("HRMMaze-v0", size=5, action_mode="move", disable_env_checker=True)
     model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, device="cpu")
-    agent = whole(model, "mine", "move")
-    assert isinstance(agent, Plain)
+    agent = as_agent(model, "mine", "move")
+    assert isinstance(agent, PredictOnly)
     assert (agent.name, agent.action_mode, agent.thoughts()) == ("mine", "move", None)
     observation, _ = env.reset(seed=0)
     batch = {key: np.stack([value] * 3) for key, value in observation.items()}

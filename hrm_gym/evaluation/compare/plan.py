@@ -1,7 +1,4 @@
-"""What is compared: worlds (environments with arguments), agents by their labels, and which puzzles.
-
-From an agent's label to an agent that plays a world in its own action mode, or to the reason why there is none.
-"""
+"""What is compared: environments with arguments, agents by their labels, and which puzzles."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Agent, Observation
 from hrm_gym.envs.puzzle import Puzzle, Thought
 from hrm_gym.evaluation.rollout import Env
+from hrm_gym.files import finished_weights
 from hrm_gym.registry import factory, make_agent, preferred_modes, read_env
 
 AUTO = "auto"
@@ -38,7 +37,7 @@ class Plan:
 
     Attributes:
         envs: environments with their arguments, e.g. `HRMSudoku-v0:difficulty=extreme,source=bank`.
-        agents: labels, see `entrants.Label`.
+        agents: labels, see `Label`.
         episodes: puzzles of each seed, or rows of a data file.
         seeds: streams of puzzles.
         batch: boards in play at a time.
@@ -144,33 +143,23 @@ class Remembered:
 
     def __init__(self, source: Any) -> None:
         self.source, self.shape = source, source.shape
-        self._kept: dict[tuple[str, int], Puzzle] = {}
-
-    def puzzle(self, key: int) -> Puzzle:
-        """The puzzle of a key."""
-        return self._get("key", key, self.source.puzzle)
-
-    def batch(self, keys: Any) -> Any:
-        """The puzzles of many keys."""
-        return self.source.batch(np.asarray(keys))
-
-    def _get(self, kind: str, number: int, make: Any) -> Puzzle:
-        if (kind, number) not in self._kept:
-            if len(self._kept) >= _MEMORY:
-                self._kept.clear()
-            self._kept[kind, number] = make(number)
-        return self._kept[kind, number]
+        self.puzzle = lru_cache(_MEMORY)(source.puzzle)
+        self.batch = source.batch
 
 
 class Numbered(Remembered):
     """The same of a source whose puzzles have numbers."""
+
+    def __init__(self, source: Any) -> None:
+        super().__init__(source)
+        self._numbered = lru_cache(_MEMORY)(source.__getitem__)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Puzzle:
         """Number `index` of the source's puzzles."""
-        return self._get("index", index, self.source.__getitem__)
+        return self._numbered(index)
 
 
 def parse_world(label: str, plan: Plan) -> World:
@@ -235,7 +224,12 @@ class Label:
         found = tuple(sorted(glob.glob(path))) if glob.has_magic(path) else (path,) if path else ()
         if path and not found:
             raise ValueError(f"expected weights at {path!r}, as {text!r} says, found none")
-        return Label(text, name, mode or None, tuple(_weights_in(folder) for folder in found))
+        return Label(
+            text,
+            name,
+            mode or None,
+            tuple(str(finished_weights(Path(folder))) if Path(folder).is_dir() else folder for folder in found),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,13 +268,13 @@ def enter(label: Label, world: World) -> list[Entrant]:
 
 def _entrant(label: Label, run: int, weights: str | None, world: World) -> Entrant:
     given: dict[str, Any] = {"weights": weights} if weights else {}
-    agent = seated(label.name, world.make, world.modes, label.mode, **given)
+    agent = agent_for(label.name, world.make, world.modes, label.mode, **given)
     told = weights or getattr(agent, "weights", None)
     folder = Path(told) if told is not None and Path(told).is_dir() else None
     return Entrant(label, run, agent, folder, _fingerprint(label, folder))
 
 
-def seated(
+def agent_for(
     name: str,
     make: Callable[[str], Env],
     modes: Sequence[str],
@@ -307,14 +301,14 @@ def seated(
     refusals: list[str] = []
     for one in offered:
         try:
-            return whole(make_agent(name, make(one), **options), name, one)
+            return as_agent(make_agent(name, make(one), **options), name, one)
         except ValueError as error:
             refusals.append(" ".join(str(error).split()))
     raise Unfit(refusals[0])
 
 
-def whole(found: Any, name: str, mode: str) -> Agent:
-    """`found` if it is an Agent; else what has SB3's `predict` (an SB3 model, say) with the rest put around it.
+def as_agent(found: Any, name: str, mode: str) -> Agent:
+    """`found` if it is an Agent; else what has SB3's `predict`, such as an SB3 model, wrapped as one.
 
     Raises:
         ValueError: if it has no `predict`.
@@ -323,11 +317,11 @@ def whole(found: Any, name: str, mode: str) -> Agent:
         return found
     if not callable(getattr(found, "predict", None)):
         raise ValueError(f"expected agent {name!r} to have a method predict, got {type(found).__name__}")
-    return Plain(found, name, mode)
+    return PredictOnly(found, name, mode)
 
 
-class Plain:
-    """A thing with `predict` and nothing else, as an agent without thoughts."""
+class PredictOnly:
+    """An object with `predict` and nothing else, as an agent without thoughts."""
 
     def __init__(self, model: Any, name: str, action_mode: str) -> None:
         self.model = model
@@ -348,12 +342,6 @@ class Plain:
     def thoughts(self) -> list[Thought] | None:
         """None."""
         return None
-
-
-def _weights_in(path: str) -> str:
-    """The folder of finished weights of a run, if `path` is a run's folder; else `path`."""
-    inner = Path(path) / "model"
-    return str(inner) if (inner / "config.json").is_file() and not (Path(path) / "config.json").is_file() else path
 
 
 def _fingerprint(label: Label, folder: Path | None) -> str:

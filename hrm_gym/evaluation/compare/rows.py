@@ -1,7 +1,4 @@
-"""What weights cost: read from the JSON beside them, the card, and the curve of their evaluations.
-
-From chunks to figures: one row an agent and world, with 95 % intervals, and where every figure comes from.
-"""
+"""From chunks to figures: one row an agent and environment, with 95 % intervals, and what its weights cost to train."""
 
 from __future__ import annotations
 

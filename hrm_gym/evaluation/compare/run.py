@@ -1,9 +1,8 @@
-"""What a figure was measured on: the machine, the versions, the state of the source.
+"""Plays a comparison, a chunk of puzzles at a time. Every finished chunk is a file: a killed run continues from there.
 
-Plays a comparison, a chunk of puzzles at a time. Every finished chunk is a file: what is killed goes on from there.
-
-A chunk's name is a hash of all that decides its figures: world, agent, action mode, weights, seed, puzzles, batch and
-version. So the same folder can be given more agents, worlds or puzzles later, and plays only what is missing.
+A chunk's name is a hash of all that decides its figures: environment, agent, action mode, halting rules, weights, seed,
+puzzles, batch and version. So the same folder can be given more agents, environments or puzzles later, and plays only
+what is missing.
 """
 
 from __future__ import annotations

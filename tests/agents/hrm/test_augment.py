@@ -220,7 +220,9 @@ def test_arc_is_learnt_from_all_pairs_that_are_not_held_out() -> None:
     learnt, held_out = (gym.make("HRMARCMini-v0", split=split).unwrapped for split in ("train", "evaluation"))
     sources: list[Any] = [learnt.puzzle_source, held_out.puzzle_source]  # type: ignore[attr-defined]
     batches = [one.batch(np.arange(len(one), dtype=np.uint64)) for one in sources]
-    shown = sum(int(batch.pairs[np.unique(batch.puzzle_ids, return_index=True)[1]].sum()) for batch in batches)
+    shown = sum(
+        int(batch.extras["pairs"][np.unique(batch.puzzle_ids, return_index=True)[1]].sum()) for batch in batches
+    )
     assert len(source) == shown + len(sources[0])
     assert set(batches[1].puzzle_ids) <= set(source.batch(np.arange(len(source), dtype=np.uint64)).puzzle_ids)
     feed = Feed(recipe, CPU)
