@@ -1,6 +1,4 @@
-"""What training reports between two lines of progress.
-
-Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
+"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
 
 A run is a folder: `update_N/` checkpoints (weights, config, complete training state), `curve.jsonl` (evaluations),
 TensorBoard scalars, and `model/`, the finished weights.
