@@ -12,7 +12,7 @@ from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """numba's cache of one function, except that a damaged or read-only one means compiling again, not an error."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -19,6 +19,7 @@ from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 if TYPE_CHECKING:
     import pygame
+    from gymnasium.spaces import Space
 
 Grids = NDArray[np.uint8]
 """Token ids of N boards of one shape, (N, H, W) uint8."""
@@ -88,7 +89,6 @@ class PuzzleFamily(ABC):
         move_count: number of moves of move mode, 0 where the family has none.
         has_solver: whether `solve` can solve puzzles of this family; without one the stored answers replace it.
         attempts: halts an episode may have; a wrong one before the last starts the next attempt.
-        max_pairs: most demonstrations that a puzzle of this family shows, 0 where there are none.
         board_size: (width, height) in pixels of the board in a picture.
         difficulty_unit: what `difficulty` counts, in words.
     """
@@ -101,9 +101,12 @@ class PuzzleFamily(ABC):
     move_count: int = 0
     has_solver: bool = True
     attempts: int = 1
-    max_pairs: int = 0
     board_size: tuple[int, int] = (480, 480)
     difficulty_unit: str = "free cells"
+
+    def extra_spaces(self, shape: tuple[int, int]) -> dict[str, Space[Any]]:
+        """Spaces of what observations show of a puzzle besides its clues: the arrays of `Puzzle.extras`, by name."""
+        return {}
 
     @classmethod
     def for_grid(cls, grid: tuple[int, int]) -> PuzzleFamily:

@@ -5,8 +5,9 @@ Nothing here knows Gymnasium, torch or pygame. The rules of a kind of puzzle are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +58,7 @@ class Puzzle:
         puzzle_id: row of the HRM's puzzle embedding (0 for families with one shared row).
         name: where it came from, for messages and records, e.g. `train.csv:17`.
         rating: difficulty on the scale of its source, if known.
-        demonstrations: (P, 2, H, W) uint8 solved examples, input and output, for families that show some; rows past
-            `pairs` are padding.
-        pairs: number of demonstrations.
+        extras: what observations show of it besides the clues, by name; as the family's `extra_spaces` say.
     """
 
     clues: Grid
@@ -67,13 +66,21 @@ class Puzzle:
     puzzle_id: int = 0
     name: str = ""
     rating: float | None = None
-    demonstrations: NDArray[np.uint8] | None = None
-    pairs: int = 0
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) of the grid."""
         return self.clues.shape
+
+    def repeated(self, count: int) -> PuzzleBatch:
+        """The puzzle `count` times."""
+
+        def times(array: NDArray[Any]) -> NDArray[Any]:
+            return np.broadcast_to(array, (count, *array.shape))
+
+        extras = {name: times(array) for name, array in self.extras.items()}
+        return PuzzleBatch(times(self.clues), times(self.solution), np.full(count, self.puzzle_id, np.int32), extras)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,26 +91,21 @@ class PuzzleBatch:
         clues: (N, H, W) uint8.
         solutions: (N, H, W) uint8.
         puzzle_ids: (N,) int32.
-        demonstrations: (N, P, 2, H, W) uint8, None for families without.
-        pairs: (N,) uint8, demonstrations of each puzzle; None for families without.
+        extras: arrays of N rows, by name; see `Puzzle`.
     """
 
     clues: NDArray[np.uint8]
     solutions: NDArray[np.uint8]
     puzzle_ids: NDArray[np.int32]
-    demonstrations: NDArray[np.uint8] | None = None
-    pairs: NDArray[np.uint8] | None = None
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clues)
 
     def __getitem__(self, row: int) -> Puzzle:
         """One of the puzzles."""
-        shown = None if self.demonstrations is None else self.demonstrations[row]
-        pairs = 0 if self.pairs is None else int(self.pairs[row])
-        return Puzzle(
-            self.clues[row], self.solutions[row], int(self.puzzle_ids[row]), demonstrations=shown, pairs=pairs
-        )
+        extras = {name: arrays[row] for name, arrays in self.extras.items()}
+        return Puzzle(self.clues[row], self.solutions[row], int(self.puzzle_ids[row]), extras=extras)
 
 
 @dataclass(frozen=True, eq=False)

@@ -246,6 +246,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         self.mask_in_info = mask_in_info
         self.observation_space: gym.spaces.Space[Any] = observation_space(family, self.shape)
         self.action_space = self._mode.space
+        self._extras = tuple(family.extra_spaces(self.shape))
         self.puzzle: Puzzle
         self.thought: Thought | None = None
         self._caption = ""
@@ -269,16 +270,17 @@ class PuzzleEnv(gym.Env[Observation, Any]):
                 an episode does not count: the next plain reset goes on where the seed was.
 
         Raises:
-            ValueError: if an option is unknown or bad.
+            ValueError: if an option is unknown or bad; puzzle and seed are then as they were.
         """
         if options is not None and not isinstance(options, dict):
             raise ValueError(f"expected options as a dictionary, got {reprlib.repr(options)}")
+        chosen = self.chosen(options) if options else None
         if seed is not None:
             super().reset(seed=seed)
-            self._seed, self._next_index = seed, 0
-        self.puzzle = self._chosen(options) if options else self._next_puzzle()
+            self._seed = seed
+            self._next_index = 0
+        self.puzzle = self._next_puzzle() if chosen is None else chosen
         self._mode.begin(self.puzzle)
-        self._unchanging = self._shown_all_along()
         self._steps, self._attempt, self._running, self.thought = 0, 0, True, None
         if self.dense:
             self._phi = self._mode.potential()
@@ -433,7 +435,8 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         self._next_index += 1
         return self.puzzle_source.puzzle(key)
 
-    def _chosen(self, options: dict[str, Any]) -> Puzzle:
+    def chosen(self, options: dict[str, Any]) -> Puzzle:
+        """The puzzle that reset options ask for; ValueError if they are bad."""
         if len(options) != 1 or not options.keys() <= {"puzzle", "index"}:
             raise ValueError(f"expected options with one key, 'puzzle' or 'index', got {sorted(map(str, options))}")
         if "index" in options:
@@ -461,20 +464,12 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         puzzle, share = self.puzzle, np.empty(1, np.float32)
         share[0] = self._steps / self.max_steps
         observation: Observation = {"puzzle": puzzle.clues.copy(), "answer": self._mode.shown.copy(), "segment": share}
-        for name, array in self._unchanging.items():
-            observation[name] = array.copy()
+        for name in self._extras:
+            observation[name] = puzzle.extras[name].copy()
         if self.family.attempts > 1:
             observation["attempt"] = attempt = np.empty(1, np.uint8)
             attempt[0] = self._attempt
         return observation
-
-    def _shown_all_along(self) -> Observation:
-        """What an observation shows beside the puzzle during the whole episode."""
-        puzzle = self.puzzle
-        if puzzle.demonstrations is None or not self.family.max_pairs:
-            return {}
-        pairs, task = np.array([puzzle.pairs], np.uint8), np.array([puzzle.puzzle_id], np.int32)
-        return {"demonstrations": puzzle.demonstrations, "pairs": pairs, "task": task}
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = {"segment": self._steps, "violations": self._mode.violations}
@@ -504,17 +499,14 @@ def _status_line(status: dict[str, Any], thought: Thought | None) -> str:
 
 
 def observation_space(family: PuzzleFamily, shape: tuple[int, int]) -> gym.spaces.Dict:
-    """The space of one observation; families with demonstrations or several attempts show these too."""
+    """The space of one observation; some families show more, or have several attempts."""
     tokens = family.vocab_size - 1
     spaces: dict[str, gym.spaces.Space[Any]] = {
         "puzzle": gym.spaces.Box(0, tokens, shape, np.uint8),
         "answer": gym.spaces.Box(0, tokens, shape, np.uint8),
         "segment": gym.spaces.Box(0.0, 1.0, (1,), np.float32),
     }
-    if family.max_pairs:
-        spaces["demonstrations"] = gym.spaces.Box(0, tokens, (family.max_pairs, 2, *shape), np.uint8)
-        spaces["pairs"] = gym.spaces.Box(0, family.max_pairs, (1,), np.uint8)
-        spaces["task"] = gym.spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int32)
+    spaces.update(family.extra_spaces(shape))
     if family.attempts > 1:
         spaces["attempt"] = gym.spaces.Box(0, family.attempts - 1, (1,), np.uint8)
     return gym.spaces.Dict(spaces)

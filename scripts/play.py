@@ -330,11 +330,7 @@ class OnePuzzle:
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzle as often as there are keys."""
-        count, only = len(keys), self.only
-        clues, solutions = (np.stack([grid] * count) for grid in (only.clues, only.solution))
-        shown = None if only.demonstrations is None else np.stack([only.demonstrations] * count)
-        pairs = None if shown is None else np.full(count, only.pairs, np.uint8)
-        return PuzzleBatch(clues, solutions, np.full(count, only.puzzle_id, np.int32), shown, pairs)
+        return self.only.repeated(len(keys))
 
 
 def _tell(game: Game, path: Path | None) -> None:

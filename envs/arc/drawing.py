@@ -53,9 +53,8 @@ def draw_arc(surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Tho
         thought: every coloured or end cell of which the agent is not sure has a white dot, the larger the less sure; a
             cell in which it would rather have another colour shows that one as a small square.
     """
-    shown = None if puzzle.demonstrations is None else puzzle.demonstrations[: puzzle.pairs]
+    examples = puzzle.extras["demonstrations"][: puzzle.extras["pairs"].item()].tobytes()
     canvas = len(answer)
-    examples = b"" if shown is None else shown.tobytes()
     surface.blit(_scene(puzzle.clues.tobytes(), examples, canvas, surface.get_masks()), (0, 0))
     left, top, cell = answer_panel(canvas)
     height, width = crop(answer).shape

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from hrm_gym.envs.puzzle import Grid, Puzzle, Thought, puzzle_keys
 
 if TYPE_CHECKING:
     import pygame
+    from gymnasium.spaces import Space
 
 
 TURNS = 8
@@ -131,12 +133,21 @@ class ArcFamily(PuzzleFamily):
     writable: tuple[int, ...] = tuple(range(tokens.END, tokens.VOCAB_SIZE))
     has_solver = False
     attempts = 2
-    max_pairs = tasks.MAX_PAIRS
     board_size = BOARD
     difficulty_unit = "cells"
 
     def __init__(self, canvas: int = tokens.MAX_SIDE) -> None:
         self.canvas = canvas
+
+    def extra_spaces(self, shape: tuple[int, int]) -> dict[str, Space[Any]]:
+        """The demonstrations, how many there are, and the task's place in its data set."""
+        from gymnasium.spaces import Box
+
+        return {
+            "demonstrations": Box(0, self.vocab_size - 1, (tasks.MAX_PAIRS, 2, *shape), np.uint8),
+            "pairs": Box(0, tasks.MAX_PAIRS, (1,), np.uint8),
+            "task": Box(0, np.iinfo(np.int32).max, (1,), np.int32),
+        }
 
     @classmethod
     def for_grid(cls, grid: tuple[int, int]) -> ArcFamily:
@@ -164,41 +175,47 @@ class ArcFamily(PuzzleFamily):
 
         Args:
             puzzle: a Puzzle; a task, `{"train": [{"input": …, "output": …}, …], "test": [{"input": …, "output": …}]}`;
-                its JSON text; or (task, number of the test pair), without which the first test pair is taken. Of more
-                than ten demonstrations the first ten are kept.
+                its JSON text; or (task, number of the test pair), without which the first test pair with an output is
+                taken. Of more than ten demonstrations the first ten are kept.
 
         Raises:
             ValueError: says what was expected and what came.
         """
         if isinstance(puzzle, Puzzle):
             return self._checked(puzzle)
-        task, test = puzzle if isinstance(puzzle, tuple) and len(puzzle) == 2 else (puzzle, 0)
-        if not isinstance(task, str | Mapping) or not isinstance(test, int | np.integer):
+        task, test = puzzle if isinstance(puzzle, tuple) and len(puzzle) == 2 else (puzzle, None)
+        if not isinstance(task, str | Mapping) or not isinstance(test, int | np.integer | None):
             raise ValueError(f"expected {FORMS}, got {reprlib.repr(puzzle)}")
         read = tasks.read_json_task(task) if isinstance(task, str) else tasks.read_task(task)
-        return tasks.make_puzzle(read, int(test), self.canvas)
+        return tasks.make_puzzle(read, None if test is None else int(test), self.canvas)
 
     def _checked(self, puzzle: Puzzle) -> Puzzle:
         """The same puzzle; ValueError unless its arrays are those of an ARC puzzle on this canvas."""
         self.check(puzzle.clues)
-        side, shown = self.canvas, puzzle.demonstrations
+        if not isinstance(puzzle.extras, Mapping):
+            raise ValueError(f"expected extras as a dictionary, got {reprlib.repr(puzzle.extras)}")
+        side, shown = self.canvas, puzzle.extras.get("demonstrations")
         if puzzle.solution.shape != (side, side):
             raise ValueError(f"expected a solution of {side}x{side} cells, got {puzzle.solution.shape}")
-        expected = (self.max_pairs, 2, side, side)
+        expected = (tasks.MAX_PAIRS, 2, side, side)
         if not isinstance(shown, np.ndarray) or shown.shape != expected or shown.dtype != np.uint8:
             got = f"{shown.shape} {shown.dtype}" if isinstance(shown, np.ndarray) else reprlib.repr(shown)
             raise ValueError(f"expected demonstrations as an array {expected} of uint8, got {got}")
-        if puzzle.pairs not in range(self.max_pairs + 1):
-            raise ValueError(f"expected pairs in 0..{self.max_pairs}, got {puzzle.pairs!r}")
+        pairs = np.asarray(puzzle.extras.get("pairs", -1))
+        if pairs.size != 1 or pairs.dtype.kind not in "iu" or not 0 <= pairs.item() <= tasks.MAX_PAIRS:
+            raise ValueError(f"expected pairs in 0..{tasks.MAX_PAIRS}, got {reprlib.repr(puzzle.extras.get('pairs'))}")
         highest = max(int(puzzle.solution.max()), int(shown.max()))
         if highest >= self.vocab_size:
             raise ValueError(f"expected token ids 0..{self.vocab_size - 1}, got {highest}")
-        return puzzle
+        if not isinstance(puzzle.puzzle_id, int | np.integer) or not 0 <= puzzle.puzzle_id < 2**31:
+            raise ValueError(f"expected puzzle_id in 0..{2**31 - 1}, got {reprlib.repr(puzzle.puzzle_id)}")
+        extras = tasks.extras(shown, pairs.item(), puzzle.puzzle_id)
+        whole = all(name in puzzle.extras and np.array_equal(puzzle.extras[name], extras[name]) for name in extras)
+        return puzzle if whole else replace(puzzle, extras=extras)
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """Demonstrations, the test input, and beside it the board of the answer."""
-        demonstrations = puzzle.demonstrations
-        shown = () if demonstrations is None else tuple(demonstrations[: puzzle.pairs])
+        shown = tuple(puzzle.extras["demonstrations"][: puzzle.extras["pairs"].item()])
         blocks = [
             f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
             for number, pair in enumerate(shown, 1)

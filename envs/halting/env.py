@@ -1,4 +1,4 @@
-"""`HRMHalting-v0`: the manual page, and the single environment; the batched one is in `vector_env.py`."""
+"""`HRMHalting-v0`: the manual page, the single environment and the batched one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from hrm_gym.envs.halting.bank import ORDERS, SCALARS, HaltingBank, find_bank, high_of, low_of, row_of, row_options
-from hrm_gym.envs.halting.vector_env import BatchedHalting
+from hrm_gym.envs.halting.bank import (
+    ORDERS,
+    SCALARS,
+    HaltingBank,
+    find_bank,
+    high_of,
+    low_of,
+    row_of,
+    row_options,
+    rows_of,
+)
+from hrm_gym.envs.vector_env import BatchedEnv, Info, Rows
 
 CONTINUE, HALT = 0, 1
 """The actions."""
@@ -226,10 +237,58 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
         return {"is_success": solved, "solved": solved, "exact": exact, "cell_accuracy": accuracy, "row": row}
 
 
-class HaltingVectorEnv(BatchedHalting):
+class HaltingVectorEnv(BatchedEnv):
     """N decisions at once: the vector environment behind `gym.make_vec("HRMHalting-v0", num_envs=N)`."""
 
     single = HaltingEnv
+    world: HaltingEnv
+
+    def __init__(
+        self, num_envs: int = 1, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, **arguments: Any
+    ) -> None:
+        """Make N boards; arguments as of `BatchedEnv` and of the single environment."""
+        super().__init__(num_envs, autoreset_mode, **arguments)
+        self._rows = np.zeros(self.num_envs, dtype=np.int64)
+        self._segments = np.ones(self.num_envs, dtype=np.int64)
+
+    def _chosen(self, options: dict[str, Any]) -> int | None:
+        return row_options(options, len(self.world.bank))
+
+    def _begin_chosen(self, rows: Rows, chosen: int) -> None:
+        self._rows[rows] = chosen
+        self._segments[rows] = 1
+
+    def _begin_numbered(self, rows: Rows) -> None:
+        count = len(self.world.bank)
+        self._rows[rows] = rows_of(self.world.order, self._seeds[rows], self._next[rows], count)
+        self._segments[rows] = 1
+
+    def _advance(
+        self, actions: NDArray[Any], active: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+        ended = ((actions == HALT) | (self._segments >= self.world.max_segments)) & active
+        self._segments += active & ~ended
+        return np.where(active, -self.world.cost, 0.0), ended, np.zeros(self.num_envs, dtype=np.bool_)
+
+    def _verdict(self, over: Rows) -> Info:
+        bank, at = self.world.bank, (self._rows[over], self._segments[over] - 1)
+        told = {"solved": bank.solved[at], "exact": bank.exact[at], "cell_accuracy": bank.cell_accuracy[at]}
+        return {"is_success": bank.solved[at], **told, "row": self.world.bank_rows[at[0]]}
+
+    def _running_info(self) -> Info:
+        return {"segment": self._segments.copy()}
+
+    def _observation(self, rows: Rows | slice = slice(None)) -> NDArray[np.float32]:
+        return self.world.bank.observations[self._rows[rows], self._segments[rows] - 1]
+
+    def _picture(self, row: int) -> Any:
+        puzzle, segment = int(self._rows[row]), int(self._segments[row])
+        solved = bool(self.world.bank.solved[puzzle, segment - 1]) if self._waiting[row] else None
+        return self.world.picture(puzzle, segment, solved)
+
+    def _any_seed(self, row: int) -> int:
+        """The number of the board where puzzles come in order, so that N boards play different ones."""
+        return row if self.world.order == "sequential" else super()._any_seed(row)
 
 
 def _checked(action: Any) -> int:

@@ -177,11 +177,15 @@ def test_the_oracle_is_the_stored_answer_and_says_so():
 @pytest.mark.parametrize("pairs", [0, 1, 3, 10])
 def test_pictures_of_any_number_of_demonstrations(pairs):
     env = begin(render_mode="rgb_array")
-    observation, _ = env.reset(options={"puzzle": {**TASK, "train": (TASK["train"] * 5)[: max(pairs, 1)]}})
+    env.reset(options={"puzzle": {**TASK, "train": (TASK["train"] * 5)[: max(pairs, 1)]}})
     if pairs == 0:
         puzzle = env.unwrapped.puzzle
         env.reset(
-            options={"puzzle": Puzzle(puzzle.clues, puzzle.solution, demonstrations=observation["demonstrations"])}
+            options={
+                "puzzle": Puzzle(
+                    puzzle.clues, puzzle.solution, extras={**puzzle.extras, "pairs": np.zeros(1, np.uint8)}
+                )
+            }
         )
     blank = env.render()
     env.step(answer("6|.9\n7|..\n|...\n....", 0))

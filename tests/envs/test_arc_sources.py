@@ -56,8 +56,8 @@ def test_every_board_shows_one_grid_and_fits_the_canvas():
     for index in range(len(source)):
         puzzle = source[index]
         assert family.make_puzzle(puzzle) is puzzle
-        assert 1 <= puzzle.pairs <= 10
-        assert not puzzle.demonstrations[puzzle.pairs :].any()
+        assert 1 <= int(puzzle.extras["pairs"][0]) <= 10
+        assert not puzzle.extras["demonstrations"][int(puzzle.extras["pairs"][0]) :].any()
         family.check(puzzle.solution)
 
 
@@ -84,9 +84,10 @@ def test_a_batch_is_its_puzzles(augment):
     batch = source.batch(KEYS)
     for row, key in enumerate(KEYS.tolist()):
         one, other = source.puzzle(key), batch[row]
-        for name in ("clues", "solution", "demonstrations"):
+        for name in ("clues", "solution"):
             assert np.array_equal(getattr(one, name), getattr(other, name))
-        assert (one.puzzle_id, one.pairs) == (other.puzzle_id, other.pairs)
+        assert np.array_equal(one.extras["demonstrations"], other.extras["demonstrations"])
+        assert (one.puzzle_id, int(one.extras["pairs"][0])) == (other.puzzle_id, int(other.extras["pairs"][0]))
 
 
 def test_a_symmetry_is_the_same_for_all_grids_of_a_puzzle():
@@ -101,19 +102,21 @@ def test_a_symmetry_is_the_same_for_all_grids_of_a_puzzle():
 
         assert np.array_equal(image.clues, turned(stored.clues))
         assert np.array_equal(image.solution, turned(stored.solution))
-        assert (image.puzzle_id, image.pairs) == (stored.puzzle_id, stored.pairs)
+        assert (image.puzzle_id, int(image.extras["pairs"][0])) == (stored.puzzle_id, int(stored.extras["pairs"][0]))
         assert image.name == f"{stored.name} t{turns[row]}"
-        for number in range(stored.pairs):
+        for number in range(int(stored.extras["pairs"][0])):
             for side in range(2):
-                assert np.array_equal(image.demonstrations[number, side], turned(stored.demonstrations[number, side]))
+                assert np.array_equal(
+                    image.extras["demonstrations"][number, side], turned(stored.extras["demonstrations"][number, side])
+                )
 
 
 def test_what_is_handed_out_is_the_callers_own():
     source = ArcTasks(1, "evaluation", 12)
     first = source[3]
-    first.demonstrations.fill(9)
+    first.extras["demonstrations"].fill(9)
     first.clues.fill(9)
-    assert not np.array_equal(source[3].demonstrations, first.demonstrations)
+    assert not np.array_equal(source[3].extras["demonstrations"], first.extras["demonstrations"])
     assert not np.array_equal(source[3].clues, first.clues)
 
 
@@ -122,7 +125,7 @@ def test_a_pickled_source_is_small_and_gives_the_same():
     kept = pickle.dumps(source)
     assert len(kept) < 1000
     twin = pickle.loads(kept)
-    assert np.array_equal(twin.batch(KEYS).demonstrations, source.batch(KEYS).demonstrations)
+    assert np.array_equal(twin.batch(KEYS).extras["demonstrations"], source.batch(KEYS).extras["demonstrations"])
 
 
 def test_a_folder_with_splits(tmp_path):
@@ -229,3 +232,16 @@ def test_bad_arguments_are_named(arguments, message):
 def test_a_source_is_taken_as_it_is():
     source = ArcTasks(1, "all", 12)
     assert make_source(source, dataset=2, canvas=30) is source
+
+
+def test_a_test_grid_keeps_its_number_in_the_file(tmp_path):
+    """Test grids without an output cannot be judged and are left out; the others keep the file's numbers."""
+    tests = [{"input": [[3]]}, {"input": [[4]], "output": [[5]]}]
+    task = {"train": [{"input": [[1]], "output": [[2]]}], "test": tests}
+    file = tmp_path / "second.json"
+    file.write_text(json.dumps(task))
+    assert ArcTasks(file)[0].name == "second/second:1"
+    family = ArcFamily(4)
+    assert family.make_puzzle((task, 1)).name == family.make_puzzle(task).name == "own task:1"
+    with pytest.raises(ValueError, match="expected a test pair out of 1 with an output, got 0"):
+        family.make_puzzle((task, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from worlds import CASES, IDS
 
-from hrm_gym.envs.puzzle import Puzzle, Thought
+from hrm_gym.envs.puzzle import Thought
 
 every_case = pytest.mark.parametrize(("env_id", "mode"), CASES)
 END_KEYS = {"is_success", "solved", "exact", "cell_accuracy"}
@@ -111,7 +112,7 @@ def test_the_stored_solution_leaks_nowhere_before_the_end(env_id, mode):
     envs[0].reset(seed=6)
     puzzle = envs[0].puzzle
     wrong = np.roll(puzzle.solution, 1, axis=1)
-    lie = Puzzle(puzzle.clues, wrong, puzzle.puzzle_id, demonstrations=puzzle.demonstrations, pairs=puzzle.pairs)
+    lie = replace(puzzle, solution=wrong)
     first = [env.reset(options={"puzzle": told}) for env, told in zip(envs, (puzzle, lie), strict=True)]
     assert same(*first)
     envs[0].action_space.seed(6)

@@ -211,3 +211,41 @@ def test_bad_use_is_named():
         gym.make_vec("HRMMaze-v0", num_envs=0)
     with pytest.raises(ValueError, match="human"):
         gym.make_vec("HRMMaze-v0", num_envs=2, render_mode="human")
+
+
+@pytest.mark.parametrize("autoreset", list(AutoresetMode))
+@pytest.mark.parametrize(
+    ("env_id", "mode"), [("HRMSudokuMini-v0", "cell"), ("HRMMaze-v0", "move"), ("HRMARCMini-v0", "answer")]
+)
+def test_max_episode_steps_truncates_as_gymnasium_does(env_id, mode, autoreset):
+    ours, theirs = pair(env_id, autoreset, action_mode=mode, max_episode_steps=3, reward="dense")
+    same(ours.reset(seed=1)[0], theirs.reset(seed=1)[0])
+    assert play(ours, theirs, np.random.default_rng(0), 20) >= 5 * BOARDS
+    with pytest.raises(ValueError, match="expected max_episode_steps to be an integer of at least 1, got 0"):
+        gym.make_vec(env_id, num_envs=2, max_episode_steps=0)
+
+
+@pytest.mark.parametrize("env_id", ["HRMMaze-v0", "HRMHalting-v0"])
+def test_a_refused_reset_changes_nothing(env_id):
+    for bad in ({"seed": 5, "options": {"index": -1}}, {"seed": [5, -1], "options": None}):
+        envs, twin = (gym.make_vec(env_id, num_envs=2) for _ in range(2))
+        for env in (envs, twin):
+            env.reset(seed=3)
+        with pytest.raises(ValueError, match="expected"):
+            envs.reset(**bad)
+        same(envs.reset()[0], twin.reset()[0])
+    one, twin = (gym.make(env_id) for _ in range(2))
+    for env in (one, twin):
+        env.reset(seed=3)
+    with pytest.raises(ValueError, match="expected"):
+        one.reset(seed=5, options={"index": -1})
+    same(one.reset()[0], twin.reset()[0])
+
+
+@pytest.mark.parametrize("env_id", ["HRMMaze-v0", "HRMHalting-v0"])
+def test_pictures_need_a_puzzle(env_id):
+    envs = gym.make_vec(env_id, num_envs=2, render_mode="ansi")
+    with pytest.raises(ResetNeeded, match=r"expected reset\(\) before render\(\)"):
+        envs.render()
+    envs.reset(seed=0)
+    assert len(envs.render()) == 2

@@ -138,8 +138,8 @@ def mutated_puzzle(rng: Random, good: Puzzle) -> Puzzle:
     if part in (1, 3):
         solution = rng.choice((mutated_grid(rng, good.solution), good.clues, None))
     if part == 2:
-        return Puzzle(clues, solution, scalar(rng), demonstrations=scalar(rng), pairs=scalar(rng))
-    return Puzzle(clues, solution, good.puzzle_id, demonstrations=good.demonstrations, pairs=good.pairs)
+        return Puzzle(clues, solution, scalar(rng), extras={"demonstrations": scalar(rng), "pairs": scalar(rng)})
+    return Puzzle(clues, solution, good.puzzle_id, extras=good.extras)
 
 
 def mutated_bytes(rng: Random, good: bytes) -> bytes:

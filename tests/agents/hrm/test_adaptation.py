@@ -61,7 +61,7 @@ def test_examples_are_the_demonstrations_under_every_image(env: Any) -> None:
     found = boards(env)
     family = env.unwrapped.family
     key = distinct_keys(family, (SIDE, SIDE), 2)[1]
-    shown, wanted = (env.unwrapped.puzzle.demonstrations[1:2, part] for part in (0, 1))
+    shown, wanted = (env.unwrapped.puzzle.extras["demonstrations"][1:2, part] for part in (0, 1))
     row = 1 * 3 + 2  # demonstration 1, image 2
     assert found.puzzle_ids.tolist() == [0, 1, 2] * 3
     assert np.array_equal(found.inputs[row].numpy().reshape(SIDE, SIDE), family.image(shown, key)[0])
