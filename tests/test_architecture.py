@@ -75,7 +75,8 @@ def allowed_in_envs(name: str, path: Path) -> tuple[tuple[str, ...], tuple[str, 
     folder = ".".join(parts[:3])
     shared = ("hrm_gym.envs.puzzle", "hrm_gym.envs.family", "hrm_gym.envs.compiled", *PLAIN)
     if path.name == "rules.py":
-        return (folder, *shared), ("numpy", "numba", "pygame")  # pygame for the type of a surface
+        # pygame for the type of a surface, gymnasium for the spaces of what a family adds to an observation
+        return (folder, *shared), ("numpy", "numba", "pygame", "gymnasium")
     if folder == "hrm_gym.envs.rendering" or path.name == "drawing.py":
         return (folder, "hrm_gym.envs.rendering", *shared), ("numpy", "pygame")
     if folder == "hrm_gym.envs.files":
