@@ -19,6 +19,7 @@ from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.scalars import scalar_writer
 from hrm_gym.registry import environment_ids, make_env, read_env
+from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import parse_recipe, progress_bar
 
 OWN = "sudoku-4x4"
@@ -27,7 +28,8 @@ OWN = "sudoku-4x4"
 HELP = f"""usage: hrm-gym train RECIPE|ENV [options]
 
 Train an HRM by deep supervision. The run's folder holds checkpoints, curve.jsonl, TensorBoard scalars and, at the end,
-model/. Started again with the same settings, a run goes on from its newest checkpoint as if it had never stopped.
+model/. Started again with the same settings, a run goes on from its newest checkpoint as if it had never stopped;
+so does one that Ctrl-C stopped. A finished run continues with more --updates.
 
 recipes: {", ".join(RECIPES)}
 An environment (ID, ID:argument=value,… or module:ID) takes the settings of {OWN}, on its own boards.
@@ -120,11 +122,12 @@ def train(config: TrainConfig, out: Path) -> None:
     processes, device = join(choose_device(config.device))
     try:
         trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
-        if processes.rank == 0:
-            _follow(trainer)
-        else:
-            for _ in trainer.fit():
-                pass
+        with signals_noted(trainer, out):
+            if processes.rank == 0:
+                _follow(trainer)
+            else:
+                for _ in trainer.fit():
+                    pass
     finally:
         leave()
 
@@ -143,7 +146,8 @@ def _follow(trainer: Trainer) -> None:
             row["samples_per_second"] = boards / max(trainer.seconds - before, 1e-9)
             before = trainer.seconds
             _show(bar, writer, row, update, trainer.seconds)
-    print(f"finished weights: {out / 'model'}", file=sys.stderr)
+    if not trainer.stopping:
+        print(f"finished weights: {out / 'model'}", file=sys.stderr)
 
 
 def _introduction(trainer: Trainer) -> str:
