@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "training_state.safetensors"
 SUMS = "SHA256SUMS"
 PREFIX = "update_"
+LENGTHS = ("updates", "timesteps")
+"""Settings of a recipe that may be raised when a run is continued."""
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -186,7 +188,7 @@ def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | N
 
     Args:
         run: folder of the run.
-        recipe: the recipe that is to be continued, as plain JSON values.
+        recipe: the recipe that is to be continued, as plain JSON values; its length may differ from before.
 
     Raises:
         ValueError: the folder holds a run of another recipe, or no checkpoint that is whole.
@@ -200,12 +202,17 @@ def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | N
             problem = problem or error
             logger.warning("%s; going back to the checkpoint before it", error)
             continue
-        if about.get("recipe") != json.loads(json.dumps(recipe)):
+        if _settings(about.get("recipe")) != _settings(json.loads(json.dumps(recipe))):
             raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
         return path, about
     if problem is not None:
         raise ValueError(f"{run} holds no checkpoint that is whole: {problem}")
     return None
+
+
+def _settings(recipe: Any) -> Any:
+    """A recipe without its length: a finished run may be given more updates."""
+    return {k: v for k, v in recipe.items() if k not in LENGTHS} if isinstance(recipe, dict) else recipe
 
 
 def fitting(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: Path | str) -> dict[str, Tensor]:

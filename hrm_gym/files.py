@@ -74,6 +74,12 @@ def check_writable(path: Path) -> None:
     draft.unlink()
 
 
+def finished_weights(path: Path) -> Path:
+    """The folder of finished weights if `path` is the folder of a training run; else `path`."""
+    inner = path / "model"
+    return inner if (inner / "config.json").is_file() and not (path / "config.json").is_file() else path
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on disk; systems that cannot say are not asked."""
     if path.is_dir() and os.name == "nt":  # Windows opens no folders

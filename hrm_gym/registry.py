@@ -31,6 +31,9 @@ FAMILY_GROUP = "hrm_gym.families"
 AGENT_GROUP = "hrm_gym.agents"
 """Entry-point group of plug-ins with agents: each names a factory."""
 
+_SEPARATOR = re.compile(r""",(?=(?:[^'"]|'[^']*'|"[^"]*")*$)(?![^()\[\]{}]*[)\]}])""")
+"""A comma outside of quotation marks and brackets."""
+
 Target = str | Callable[..., Any]
 """A class or function, or where it is: `module:attribute`."""
 
@@ -242,7 +245,7 @@ def read_arguments(text: str, expected: str = "") -> dict[str, Any]:
         ValueError: the text has another form.
     """
     found: dict[str, Any] = {}
-    for part in re.split(r",(?![^()\[\]{}]*[)\]}])", text):
+    for part in _SEPARATOR.split(text):
         name, equals, value = part.strip().partition("=")
         if not part.strip():
             continue

@@ -204,6 +204,35 @@ def _signals_raised() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def signals_noted(run: Any, folder: Any) -> Iterator[None]:
+    """Within, the first signal sets `run.stopping`, so that a training ends between two updates; a second one raises.
+
+    Raises:
+        Stopped: at the end, if the run was stopped; a line on stderr says how to continue.
+    """
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if run.stopping:
+            raise Stopped(number)
+        run.stopping = number
+        print("stopping after this update; once more stops at once", file=sys.stderr)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        for number in (signal.SIGINT, *STOPPING_SIGNALS):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if run.stopping:
+        print(f"stopped, checkpoint in {folder}: the same command continues from there", file=sys.stderr)
+        raise Stopped(run.stopping)
+
+
 class _Lenient:
     """A stream that drops what cannot be written: progress on a full disk or a closed terminal must not end a run."""
 

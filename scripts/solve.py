@@ -50,6 +50,9 @@ class SolveConfig:
         halting: When an HRM stops before that: q (its own decision), fixed:8, confidence:0.99 (every free cell is
             that sure; confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never;
             q,stable:2 is whichever halts first.
+        check: Let an HRM halt only on an answer that breaks no rule.
+        no_check: Let it halt on any answer.
+        restart: Segments after which a thought that has not halted restarts; 0 never.
         votes: Let every HRM (only hrm-vote, if that is among the agents) solve so many symmetric images of each puzzle
             and vote on the answer.
         agree: Halt when so many of the votes at their end are for equally good answers; 0 waits for all votes.
@@ -79,6 +82,9 @@ class SolveConfig:
     data: Annotated[Path | None, _arg("FILE.csv")] = None
     max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
     halting: Annotated[str | None, _arg("RULE", "what suits the weights, mostly q")] = None
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff, _arg("", "what suits the weights")] = False
+    no_check: Annotated[bool, tyro.conf.FlagCreatePairsOff, _arg("", "what suits the weights")] = False
+    restart: Annotated[int | None, _arg("N", "what suits the weights")] = None
     votes: Annotated[int, _arg("N", "1")] = 1
     agree: Annotated[int, _arg("N", "0")] = 0
     first: Annotated[int, _arg("N", "1")] = 1
@@ -193,11 +199,15 @@ def check(config: SolveConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
     if config.votes > 1 and config.first > 1:
         raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
+    if config.check and config.no_check:
+        raise ValueError("expected --check or --no-check, got both")
+    if config.restart is not None and config.restart < 0:
+        raise ValueError(f"expected --restart of at least 0, got {config.restart}")
     named = _named(config)
     if config.agree < 0 or (config.agree and config.votes == 1 and "hrm-vote" not in named):
         raise ValueError(f"expected --agree of at least 0, with --votes or hrm-vote, got {config.agree}")
     if _thinking(config, "hrm")[1] and not set(named) & set(HRM_AGENTS):
-        options = "--halting, --votes, --first and --compile"
+        options = "--halting, --check, --restart, --votes, --first and --compile"
         raise ValueError(f"expected an HRM among the agents for {options}, got {', '.join(named)}")
     if config.save is not None:
         check_save_path(config.save)
@@ -244,6 +254,10 @@ def _thinking(config: SolveConfig, name: str) -> tuple[str, dict[str, Any]]:
     if name not in HRM_AGENTS:
         return name, {}
     options: dict[str, Any] = {} if config.halting is None else {"halting": config.halting}
+    if config.check or config.no_check:
+        options["check"] = config.check
+    if config.restart is not None:
+        options["restart"] = config.restart
     if config.compile:
         options["compile"] = True
     if name == "hrm-adapt":

@@ -16,6 +16,7 @@ from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.curves import draw_curves
 from hrm_gym.agents.sb3.recipes import RECIPES, RLRecipe
 from hrm_gym.agents.sb3.training import start_run
+from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import parse_recipe, progress_bar
 
 HELP = f"""usage: hrm-gym train-rl RECIPE [options]
@@ -113,7 +114,7 @@ def train(recipe: RLRecipe, out: Path, device: str) -> None:
         print(f"continuing {out} at timestep {taken:,} of {recipe.timesteps:,}", file=sys.stderr)
     parameters = sum(parameter.numel() for parameter in run.policy.parameters())
     print(f"{recipe.algorithm}, {parameters:,} parameters, {recipe.env_id} on {device}", file=sys.stderr)
-    with progress_bar(recipe.timesteps, "step", initial=taken) as bar:
+    with progress_bar(recipe.timesteps, "step", initial=taken) as bar, signals_noted(run, out):
         run.learn(lambda row: _show(bar, row))
     print(f"finished weights: {out / 'model'}", file=sys.stderr)
 

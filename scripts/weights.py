@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from hrm_gym.agents.hrm.optim import average
+from hrm_gym.agents.hrm.averaging import average
 from hrm_gym.scripts.options import parse, run_subcommand
 
 HELP = """usage: hrm-gym weights average FOLDER FOLDER [FOLDER ...] --out FOLDER

@@ -57,7 +57,7 @@ class Processes:
         return torch.cat([part.view(tensor.dtype) for part in parts])
 
     def wait(self) -> None:
-        """Go on only when all processes have come this far."""
+        """Wait until all processes have come this far."""
         if self.count > 1:
             dist.barrier()
 
@@ -66,12 +66,12 @@ ALONE = Processes()
 
 
 def launched() -> bool:
-    """Whether this process was started by torchrun (or says so by the same environment variables)."""
+    """Whether torchrun, or something that sets the same environment variables, started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def join(device: torch.device) -> tuple[Processes, torch.device]:
-    """Meet the other processes that torchrun started: NCCL between GPUs, gloo else.
+    """Join the process group that torchrun started: NCCL between GPUs, gloo otherwise.
 
     Args:
         device: where this run computes; of several GPUs each process takes the one of its local rank.
@@ -90,6 +90,6 @@ def join(device: torch.device) -> tuple[Processes, torch.device]:
 
 
 def leave() -> None:
-    """Take leave of the other processes, if there are any."""
+    """Destroy the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

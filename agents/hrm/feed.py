@@ -1,10 +1,8 @@
-"""Augmentation of a batch on its device: symmetries of the family, turned and shifted grids, partly filled boards.
+"""From puzzle sources to the boards that training works on: which puzzle has which number, and how it is augmented.
 
-Every draw is a function of a 64-bit key that belongs to a puzzle's number. So a batch comes out the same on any number
-of processes and after an interruption. What is drawn (a table of cells and one of tokens a puzzle) is small and is
-made by the family, compiled where it is costly; carrying it out on the boards is left to the device.
-
-From puzzle sources to the boards that training works on: which puzzle has which number, under which augmentation.
+Every draw of an augmentation (symmetries of the family, turned and shifted grids, partly filled boards) is a function
+of a 64-bit key that belongs to a puzzle's number. So a batch comes out the same on any number of processes and after an
+interruption. The tables of cells and tokens are drawn by the family, and are applied to the boards on their device.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.run_folder import load_model, write_model
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files.hub import is_hub_name
-from hrm_gym.files import written_atomically
+from hrm_gym.files import finished_weights, written_atomically
 from hrm_gym.registry import make_family
 
 CARDS = ("CARD.md", "README.md")
@@ -93,7 +93,7 @@ def locate(weights: Path | str, **download: Any) -> Path:
     """
     path = Path(weights).expanduser()
     if path.exists():
-        return path
+        return finished_weights(path)
     if not is_hub_name(str(weights)):
         raise FileNotFoundError(f"no weights at {weights}: expected {FORMS}, or owner/name on the Hugging Face hub")
     name, _, revision = str(weights).partition("@")

@@ -1,39 +1,24 @@
-"""What stands between a bad gradient and the weights.
-
-The mean of several networks' weights, which may do better than each.
-
-Networks that went on from the same weights mostly lie in one valley of the loss, and so does their mean ("model soups",
-arXiv 2203.05482); the mean of a network before and after it went on learning elsewhere keeps much of what it knew and
-most of what it learnt (arXiv 2109.01903). Networks that were trained apart have nothing in common to average.
-
-Optimisers, the learning-rate schedule and the average of weights.
-"""
+"""Optimisers, the learning-rate schedule, gradient checks, and the moving average of weights."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hrm_gym.agents.checkpoint import write_folder
-from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.agents.hrm.run_folder import load_model, write_model
-
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """() float32 length of all gradients taken together; not finite if any element is not."""
+    """() float32 norm of all gradients taken together; not finite if any element is not."""
     if not gradients:
         return torch.zeros(())
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients]))
 
 
 def check_finite(loss: Tensor, gradients: Sequence[Tensor], update: int, rest: str) -> float:
-    """The length of the gradients of an update, if it and the loss are finite.
+    """The gradient norm of an update, if it and the loss are finite.
 
     Args:
         loss: () mean loss of all processes.
@@ -52,50 +37,9 @@ def check_finite(loss: Tensor, gradients: Sequence[Tensor], update: int, rest: s
 
 
 def clip(gradients: Sequence[Tensor], norm: float, limit: float) -> None:
-    """Shorten gradients of length `norm` to `limit` in place, if they are longer and there is a limit (> 0)."""
+    """Scale gradients of norm `norm` down to the maximum gradient norm `limit`, in place; 0 is no limit."""
     if 0 < limit < norm:
         torch._foreach_mul_(list(gradients), limit / norm)
-
-
-def average(folders: Sequence[Path | str], out: Path) -> Path:
-    """Write the mean of the weights in several checkpoint folders to the folder `out`, and return it.
-
-    What else is known of the first one (its board, recipe and settings) holds for the mean, and what is known of all of
-    them is kept as `averaged` in its JSON.
-
-    Args:
-        folders: at least two, of our format; a folder that is named twice counts twice.
-        out: a folder that is replaced if there is one.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: fewer than two, a damaged one, or networks that differ.
-    """
-    if len(folders) < 2:
-        raise ValueError(f"expected at least two folders of weights, got {len(folders)}")
-    loaded = [load_model(folder) for folder in folders]
-    model, about = loaded[0]
-    first = model.state_dict()
-    total = {name: tensor.double() for name, tensor in first.items()}
-    for folder, (other, told) in zip(folders[1:], loaded[1:], strict=True):
-        for name, tensor in _alike(model, about, other, told, folder).state_dict().items():
-            total[name] += tensor
-    state = {name: (tensor / len(folders)).to(first[name].dtype) for name, tensor in total.items()}
-    averaged = [told for _, told in loaded]
-    write_folder(out, lambda draft: write_model(draft, state, model.config, {**about, "averaged": averaged}))
-    return out
-
-
-def _alike(model: HRM, about: dict[str, Any], other: HRM, told: dict[str, Any], folder: Path | str) -> HRM:
-    """`other` on the board of `model`; a ValueError names what differs."""
-    if other.config.any_grid:
-        other = other.on_grid(model.config.grid)
-    own, its = model.config.to_json(), dataclasses.replace(other.config, dtype=model.config.dtype).to_json()
-    own["family"], its["family"] = about.get("family"), told.get("family")
-    if own != its:
-        names = ", ".join(f"{name} {its[name]} (the first: {own[name]})" for name in own if own[name] != its[name])
-        raise ValueError(f"expected networks that are alike, got {folder} with {names}")
-    return other
 
 
 class AdamATan2(torch.optim.Optimizer):
@@ -210,21 +154,6 @@ def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 @torch.no_grad()
-def sign_sgd(weights: Tensor, gradient: Tensor, ids: Tensor, lr: float, weight_decay: float) -> None:
-    """One SignSGD step with decoupled decay on the rows of an embedding that a batch touched (the puzzle embedding).
-
-    Args:
-        weights: (N, D), changed in place.
-        gradient: (N, D) dense gradient: per-board gradients summed over boards of equal id.
-        ids: (B,) rows that the batch used; the others stay untouched, decay included.
-        lr: learning rate.
-        weight_decay: decoupled decay.
-    """
-    rows = torch.unique(ids.long())
-    sign_sgd_rows(weights, rows, gradient[rows], lr, weight_decay)
-
-
-@torch.no_grad()
 def sum_by_row(ids: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of an embedding that a batch touched, and the gradient of each: no table of all rows is made.
 
@@ -241,10 +170,10 @@ def sum_by_row(ids: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def sign_sgd_rows(weights: Tensor, rows: Tensor, sums: Tensor, lr: float, weight_decay: float) -> None:
-    """`sign_sgd` from the gradients of the touched rows alone.
+    """One SignSGD step with decoupled decay on the rows of the puzzle embedding that a batch touched.
 
     Args:
-        weights: (N, D), changed in place.
+        weights: (N, D), changed in place; the other rows stay untouched, decay included.
         rows: (R,) int64, each once.
         sums: (R, D) gradients of these rows.
         lr: learning rate.

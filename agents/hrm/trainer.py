@@ -1,6 +1,4 @@
-"""What training reports between two lines of progress.
-
-Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
+"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
 
 A run is a folder: `update_N/` checkpoints (weights, config, complete training state), `curve.jsonl` (evaluations),
 TensorBoard scalars, and `model/`, the finished weights.
@@ -89,6 +87,9 @@ class Trainer:
         seconds: time spent in `fit`, over all sessions of the run.
         before: what is recorded of the runs whose weights this one started from, the first one first.
     """
+
+    stopping = 0
+    """The signal after which `fit` saves a checkpoint and returns; 0 for none."""
 
     def __init__(
         self,
@@ -259,7 +260,11 @@ class Trainer:
         return sum_by_row(ids, self.processes.gather(gradient) if gradient.numel() else gradient.new_zeros(len(ids), 0))
 
     def fit(self, report_every: int = 50) -> Iterator[dict[str, float]]:
-        """Train to the recipe's end; yields progress every `report_every` updates, evaluations included when due."""
+        """Train to the recipe's end, or to a checkpoint when `stopping` is set.
+
+        Yields:
+            Progress every `report_every` updates, evaluations included when due.
+        """
         begin, progress = time.perf_counter() - self.seconds, Progress(self.device)
         while self.update < self.recipe.updates:
             losses = self.step()
@@ -274,10 +279,19 @@ class Trainer:
                 self._append_curve(row)
             if self.update % self.recipe.checkpoint_every == 0 or final:
                 self.save()
+            if not final and self._asked_to_stop():
+                self.save()
+                return
             if reports:
                 yield {**row, "update": self.update}
                 progress = Progress(self.device)
         self.export()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether any of the processes is to stop; all come to the same answer."""
+        asked = torch.tensor(float(bool(self.stopping)), device=self.device)
+        self.processes.sum([asked])
+        return bool(asked)
 
     # ---- judging ----
 

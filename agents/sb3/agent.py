@@ -19,6 +19,7 @@ from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.policies import ALGORITHMS, plays_any_size, read_policy
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Thought
+from hrm_gym.files import finished_weights
 from hrm_gym.registry import registered_env
 
 
@@ -89,7 +90,7 @@ class SB3Agent:
             ValueError: no bundled weights fit, or the given ones are damaged or do not fit.
             FileNotFoundError: there are no weights at `weights`.
         """
-        found = _bundled_for(env.unwrapped, algorithm) if weights is None else weights
+        found = _bundled_for(env.unwrapped, algorithm) if weights is None else finished_weights(Path(weights))
         return cls.load(found, env, algorithm=algorithm, **kwargs)
 
     @classmethod

@@ -49,6 +49,7 @@ class Run(ABC):
         family: the rules of the puzzle.
         updates: updates made so far, or rounds of updates.
         limit: seconds after which learning stops early, None for none.
+        stopping: the signal after which `learn` saves a checkpoint and returns; 0 for none.
     """
 
     def __init__(self, recipe: RLRecipe, folder: Path, device: str) -> None:
@@ -57,6 +58,7 @@ class Run(ABC):
         world: Any = self.held_out.unwrapped
         self.family = world.family
         self.limit: float | None = None
+        self.stopping = 0
         self.updates, self._evaluated = 0, -1
         self._began, self._processor_began = time.perf_counter(), time.process_time()
         self._saved_at = self._evaluated_at = 0
@@ -103,9 +105,9 @@ class Run(ABC):
         self._processor_began = time.process_time() - processor_seconds
 
     def expired(self) -> bool:
-        """Whether the limit is reached: of processor time on a CPU (other work on it does not count), else of time."""
+        """Whether a signal asks to stop, or the limit is reached: of CPU time on a CPU, else of wall time."""
         spent = self.processor_seconds() if self.device == "cpu" else self.seconds()
-        return self.limit is not None and spent >= self.limit
+        return bool(self.stopping) or (self.limit is not None and spent >= self.limit)
 
     # ---- between two updates ----
 
@@ -230,7 +232,9 @@ def _due(now: int, before: int, every: int) -> bool:
 
 def env_arguments(recipe: RLRecipe, split: str) -> dict[str, Any]:
     """Constructor arguments of a recipe's environment: training has its own reward and budget, evaluation not."""
-    found = {**recipe.env, "action_mode": recipe.action_mode, "source": recipe.source, "split": split}
+    # A single file is all training puzzles: held-out ones are then new.
+    source = "generate" if split == "test" and Path(recipe.source).suffix else recipe.source
+    found = {**recipe.env, "action_mode": recipe.action_mode, "source": source, "split": split}
     if split == "train":
         names = ("reward", "step_cost", "shaping_gamma")
         found |= {name: getattr(recipe, name) for name in names}

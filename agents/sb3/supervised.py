@@ -65,6 +65,9 @@ class SupervisedRun(Run):
                     row = self.after_update({"loss": self.step()}, watcher)
                     for name, value in row.items():
                         writer.add_scalar(f"supervised/{name}", value, self.timesteps)
+                if self.stopping:
+                    self.save()
+                    return
                 self.after_update({}, watcher, final=True)
         self.export()
 

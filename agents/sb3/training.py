@@ -125,6 +125,9 @@ class RLRun(Run):
         remaining = self.recipe.timesteps - self.timesteps
         if remaining > 0 and not self.expired():
             self.model.learn(remaining, Watch(self, watcher), reset_num_timesteps=False)
+            if self.stopping:
+                self.save()
+                return
             self.after_update({}, watcher, final=True)
         self.export()
 

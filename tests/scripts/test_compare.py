@@ -224,7 +224,7 @@ def test_ctrl_c_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
     monkeypatch.setattr("hrm_gym.evaluation.compare.run.rollout_batched", interrupt)
     assert main(["compare", *MINI, "--agent", "oracle"]) == 130
-    assert "the same command goes on in compare" in capsys.readouterr().err
+    assert "the same command continues in compare" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this test kills forked processes, and there is no fork here")

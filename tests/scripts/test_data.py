@@ -69,7 +69,7 @@ def test_an_interrupted_build_goes_on(
         patch.setattr(Workplace, "add", interrupted)
         assert main(command) == 130
     said = capsys.readouterr().err
-    assert said == f"interrupted: the same command goes on from {tmp_path / 'set.partial'}\n"
+    assert said == f"interrupted: the same command continues from {tmp_path / 'set.partial'}\n"
     assert not (tmp_path / "set").exists()
     assert main([*command, "--seed", "1"]) == 2
     assert "expected seed 0, as the build there was begun, got 1" in capsys.readouterr().err

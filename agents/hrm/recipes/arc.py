@@ -91,27 +91,11 @@ RECIPES = {
     "arc-2-trm-att": tiny_recursive(ARC_2, "attention", l_cycles=4),
     "arc-colours": COLOURS,
     "arc-colours-longer": COLOURS_LONGER,
-    "arc-mini": replace(
-        ARC_1,
-        env_id="HRMARCMini-v0",
-        model=replace(
-            ARC_1.model, grid=(12, 12), puzzle_count=801, hidden_size=128, heads=4, h_layers=2, l_layers=2,
-            positions="rope2d", rope_theta=100.0,
-        ),
-        embed_variants=False,
-        variants=0,
-        batch_size=64,
-        updates=20_000,
-        eval_every=2000,
-        checkpoint_every=1000,
-        test_puzzles=0,
-    ),
-}  # fmt: skip
+}
 """Recipes by the name `hrm-gym train` takes.
 
 "arc-1" has room for the 960 tasks of the official set: the 800 public ones of ARC-AGI-1, which it takes by itself, and
 160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files beside the 400 to train:
-`--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-mini" is for a
-CPU: small grids, one embedding row a task. "arc-colours" is too; "arc-colours-longer" goes on from it to the bundled
-weights for 12x12.
+`--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-colours" is
+for a CPU; "arc-colours-longer" goes on from it to the bundled weights for 12x12.
 """

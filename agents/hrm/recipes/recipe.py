@@ -21,14 +21,14 @@ class Recipe:
         env_id: environment whose puzzles are learnt.
         env: its constructor arguments; `source` and `split` are set by the recipe's own fields.
         source: "generate", "bank", or what the environment opens: a data file, a folder, the name of a data set.
-        puzzles: train on a fixed set of so many puzzles, chosen by the seed; 0 takes all there are.
+        puzzles: train on a fixed set of N puzzles, chosen by the seed; 0 takes all there are.
         mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
         demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the
             demonstrations of the test split.
-        init: checkpoint folder whose weights the run starts from, e.g. one of smaller boards; "" starts afresh.
+        init: checkpoint folder whose weights the run starts from, e.g. one of smaller boards; "" for random weights.
         model: the network.
         loss: cross-entropy over the cells.
-        halt_target: what Q(halt) learns to foresee: that the answer is the stored one, or that it is solved by the
+        halt_target: what Q(halt) learns to predict: that the answer is the stored one, or that it is solved by the
             rules of the puzzle, which may allow several answers (mazes).
         silent_segments: segments without loss and gradient in front of each one with; 0 supervises every segment.
         gradient_segments: consecutive segments of one update: the loss at each of them, and gradient through all. The
@@ -38,10 +38,10 @@ class Recipe:
         batch_size: boards under way at once (slots).
         updates: optimiser updates, one a segment.
         optimizer: "adam_atan2" (the paper's), "adamw", or "muon" for the levels' matrices with Adam for the rest.
-        clip_norm: gradients longer than this are shortened to it; 0 never.
+        clip_norm: maximum gradient norm; 0 for none.
         lr: peak learning rate.
         lr_min_ratio: share of it that is left at the end; 1 keeps it constant, as the paper has it.
-        lr_decay: shape of the way down.
+        lr_decay: learning-rate decay after the warm-up.
         warmup: updates of linear warm-up.
         betas: decay of Adam's averages.
         weight_decay: decoupled decay, on every parameter.
@@ -50,8 +50,8 @@ class Recipe:
         ema: decay of the weight average that is evaluated and saved; 0 for none.
         continue_every: updates between two extra forward passes for Q(continue)'s target; the paper's 1 costs a third.
         augment: put every board under a random symmetry of its family.
-        variants: that many fixed symmetries of each puzzle beside the puzzle itself; 0 draws a new one every time.
-        embed_variants: whether each variant of a puzzle has a row of the puzzle embedding to itself; variant k is then
+        variants: N fixed symmetries of each puzzle, next to the puzzle itself; 0 draws a new one every time.
+        embed_variants: whether each variant of a puzzle has its own row of the puzzle embedding; variant k is then
             the same symmetry for all puzzles.
         place_grids: with `augment`, also turn, mirror and shift grids that are smaller than their boards (ARC).
         shift_grids: whether that shifts them.

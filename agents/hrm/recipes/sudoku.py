@@ -111,15 +111,6 @@ HARDER = replace(
 )
 """Goes on from `EQUIVARIANT` with more of what is hard."""
 
-HARDEST = replace(
-    HARDER,
-    mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", *["extreme"] * 4)),
-    init="runs/sudoku-harder/model",
-    updates=50_000,
-    seed=2,
-)
-"""Goes on from `HARDER`, five puzzles of eight extreme."""
-
 OWN_DECISION = replace(
     EQUIVARIANT,
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "hard", "extreme", "extreme")),
@@ -164,7 +155,6 @@ RECIPES = {
     "sudoku-4x4": MINI,
     "sudoku": EQUIVARIANT,
     "sudoku-harder": HARDER,
-    "sudoku-hardest": HARDEST,
     "sudoku-own": OWN_DECISION,
     "sudoku-own-end": OWN_DECISION_END,
     "sudoku-6x6": SIX,
@@ -177,8 +167,6 @@ RECIPES = {
     "sudoku-extreme-1k-recurrent": recurrent(PAPER),
     "sudoku-extreme-1k-trm-att": tiny_recursive(PAPER, "attention"),
     "sudoku-extreme-1k-trm-mlp": tiny_recursive(PAPER, "mlp"),
-    "sudoku-9x9-direct": direct(NINE),
-    "sudoku-9x9-recurrent": recurrent(NINE),
 }
 """Recipes by the name `hrm-gym train` takes.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Agent, Observation
 from hrm_gym.envs.puzzle import Puzzle, Thought
 from hrm_gym.evaluation.rollout import Env
+from hrm_gym.files import finished_weights
 from hrm_gym.registry import factory, make_agent, preferred_modes, read_env
 
 AUTO = "auto"
@@ -223,7 +224,12 @@ class Label:
         found = tuple(sorted(glob.glob(path))) if glob.has_magic(path) else (path,) if path else ()
         if path and not found:
             raise ValueError(f"expected weights at {path!r}, as {text!r} says, found none")
-        return Label(text, name, mode or None, tuple(_weights_in(folder) for folder in found))
+        return Label(
+            text,
+            name,
+            mode or None,
+            tuple(str(finished_weights(Path(folder))) if Path(folder).is_dir() else folder for folder in found),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,12 +342,6 @@ class PredictOnly:
     def thoughts(self) -> list[Thought] | None:
         """None."""
         return None
-
-
-def _weights_in(path: str) -> str:
-    """The folder of finished weights of a run, if `path` is a run's folder; else `path`."""
-    inner = Path(path) / "model"
-    return str(inner) if (inner / "config.json").is_file() and not (Path(path) / "config.json").is_file() else path
 
 
 def _fingerprint(label: Label, folder: Path | None) -> str:

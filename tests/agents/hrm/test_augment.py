@@ -41,6 +41,26 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "HRMSudoku-6": {"box": (2, 3), "source": "generate"},
 }
 
+ARC_MINI = dataclasses.replace(
+    RECIPES["arc-1"],
+    env_id="HRMARCMini-v0",
+    model=dataclasses.replace(
+        RECIPES["arc-1"].model,
+        grid=(12, 12),
+        puzzle_count=801,
+        hidden_size=128,
+        heads=4,
+        h_layers=2,
+        l_layers=2,
+        positions="rope2d",
+        rope_theta=100.0,
+    ),
+    embed_variants=False,
+    variants=0,
+    batch_size=64,
+)
+"""Small grids, and one embedding row a task."""
+
 
 def world(name: str) -> Any:
     return gym.make(name if name.endswith("v0") else "HRMSudoku-v0", **FAMILIES[name]).unwrapped
@@ -193,7 +213,7 @@ def test_a_mixture_takes_from_every_source() -> None:
 
 
 def test_arc_is_learnt_from_all_pairs_that_are_not_held_out() -> None:
-    recipe = RECIPES["arc-mini"]
+    recipe = ARC_MINI
     family, source = training_source(recipe)
     assert isinstance(source, SolvedPairs)
     assert family.name == "arc"
@@ -213,8 +233,8 @@ def test_arc_is_learnt_from_all_pairs_that_are_not_held_out() -> None:
 
 def test_a_row_of_the_embedding_means_one_task_under_one_symmetry() -> None:
     """Turn and colours of a variant are those of the family's `image` with its key, for every pair of a task."""
-    model = dataclasses.replace(RECIPES["arc-mini"].model, puzzle_count=6 * 801)
-    recipe = dataclasses.replace(RECIPES["arc-mini"], model=model, variants=5, embed_variants=True)
+    model = dataclasses.replace(ARC_MINI.model, puzzle_count=6 * 801)
+    recipe = dataclasses.replace(ARC_MINI, model=model, variants=5, embed_variants=True)
     feed, side = Feed(recipe, CPU), recipe.model.grid[0]
     plain = feed.stream.take(0, 96)
     boards = feed.boards(0, 96)
@@ -233,7 +253,7 @@ def test_a_row_of_the_embedding_means_one_task_under_one_symmetry() -> None:
 
 
 def test_a_puzzle_id_without_a_row_is_refused() -> None:
-    recipe = RECIPES["arc-mini"]
+    recipe = ARC_MINI
     small = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, puzzle_count=10))
     with pytest.raises(ValueError, match=r"puzzle-count of at least \d+ for puzzle id \d+, got 10"):
         Feed(small, CPU).boards(0, 64)

@@ -15,9 +15,9 @@ from tiny import TINY_MODEL
 import hrm_gym
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.averaging import average
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.agents.hrm.optim import average
 from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.scripts.main import main
 

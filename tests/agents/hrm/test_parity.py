@@ -13,7 +13,7 @@ from torch import Tensor
 from hrm_gym.agents.hrm.accelerate import cpu_level
 from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
-from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd
+from hrm_gym.agents.hrm.optim import EMA, AdamATan2, learning_rate, sign_sgd_rows
 from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, training_halt
 
 SEGMENTS = (1, 2, 3, 4)
@@ -127,10 +127,11 @@ def test_losses_gradients_and_one_update(kit: Kit) -> None:
 
     optimizer_of(kit, model).step()
     optim = kit.settings["optim"]
-    sign_sgd(
+    rows = boards.puzzle_ids.long().unique()
+    sign_sgd_rows(
         model.puzzles.data,
-        model.puzzles.grad,
-        boards.puzzle_ids,
+        rows,
+        model.puzzles.grad[rows],
         optim["puzzle_emb_lr"],
         optim["puzzle_emb_weight_decay"],
     )
@@ -174,8 +175,8 @@ def test_trajectory(kit: Kit, name: str) -> None:
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         puzzle_rate = optim["puzzle_emb_lr"] * rate / optim["lr"]
-        ids = slots.boards.puzzle_ids
-        sign_sgd(model.puzzles.data, model.puzzles.grad, ids, puzzle_rate, optim["puzzle_emb_weight_decay"])
+        rows, decay = slots.boards.puzzle_ids.long().unique(), optim["puzzle_emb_weight_decay"]
+        sign_sgd_rows(model.puzzles.data, rows, model.puzzles.grad[rows], puzzle_rate, decay)
         ema.update(model)
         slots.carry = Carry(*result.carry)
     for parameter, key in kit.named(f"traj_{name}/final/").items():

@@ -1,0 +1,128 @@
+"""The program itself: signals, streams, names that nearly fit, completion; and trainings that are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+import hrm_gym
+from hrm_gym.agents.sb3.recipes import RECIPES
+from hrm_gym.agents.sb3.run import env_arguments
+from hrm_gym.registry import read_env
+from hrm_gym.scripts.main import COMMANDS, MOVED, main
+
+TINY = [
+    "train", "maze", "--size", "4", "--batch-size", "4", "--no-compile", "--eval-puzzles", "4",
+    "--eval-every", "1000000", "--checkpoint-every", "1000000", "--model.hidden-size", "24", "--model.heads", "2",
+]  # fmt: skip
+
+
+def test_names_that_nearly_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, meant in (
+        (["slove"], "solve"),
+        (["train", "sudoko-4x4"], "sudoku-4x4"),
+        (["solve", "--agent", "orakle"], "oracle"),
+        (["solve", "HRMMaez-v0"], "HRMMaze-v0"),
+        (["data", "biuld"], "build"),
+    ):
+        assert main(argv) == 2
+        assert f"did you mean {meant!r}" in capsys.readouterr().err
+    for name, now in MOVED.items():
+        assert main([name]) == 2
+        assert now in capsys.readouterr().err
+
+
+def test_the_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for word in ("HRMMaze-v0", "hrm-sudoku-9x9", "maskableppo", "train sudoku-4x4", "train-rl maze", "10.8"):
+        assert word in said
+
+
+def test_completion_knows_commands_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS)
+    assert "sudoku-extreme-1k" in script
+    assert main(["--completion", "fish"]) == 2
+
+
+def test_help_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
+
+
+def test_output_that_is_not_utf_8() -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "hrm_gym", "list", "environments"]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "HRMMaze-v0" in ran.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_and_closed_streams() -> None:
+    for redirection, code in (("2>/dev/full", 2), ("2>&-", 2), (">/dev/full", 2)):
+        argument = "list environments" if redirection.startswith(">") else "slove"
+        command = f"{sys.executable} -m hrm_gym {argument} {redirection}"
+        ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert ran.returncode == code, redirection
+        assert "Traceback" not in ran.stderr + ran.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_leaves_a_checkpoint_and_continues(number: int, code: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "hrm_gym", *TINY, "--out", str(run), "--updates"]
+    with subprocess.Popen([*command, "1000000"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "parameters" not in process.stderr.readline():
+            pass
+        time.sleep(1.0)
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == code
+    assert "the same command continues from there" in said
+    assert "Traceback" not in said
+    (kept,) = run.glob("update_*")
+    update = int(kept.name.removeprefix("update_"))
+    assert 0 < update < 1_000_000
+    assert main([*TINY, "--out", str(run), "--updates", str(update + 2)]) == 0
+    assert json.loads((run / "model" / "config.json").read_text())["update"] == update + 2
+
+
+def test_a_finished_run_continues_with_more_updates_and_its_folder_is_an_agent(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for updates in ("3", "5"):
+        assert main([*TINY, "--out", str(run), "--updates", updates]) == 0
+        assert json.loads((run / "model" / "config.json").read_text())["update"] == int(updates)
+    agent = hrm_gym.make_agent("hrm", gym.make("HRMMaze-v0", size=4), weights=run)
+    assert agent.predict is not None
+    scores = tmp_path / "scores.json"
+    solve = ["solve", "--size", "4", "--agent", f"hrm={run}", "--episodes", "2", "--json", str(scores)]
+    assert main([*solve, "--check", "--restart", "4"]) == 0
+    with_help = json.loads(scores.read_text())[0]["halting_rules"]
+    assert main([*solve, "--no-check", "--restart", "0"]) == 0
+    assert json.loads(scores.read_text())[0]["halting_rules"] != with_help
+
+
+def test_commas_in_quotation_marks_do_not_separate() -> None:
+    expected = {"data": "my dir, 2/t.csv", "box": (2, 2)}
+    assert read_env("HRMSudokuMini-v0:data='my dir, 2/t.csv',box=(2,2)")[1] == expected
+    assert read_env('HRMSudokuMini-v0:data="my dir, 2/t.csv",box=(2,2)')[1] == expected
+
+
+def test_a_training_file_is_not_held_out() -> None:
+    import dataclasses
+
+    recipe = dataclasses.replace(RECIPES["sudoku-4x4-maskableppo"], source="train.csv")
+    assert env_arguments(recipe, "train")["source"] == "train.csv"
+    assert env_arguments(recipe, "test")["source"] == "generate"
