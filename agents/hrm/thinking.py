@@ -220,13 +220,13 @@ def think(
         if x is None or begins.any():
             image, start = attempt % images, attempt // images  # every image is tried before another start
             carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
-            turned = turns is not None and bool(image.any())
-            x = model.embed(turns.images(boards.inputs, image) if turned else boards.inputs, vectors)
+            turned = turns if image.any() else None
+            x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
         for name, carry in model.updates(carry, x):  # noqa: B020  (the states that came out go in again)
             if on_update is not None:
                 on_update(name, carry)
         logits = model.answer_logits(carry.z_h)
-        answers, confidence = read_answer(turns.back(logits, image) if turned else logits)
+        answers, confidence = read_answer(logits if turned is None else turned.back(logits, image))
         unchanged = torch.where((answers == state.answers).all(dim=1), state.unchanged + 1, 0)
         q_logits = torch.stack(model.q_values(carry.z_h), dim=1)
         state = AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, attempt)
