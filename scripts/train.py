@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.scalars import scalar_writer
+from hrm_gym.files import run_lock
 from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import parse_recipe, progress_bar
 
@@ -96,13 +98,14 @@ def train(config: TrainConfig, out: Path) -> None:
         torch.set_num_threads(config.threads)
     processes, device = join(choose_device(config.device))
     try:
-        trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
-        with signals_noted(trainer, out):
-            if processes.rank == 0:
-                _follow(trainer)
-            else:
-                for _ in trainer.fit():
-                    pass
+        with run_lock(out) if processes.rank == 0 else nullcontext():
+            trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
+            with signals_noted(trainer, out):
+                if processes.rank == 0:
+                    _follow(trainer)
+                else:
+                    for _ in trainer.fit():
+                        pass
     finally:
         leave()
 
