@@ -97,7 +97,6 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         print(HELP)
     config = parse(CompareConfig, "hrm-gym compare", spread_lists(argv, ("--env", "--agent", "--seed")), append=True)
-    began = time.time()
     comparison = Comparison(config.plan(), config.out)
     check_writable(config.out / "index.html")
     load_extra("matplotlib")  # the charts are drawn last: what is missing is said first
@@ -108,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
         raise
-    comparison.clear(began)
+    comparison.clear()
     _write(comparison, make_rows(comparison), shlex.join(["hrm-gym", "compare", *argv]))
     return 0
 

@@ -35,7 +35,7 @@ from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, i
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.files import check_writable, written_atomically
-from hrm_gym.registry import unknown
+from hrm_gym.registry import environment_ids, family_names, make_env, make_family, unknown
 from hrm_gym.scripts.options import parse, passing_bar, run_subcommand
 
 
@@ -173,6 +173,34 @@ KINDS = {
 }
 
 
+ENVIRONMENT_BLOCK = 50
+"""Puzzles that an environment without a kind of its own is asked for at a time."""
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of a name, or that of an environment: `ID`, `ID:argument=value,…` or `module:ID`.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    if name in KINDS:
+        return KINDS[name]
+    if ":" not in name and name not in environment_ids():
+        raise ValueError(f"{unknown('kind', name, KINDS)}, or an environment (see hrm-gym data --help)")
+    world: Any = make_env(name).unwrapped
+    if not hasattr(world, "puzzle_source"):
+        raise ValueError(f"expected an environment of puzzles, got {name}")
+    source = partial(puzzles_of_environment, name=name)
+    return Kind(BuildConfig, lambda config: world.family, lambda config: source, ENVIRONMENT_BLOCK)
+
+
+def puzzles_of_environment(split: str, name: str) -> PuzzleSource:
+    """New puzzles of an environment."""
+    env: Any = make_env(name, source="generate", split=split).unwrapped
+    found: PuzzleSource = env.puzzle_source
+    return found
+
+
 DEFAULT_COUNTS = {"train": 1000, "test": 200}
 _ROWS = 4096
 _UNRECORDED = ("out", "processes", "overwrite")
@@ -192,13 +220,15 @@ def main_data_build(argv: Sequence[str]) -> int:
     if list(argv) in (["-h"], ["--help"]):
         print(HELP)
         return 0
-    if not argv or argv[0] not in KINDS:
-        found = unknown("kind", argv[0], KINDS) if argv else f"no kind given: expected one of {', '.join(KINDS)}"
-        raise ValueError(f"{found} (see hrm-gym data --help)")
-    config = parse(KINDS[argv[0]].config, f"hrm-gym data build {argv[0]}", argv[1:])
+    if not argv:
+        raise ValueError(
+            f"no kind given: expected one of {', '.join(KINDS)}, or an environment (see hrm-gym data --help)"
+        )
+    kind = find_kind(argv[0])
+    config = parse(kind.config, f"hrm-gym data build {argv[0]}", argv[1:])
     _check(config)
     check_place(config.out, config.overwrite)
-    job = Job(argv[0], config, KINDS[argv[0]], shlex.join(["hrm-gym", "data", "build", *argv]))
+    job = Job(argv[0], config, kind, shlex.join(["hrm-gym", "data", "build", *argv]))
     try:
         records = job.build() if config.from_ is None else job.convert()
     except KeyboardInterrupt:
@@ -348,15 +378,15 @@ class InfoConfig:
     """
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
-    family: Annotated[
-        Literal["maze", "sudoku", "arc"] | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: seen)")
-    ] = None
+    family: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: seen)")] = None
     box: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="R C", help_behavior_hint="(default: usual)")] = None
 
 
 def main_data_info(argv: Sequence[str]) -> int:
     """Run `hrm-gym data info PATH`; returns 0, and raises ValueError or OSError for what is bad."""
     config = parse(InfoConfig, "hrm-gym data info", argv)
+    if config.family is not None and config.family not in family_names():
+        raise ValueError(unknown("family", config.family, family_names()))
     path = config.path
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a file or folder of puzzles, found neither")
@@ -391,9 +421,19 @@ def _csv_family(path: Path, config: InfoConfig) -> PuzzleFamily:
             question = next(csv.DictReader(stream), {}).get("question") or ""
     except (UnicodeDecodeError, csv.Error):
         question = ""
+    if config.family not in (None, "maze", "sudoku", "arc"):
+        return make_family(config.family, _square(path, len(question)))
     if (config.family or "maze") == "maze" and set(question) <= MAZE_CHARACTERS:
         return maze_family(None)
     return _sudoku(path, len(question), config.box)
+
+
+def _square(path: Path, cells: int) -> tuple[int, int]:
+    """The grid of boards with so many cells."""
+    side = isqrt(cells)
+    if side * side != cells or not cells:
+        raise ValueError(f"{path}: expected square boards, got some of {cells} cells")
+    return side, side
 
 
 def _sudoku(path: Path, cells: int, box: tuple[int, int] | None) -> PuzzleFamily:
@@ -440,6 +480,8 @@ def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> 
     name = name or {6: "maze", 12: "arc"}.get(about.vocab_size, "sudoku")
     if name == "maze":
         return maze_family(None), True
+    if name not in ("sudoku", "arc"):
+        return make_family(name, _square(folder, about.seq_len)), True
     if name == "arc":
         family: Any = SimpleNamespace(name="arc", vocab_size=12, has_solver=False, to_text=_arc_text)
         return family, False
@@ -482,7 +524,7 @@ def _size(shape: tuple[int, int]) -> str:
     return "x".join(map(str, shape))
 
 
-HELP = f"""usage: hrm-gym data build KIND --out FOLDER [options]
+HELP = f"""usage: hrm-gym data build KIND|ENV --out FOLDER [options]
        hrm-gym data info PATH
        hrm-gym data fetch OWNER/NAME [options]
 
@@ -499,6 +541,7 @@ examples:
   hrm-gym data build sudoku --out data/sudoku-extreme --difficulty extreme
   hrm-gym data build sudoku --out data/sudoku-1k --from sapientinc/sudoku-extreme --subsample 1000 --aug 1000
   hrm-gym data build maze --out data/mazes --from train.csv --test-from test.csv
+  hrm-gym data build takuzu:Takuzu-v0 --out data/takuzu        a puzzle of your own, see docs/own_puzzle.md
   hrm-gym data build KIND --help                       every option with its default
   hrm-gym data info data/maze-10
   hrm-gym data fetch sapientinc/sudoku-extreme --split train test --out data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,22 +20,28 @@ from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.scalars import scalar_writer
 from hrm_gym.files import run_lock
+from hrm_gym.registry import environment_ids, make_env, read_env
 from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import parse_recipe, progress_bar
 
-HELP = f"""usage: hrm-gym train RECIPE [options]
+OWN = "sudoku-4x4"
+"""The recipe whose settings an environment without one takes."""
+
+HELP = f"""usage: hrm-gym train RECIPE|ENV [options]
 
 Train an HRM by deep supervision. The run's folder holds checkpoints, curve.jsonl, TensorBoard scalars and, at the end,
 model/. Started again with the same settings, a run goes on from its newest checkpoint as if it had never stopped;
 so does one that Ctrl-C stopped. A finished run continues with more --updates.
 
 recipes: {", ".join(RECIPES)}
+An environment (ID, ID:argument=value,… or module:ID) takes the settings of {OWN}, on its own boards.
 
 examples:
   hrm-gym train maze                                   8x8 mazes from nothing, a quarter of an hour of one CPU core
   hrm-gym train maze-10x10                             from there to the weights that are bundled
   hrm-gym train maze --size 6 --updates 2000           a few minutes: 6x6 mazes
   hrm-gym train maze --out runs/wide --model.hidden-size 128 --model.heads 4
+  hrm-gym train takuzu:Takuzu-v0                       a puzzle of your own, see docs/own_puzzle.md
   hrm-gym train RECIPE --help                          every setting with its default
   hrm-gym train sudoku-4x4                             a Sudoku solver in a few minutes of one CPU core
   torchrun --nproc-per-node 8 -m hrm_gym.scripts.main train sudoku-extreme-1k     the paper's 27M network on 8 GPUs
@@ -72,11 +79,29 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: no or an unknown recipe, a bad setting, or a folder that holds another run.
     """
-    found = parse_recipe(TrainConfig, RECIPES, "hrm-gym train", argv, HELP)
+    recipes = dict(RECIPES)
+    if argv and argv[0] not in recipes and (":" in argv[0] or argv[0] in environment_ids()):
+        recipes[argv[0]] = recipe_for(argv[0])
+    found = parse_recipe(TrainConfig, recipes, "hrm-gym train", argv, HELP)
     if found is not None:
         name, config = found
-        train(_sized(config), config.out or Path("runs") / name)
+        train(_sized(config), config.out or Path("runs") / re.sub(r"[^\w.-]+", "-", name))
     return 0
+
+
+def recipe_for(text: str) -> Recipe:
+    """A recipe for an environment as a person names it: the settings of `OWN`, on the environment's boards.
+
+    Raises:
+        ValueError: there is no such environment, or it has no puzzles.
+    """
+    env_id, arguments = read_env(text)
+    world: Any = make_env(text).unwrapped
+    if not hasattr(world, "puzzle_source"):
+        raise ValueError(f"expected an environment of puzzles to train on, got {env_id}")
+    model = dataclasses.replace(RECIPES[OWN].model, vocab_size=world.family.vocab_size, grid=tuple(world.shape))
+    source = str(arguments.pop("source", RECIPES[OWN].source))
+    return dataclasses.replace(RECIPES[OWN], env_id=env_id, env=arguments, source=source, model=model)
 
 
 def _sized(config: TrainConfig) -> TrainConfig:
@@ -98,14 +123,13 @@ def train(config: TrainConfig, out: Path) -> None:
         torch.set_num_threads(config.threads)
     processes, device = join(choose_device(config.device))
     try:
-        with run_lock(out) if processes.rank == 0 else nullcontext():
-            trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
-            with signals_noted(trainer, out):
-                if processes.rank == 0:
-                    _follow(trainer)
-                else:
-                    for _ in trainer.fit():
-                        pass
+        trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
+        with run_lock(out) if processes.rank == 0 else nullcontext(), signals_noted(trainer, out):
+            if processes.rank == 0:
+                _follow(trainer)
+            else:
+                for _ in trainer.fit():
+                    pass
     finally:
         leave()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_gym.agents.agent import Agent
-from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, tiled
+from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, scaled, tiled
 from hrm_gym.evaluation.replay import follow, write_replay
 from hrm_gym.evaluation.rollout import Env, Frame, rollout
 
@@ -177,14 +177,7 @@ def replay_together(players: Sequence[Player], episodes: int, seed: int | None, 
 
 def _shrunk(picture: Image) -> Image:
     """The picture, no wider than a film may be."""
-    import numpy as np
-    from PIL import Image as Pillow
-
-    height, width = picture.shape[:2]
-    if width <= FILM_WIDTH:
-        return picture
-    size = (FILM_WIDTH, round(height * FILM_WIDTH / width))
-    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS), dtype=np.uint8)
+    return picture if picture.shape[1] <= FILM_WIDTH else scaled(picture, FILM_WIDTH)
 
 
 def _linger(env: Env, frame: Frame, seconds: float = LINGER) -> None:

@@ -229,6 +229,14 @@ def columns_for(count: int, size: tuple[int, int], shape: float = 1.6) -> int:
     return min(range(1, count + 1), key=miss)
 
 
+def scaled(picture: Image, width: int) -> Image:
+    """The picture, `width` pixels wide."""
+    from PIL import Image as Pillow
+
+    size = (width, round(picture.shape[0] * width / picture.shape[1]))
+    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS), dtype=np.uint8)
+
+
 def pictures_of(players: Sequence[Player]) -> list[Image]:
     """What every environment (made with `render_mode="rgb_array"`) shows now."""
     shown: list[Any] = [env.render() for env, _ in players]

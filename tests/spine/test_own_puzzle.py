@@ -79,7 +79,11 @@ def test_an_hrm_learns_it_and_plays_it(site: Path, tmp_path: Path) -> None:
     (solve,) = commands("takuzu:Takuzu-v0", "solve")
     (installed,) = commands("solve Takuzu-v0")
     compare += ["--episodes", "4", "--films", "0"]
+    train_more, build = commands("train takuzu:")[0], commands("data build")[0]
+    train_more += ["--updates", "2", "--batch-size", "4", "--eval-puzzles", "4", "--no-compile", "--out", "runs/more"]
+    build += ["--train", "8", "--test", "4", "--aug", "1"]
     record = ["record", "TakuzuMini-v0", "--agent", "hrm=runs/takuzu/model", "--episodes", "1", "--html", "one.html"]
+    info = ["data", "info", "data/takuzu"]
     code = (
         "import gymnasium as gym, hrm_gym\n"
         "from hrm_gym.agents.hrm import HRMAgent\n"
@@ -90,7 +94,7 @@ def test_an_hrm_learns_it_and_plays_it(site: Path, tmp_path: Path) -> None:
         "env = gym.make('TakuzuMini-v0')\n"
         "check_agent(agent, env)\n"
         "check_agent(hrm_gym.make_agent('hrm-vote', env, weights='runs/takuzu/model', votes=3, device='cpu'), env)\n"
-        f"for argv in {[compare, solve, installed, record]!r}:\n"
+        f"for argv in {[compare, solve, installed, record, train_more, build, info]!r}:\n"
         "    assert main(argv) == 0, argv\n"
     )
     out = run(train + code, tmp_path, site)
@@ -98,6 +102,7 @@ def test_an_hrm_learns_it_and_plays_it(site: Path, tmp_path: Path) -> None:
     assert "takuzu" in out.lower()
     assert (tmp_path / "compare" / "compare.json").is_file()
     assert (tmp_path / "one.html").is_file()
+    assert "takuzu 4x4, 16 examples of 16 puzzles in 8 groups, 1 identifiers, all valid" in out
 
 
 def test_weights_of_a_family_that_is_not_there_import_nothing(site: Path, tmp_path: Path) -> None:

@@ -46,10 +46,6 @@ class Training:
     seed: int | None = None
     recipe: Mapping[str, Any] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Curve:

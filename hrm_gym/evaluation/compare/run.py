@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,10 +25,10 @@ import numpy as np
 
 import hrm_gym
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
-from hrm_gym.evaluation.films import FilmRecorder, Image, pictures_of, play_together
+from hrm_gym.evaluation.films import FilmRecorder, Image, scaled
 from hrm_gym.evaluation.pages import slug
-from hrm_gym.evaluation.rollout import Episode, halting_rules, rollout_batched
-from hrm_gym.files import write_atomically
+from hrm_gym.evaluation.rollout import Playthrough, halting_rules, rollout_batched
+from hrm_gym.files import sweep, write_atomically
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 """Libraries whose versions may matter to a figure."""
@@ -131,7 +131,7 @@ class Part:
         return self.path.is_file()
 
     def play(self, batch: int) -> None:
-        """Play it and write its file, whole or not at all."""
+        """Play it and write its file atomically."""
         reseed = getattr(self.entrant.agent, "reseed", None)
         if reseed is not None:
             reseed(int(self.path.stem[-8:], 16))  # what an agent draws does not depend on what was played before
@@ -146,10 +146,11 @@ class Part:
             "machine": machine(),
             "versions": versions(),
             "date": time.strftime("%Y-%m-%d"),
+            "load": load(),
+            "puzzles_sha256": hashlib.sha256(b"".join(one.puzzle.clues.tobytes() for one in episodes)).hexdigest(),
+            "episodes": {name: [getattr(one, name) for one in episodes] for name in FIELDS},
         }
-        content["load"] = load()
-        content["puzzles_sha256"] = _hash_of_puzzles(episodes)
-        write_atomically(self.path, json.dumps({**content, "episodes": columns(episodes)}))
+        write_atomically(self.path, json.dumps(content))
 
     def read(self) -> dict[str, Any]:
         """What its file holds.
@@ -164,9 +165,8 @@ class Part:
         return found
 
 
-@dataclass(frozen=True, eq=False)
 class Comparison:
-    """A plan and the folder in which it comes about.
+    """A plan and the folder that its results go to.
 
     Attributes:
         plan: what is compared.
@@ -175,20 +175,16 @@ class Comparison:
         labels: likewise.
     """
 
-    plan: Plan
-    folder: Path
-    worlds: tuple[World, ...] = field(init=False)
-    labels: tuple[Label, ...] = field(init=False)
-    _entered: dict[tuple[str, str], Entrants] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, plan: Plan, folder: Path) -> None:
         """Read the labels and find the worlds, before any work.
 
         Raises:
             ValueError, OSError, gymnasium.error.Error: if a label, an argument or a file is bad.
         """
-        object.__setattr__(self, "labels", tuple(Label.parse(text) for text in self.plan.agents))
-        object.__setattr__(self, "worlds", tuple(parse_world(text, self.plan) for text in self.plan.envs))
+        self.plan, self.folder = plan, folder
+        self.labels = tuple(Label.parse(text) for text in plan.agents)
+        self.worlds = tuple(parse_world(text, plan) for text in plan.envs)
+        self._entered: dict[tuple[str, str], Entrants] = {}
         offered = {mode for world in self.worlds for mode in world.modes}
         for label in self.labels:
             if label.mode is not None and label.mode not in offered:
@@ -203,7 +199,10 @@ class Comparison:
         """
         for world in self.worlds:
             for label in self.labels:
-                self._entered[world.label, label.text] = _enter(label, world)
+                try:
+                    self._entered[world.label, label.text] = enter(label, world)
+                except Unfit as error:
+                    self._entered[world.label, label.text] = str(error)
         for label in self.labels:
             refusals = [found for world in self.worlds if isinstance(found := self.entrants(world, label), str)]
             if len(refusals) == len(self.worlds) and (label.weights or label.mode):
@@ -238,12 +237,10 @@ class Comparison:
         key = {**_key(world, entrant), "films": self.plan.films, "seed": self.plan.seeds[0]}
         return self.folder / FILMS / f"{_name(world, entrant)}-{_digest(key)}.gif"
 
-    def clear(self, before: float) -> None:
-        """Remove drafts that a killed run has left behind; `before` is the time at which this one began."""
+    def clear(self) -> None:
+        """Remove drafts that a killed run has left behind."""
         for place in (self.folder, self.folder / PARTS, self.folder / FILMS):
-            for path in place.glob(".*.part*") if place.is_dir() else ():
-                if path.stat().st_mtime < before:
-                    path.unlink(missing_ok=True)
+            sweep(place)
 
     def _all(self, world: World) -> Sequence[Entrant]:
         everyone = (self.entrants(world, label) for label in self.labels)
@@ -284,17 +281,17 @@ def filmed(comparison: Comparison) -> Iterator[tuple[World, Entrant]]:
 
 
 def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
-    """Play the first puzzles off screen and write the film, whole or not at all; returns its path."""
+    """Play the first puzzles off screen and write the film atomically; returns its path."""
     path = comparison.film_path(world, entrant)
     env = world.make(entrant.agent.action_mode, "rgb_array")
-    player = (env, entrant.agent)
     recorder = FilmRecorder()
     try:
         env.unwrapped.set_caption(entrant.label.text)  # type: ignore[attr-defined]
+        seed = world.seed(comparison.plan.seeds[0])
         for index in range(world.length(comparison.plan.films)):
             kept: list[Image] = []
-            seed = world.seed(comparison.plan.seeds[0])
-            play_together([player], index, seed, lambda _, kept=kept: kept.append(_small(pictures_of([player])[0])))  # type: ignore[misc]
+            for _ in Playthrough(env, entrant.agent, index, seed):
+                kept.append(scaled(env.render(), FILM_WIDTH))  # type: ignore[arg-type]
             recorder.images += _timed(kept)
     finally:
         env.close()
@@ -308,34 +305,6 @@ def _timed(pictures: list[Image]) -> list[tuple[Image, float]]:
     each = round((SECONDS - LINGER) / max(1, len(chosen) - 1), 2)
     last = SECONDS - each * (len(chosen) - 1)
     return [(pictures[place], last if place == chosen[-1] else each) for place in chosen]
-
-
-def _small(picture: Image) -> Image:
-    from PIL import Image as Pillow
-
-    height, width = picture.shape[:2]
-    size = (FILM_WIDTH, round(height * FILM_WIDTH / width))
-    return np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS), dtype=np.uint8)
-
-
-def columns(episodes: Sequence[Episode]) -> dict[str, list[Any]]:
-    """The `FIELDS` of episodes, each a list."""
-    return {name: [getattr(episode, name) for episode in episodes] for name in FIELDS}
-
-
-def _hash_of_puzzles(episodes: Sequence[Episode]) -> str:
-    """What tells whether two agents were given the same puzzles."""
-    digest = hashlib.sha256()
-    for episode in episodes:
-        digest.update(episode.puzzle.clues.tobytes())
-    return digest.hexdigest()
-
-
-def _enter(label: Label, world: World) -> Entrants:
-    try:
-        return enter(label, world)
-    except Unfit as error:
-        return str(error)
 
 
 def _key(world: World, entrant: Entrant) -> dict[str, Any]:
