@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: solve compare test check docs fuzz soak clean
+.PHONY: solve compare test quick check links docs fuzz soak clean
 
 solve: $(VENV)/.installed  ## watch the bundled agents solve puzzles (a window, or GIFs in solves/), then read the tables
 	$(BIN)/hrm-gym solve
@@ -18,14 +18,17 @@ compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one p
 test: $(VENV)/.installed-dev  ## the whole test suite
 	$(BIN)/pytest
 
-check: $(VENV)/.installed-dev  ## ruff, mypy on an installed build, doctests
+quick: $(VENV)/.installed-dev  ## the tests that are not marked slow
+	$(BIN)/pytest -m "not slow"
+
+check: $(VENV)/.installed-dev links  ## ruff, mypy on the checkout, doctests on an installed build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	MYPYPATH=. $(BIN)/mypy -p hrm_gym
 	rm -rf build/check && $(BIN)/pip install -q --no-deps --target build/check .
-	cd build/check && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p hrm_gym
 	cd build/check && PYTHONPATH=. ../../$(BIN)/pytest -q -p no:cacheprovider --rootdir . --doctest-modules hrm_gym
 
-docs: $(VENV)/.installed-docs  ## the HTML manual, in build/docs; broken references fail
+docs: $(VENV)/.installed-docs links  ## the HTML manual, in build/docs; broken references fail
 	$(BIN)/python docs/pages.py build/docs-source
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -f build/docs-source/mkdocs.yml
 	@echo "the manual: build/docs/index.html"
@@ -35,6 +38,11 @@ fuzz: $(VENV)/.installed-dev  ## 100,000 malformed puzzles, actions, options and
 
 soak: $(VENV)/.installed-dev  ## random play over all environments for an hour, watching memory
 	$(BIN)/python -m tests.fuzz.soak
+
+# Editors and type checkers look for hrm_gym.envs in hrm_gym/envs; an installation knows better (setup.py). Where a file
+# system has no links, nothing but their convenience is lost.
+links:
+	@for room in envs agents scripts; do ln -sfn ../$$room hrm_gym/$$room 2>/dev/null || true; done
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build dist *.egg-info
@@ -50,6 +58,7 @@ $(VENV)/bin/python:
 	fi
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py
+	$(MAKE) -s links
 	$(BIN)/pip install -q -e .
 	touch $@
 
