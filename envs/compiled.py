@@ -1,4 +1,4 @@
-"""Compiled functions: numba's `njit` with a cache on disk that nothing depends on."""
+"""Compiled functions: numba's `njit` with a cache on disk that nothing depends on; and chance inside of them."""
 
 from __future__ import annotations
 
@@ -52,3 +52,34 @@ def plain(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if grids.dtype == np.uint8 and grids.flags.c_contiguous and grids.flags.writeable:
         return grids
     return np.array(grids, dtype=np.uint8, order="C")
+
+
+# ---- chance: a SplitMix64 stream that starts from a puzzle's key ----
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_A = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_B = np.uint64(0x94D049BB133111EB)
+
+
+@compiled
+def mix_kernel(value):
+    """`puzzle.mix64` for a uint64 in compiled code."""
+    value += GOLDEN
+    value = (value ^ (value >> np.uint64(30))) * _MIX_A
+    value = (value ^ (value >> np.uint64(27))) * _MIX_B
+    return value ^ (value >> np.uint64(31))
+
+
+@compiled
+def below_kernel(state, bound):
+    """An int64 in 0..bound-1, as good as uniform; `state` (1,) uint64 moves on."""
+    state[0] += GOLDEN
+    return np.int64(mix_kernel(state[0]) % np.uint64(bound))
+
+
+@compiled
+def shuffle_kernel(state, items):
+    """Put `items` (M,) in a random order."""
+    for last in range(len(items) - 1, 0, -1):
+        other = below_kernel(state, last + 1)
+        items[last], items[other] = items[other], items[last]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 if TYPE_CHECKING:
     import pygame
-    from gymnasium.spaces import Space
 
 Grids = NDArray[np.uint8]
 """Token ids of N boards of one shape, (N, H, W) uint8."""
@@ -49,6 +48,14 @@ def _count_kernel(marks, counts):
         for row in range(marks.shape[1]):
             for column in range(marks.shape[2]):
                 counts[i] += marks[i, row, column]
+
+
+class ArrayKind(NamedTuple):
+    """Arrays of one shape and integer dtype with values in 0..highest."""
+
+    shape: tuple[int, ...]
+    dtype: type[np.integer[Any]]
+    highest: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +111,8 @@ class PuzzleFamily(ABC):
     board_size: tuple[int, int] = (480, 480)
     difficulty_unit: str = "free cells"
 
-    def extra_spaces(self, shape: tuple[int, int]) -> dict[str, Space[Any]]:
-        """Spaces of what observations show of a puzzle besides its clues: the arrays of `Puzzle.extras`, by name."""
+    def extra_arrays(self, shape: tuple[int, int]) -> dict[str, ArrayKind]:
+        """What observations show of a puzzle besides its clues: the kinds of the arrays in `Puzzle.extras`, by name."""
         return {}
 
     @classmethod

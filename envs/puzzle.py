@@ -58,7 +58,7 @@ class Puzzle:
         puzzle_id: row of the HRM's puzzle embedding (0 for families with one shared row).
         name: where it came from, for messages and records, e.g. `train.csv:17`.
         rating: difficulty on the scale of its source, if known.
-        extras: what observations show of it besides the clues, by name; as the family's `extra_spaces` say.
+        extras: what observations show of it besides the clues, by name; as the family's `extra_arrays` say.
     """
 
     clues: Grid

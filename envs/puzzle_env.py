@@ -1,9 +1,7 @@
-"""Action modes: the ways in which an agent may give its answer, for one board at a time.
+"""The one Gymnasium environment behind every puzzle family, and its action modes.
 
-A mode owns the action space, what an action does to the board, and when an episode ends by itself. `PuzzleEnv` owns the
-rest: budget, reward, observation, info.
-
-The one Gymnasium environment behind every puzzle family.
+A mode owns the action space, what an action does to the board, and when an episode ends by itself. `PuzzleEnv` owns
+budget, reward, observation and info.
 """
 
 from __future__ import annotations
@@ -246,7 +244,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         self.mask_in_info = mask_in_info
         self.observation_space: gym.spaces.Space[Any] = observation_space(family, self.shape)
         self.action_space = self._mode.space
-        self._extras = tuple(family.extra_spaces(self.shape))
+        self._extras = tuple(family.extra_arrays(self.shape))
         self.puzzle: Puzzle
         self.thought: Thought | None = None
         self._caption = ""
@@ -506,7 +504,8 @@ def observation_space(family: PuzzleFamily, shape: tuple[int, int]) -> gym.space
         "answer": gym.spaces.Box(0, tokens, shape, np.uint8),
         "segment": gym.spaces.Box(0.0, 1.0, (1,), np.float32),
     }
-    spaces.update(family.extra_spaces(shape))
+    for name, kind in family.extra_arrays(shape).items():
+        spaces[name] = gym.spaces.Box(0, kind.highest, kind.shape, kind.dtype)
     if family.attempts > 1:
         spaces["attempt"] = gym.spaces.Box(0, family.attempts - 1, (1,), np.uint8)
     return gym.spaces.Dict(spaces)

@@ -483,8 +483,8 @@ class PuzzleVectorEnv(BatchedEnv):
         self._steps = np.zeros(count, dtype=np.int64)
         self._attempts = np.zeros(count, dtype=np.uint8)
         self._phi = np.zeros(count)
-        spaces = world.family.extra_spaces(world.shape)
-        self._extras = {name: np.zeros((count, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
+        kinds = world.family.extra_arrays(world.shape)
+        self._extras = {name: np.zeros((count, *kind.shape), kind.dtype) for name, kind in kinds.items()}
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N, A) bool, True for every legal action (for MultiDiscrete, factor after factor)."""

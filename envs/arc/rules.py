@@ -29,12 +29,11 @@ from hrm_gym.envs.arc.tokens import (
     write_kernel,
 )
 from hrm_gym.envs.compiled import plain
-from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily
+from hrm_gym.envs.family import ArrayKind, CellBoards, Grids, PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought, puzzle_keys
 
 if TYPE_CHECKING:
     import pygame
-    from gymnasium.spaces import Space
 
 
 TURNS = 8
@@ -139,14 +138,12 @@ class ArcFamily(PuzzleFamily):
     def __init__(self, canvas: int = tokens.MAX_SIDE) -> None:
         self.canvas = canvas
 
-    def extra_spaces(self, shape: tuple[int, int]) -> dict[str, Space[Any]]:
+    def extra_arrays(self, shape: tuple[int, int]) -> dict[str, ArrayKind]:
         """The demonstrations, how many there are, and the task's place in its data set."""
-        from gymnasium.spaces import Box
-
         return {
-            "demonstrations": Box(0, self.vocab_size - 1, (tasks.MAX_PAIRS, 2, *shape), np.uint8),
-            "pairs": Box(0, tasks.MAX_PAIRS, (1,), np.uint8),
-            "task": Box(0, np.iinfo(np.int32).max, (1,), np.int32),
+            "demonstrations": ArrayKind((tasks.MAX_PAIRS, 2, *shape), np.uint8, self.vocab_size - 1),
+            "pairs": ArrayKind((1,), np.uint8, tasks.MAX_PAIRS),
+            "task": ArrayKind((1,), np.int32, 2**31 - 1),
         }
 
     @classmethod

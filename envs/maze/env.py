@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hrm_gym.envs.maze.generator import Size
 from hrm_gym.envs.maze.moves import VectorWalkMode, WalkMode
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import make_source
@@ -18,7 +19,7 @@ class MazeEnv(PuzzleEnv):
 
     ## Description
 
-    Every cell of a square grid is a wall with probability `wall_share`; a start and a goal lie on open cells, at least
+    Every cell of a grid is a wall with probability `wall_share`; a start and a goal lie on open cells, at least
     `min_path` cells apart (both counted). Wanted is a shortest path, walked up, right, down and left. Puzzle k of an
     environment is a pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every `reset()` after it the
     next one.
@@ -77,9 +78,9 @@ class MazeEnv(PuzzleEnv):
 
     ## Arguments
 
-    - `size` = 10: side length. A file of another size sets it.
+    - `size` = 10: side length, or (rows, columns). A file of another size sets it.
     - `wall_share` = 0.35: probability of a wall.
-    - `min_path` = `size`: least cells of a shortest path, start and goal counted; never asked of a file's mazes.
+    - `min_path` = the longer side: least cells of a shortest path, start and goal counted; not asked of files.
     - `source` = `"bank"`: a bundled bank where one has these mazes, each turned or mirrored at random; else as
       `"generate"`, new mazes without end. Or a CSV file in the official layout `source,question,answer,rating`, or
       any `PuzzleSource`.
@@ -104,7 +105,7 @@ class MazeEnv(PuzzleEnv):
 
     def __init__(
         self,
-        size: int = 10,
+        size: Size = 10,
         wall_share: float = 0.35,
         min_path: int | None = None,
         source: str | Path | PuzzleSource = "bank",

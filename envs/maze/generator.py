@@ -4,9 +4,9 @@ One draw: every cell is a wall with probability `wall_share`; the start is unifo
 uniform over the cells far enough from it. Draws with no such goal, or of the other split, are thrown away, so a key
 always gives the same maze on every machine.
 
-Splits: the eight symmetric images of a layout of walls have eight hashes; the least of them, modulo 8, says where all
-eight belong: 0 to "test", the rest to "train". So no maze of one split has the walls of a maze of the other, not even
-mirrored or turned, wherever its start and goal are.
+Splits: the symmetric images of a layout of walls have eight hashes (four where it is not square); the least of them,
+modulo 8, says where all belong: 0 to "test", the others to "train". So no maze of one split has the walls of a maze of
+the other, not even mirrored or turned, wherever its start and goal are.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import reprlib
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.compiled import GOLDEN, compiled, mix_kernel, plain
 from hrm_gym.envs.maze.rules import flood_kernel, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
+
+Size = int | tuple[int, int]
+"""Side length of square mazes, or (rows, columns)."""
 
 SPLITS = ("train", "test", "all")
 TEST_SHARE = 8
@@ -28,56 +31,44 @@ TEST_SHARE = 8
 DRAWS = 200_000
 """Draws after which a key is given up: the parameters ask for mazes that (hardly) exist."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_A = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_B = np.uint64(0x94D049BB133111EB)
 _PRIME = np.uint64(0x9FB21C651E98DF25)
 
 
 @compiled
-def _mix(value):
-    """`puzzle.mix64` for compiled code."""
-    value += _GOLDEN
-    value = (value ^ (value >> np.uint64(30))) * _MIX_A
-    value = (value ^ (value >> np.uint64(27))) * _MIX_B
-    return value ^ (value >> np.uint64(31))
-
-
-@compiled
 def wall_hash_kernel(grid):
-    """The least of the hashes of the eight symmetric images of a square grid's walls."""
-    last = grid.shape[0] - 1
-    hashes = np.full(8, _GOLDEN, dtype=np.uint64)
-    for a in range(last + 1):
-        for b in range(last + 1):
-            images = (
-                grid[a, b], grid[b, a], grid[a, last - b], grid[b, last - a],
-                grid[last - a, b], grid[last - b, a], grid[last - a, last - b], grid[last - b, last - a],
-            )  # fmt: skip
-            for t in range(8):
-                mixed = (hashes[t] ^ np.uint64(images[t] == WALL)) * _PRIME
+    """The least of the hashes of the symmetric images of a grid's walls: eight of a square one, else four."""
+    height, width = grid.shape
+    count = 8 if height == width else 4
+    hashes = np.full(count, GOLDEN, dtype=np.uint64)
+    for a in range(height):
+        for b in range(width):
+            for t in range(count):
+                row, column = (b, a) if t >= 4 else (a, b)
+                row = height - 1 - row if t & 1 else row
+                column = width - 1 - column if t & 2 else column
+                mixed = (hashes[t] ^ np.uint64(grid[row, column] == WALL)) * _PRIME
                 hashes[t] = mixed ^ (mixed >> np.uint64(32))
-    return _mix(hashes.min())
+    return mix_kernel(hashes.min())
 
 
 @compiled
 def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):
     """One draw into `clues`; returns the generator's next state and whether a goal was far enough from the start."""
-    size = clues.shape[0]
-    stride = size + 2
+    height, width = clues.shape
+    stride = width + 2
     bits = np.uint64(0)
-    for cell in range(size * size):
+    for cell in range(height * width):
         if cell % 4 == 0:
-            state += _GOLDEN
-            bits = _mix(state)
+            state += GOLDEN
+            bits = mix_kernel(state)
         wall = (bits & np.uint64(0xFFFF)) < threshold
         bits >>= np.uint64(16)
-        row, column = cell // size, cell % size
+        row, column = cell // width, cell % width
         clues[row, column] = WALL if wall else OPEN
         passable[(row + 1) * stride + column + 1] = not wall
-    state += _GOLDEN
-    place = np.int64(_mix(state) % np.uint64(size * size))
-    origin = (place // size + 1) * stride + place % size + 1
+    state += GOLDEN
+    place = np.int64(mix_kernel(state) % np.uint64(height * width))
+    origin = (place // width + 1) * stride + place % width + 1
     if not passable[origin]:
         return state, False
     reached = flood_kernel(passable, stride, origin, distance, queue)
@@ -86,8 +77,8 @@ def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):
         near -= 1
     if near == reached:
         return state, False
-    state += _GOLDEN
-    goal = queue[near + np.int64(_mix(state) % np.uint64(reached - near))]
+    state += GOLDEN
+    goal = queue[near + np.int64(mix_kernel(state) % np.uint64(reached - near))]
     clues[origin // stride - 1, origin % stride - 1] = START
     clues[goal // stride - 1, goal % stride - 1] = GOAL
     return state, True
@@ -95,16 +86,16 @@ def _draw_kernel(state, min_path, threshold, clues, passable, distance, queue):
 
 @compiled
 def generate_kernel(keys, min_path, threshold, split, clues, solutions):
-    """Fill (N, S, S) `clues` and `solutions` from N keys; returns how many keys got a maze before one was given up.
+    """Fill (N, H, W) `clues` and `solutions` from N keys; returns how many keys got a maze before one was given up.
 
     `threshold` is the share of walls times 65536; `split` indexes SPLITS.
     """
-    bordered = (clues.shape[1] + 2) ** 2
+    bordered = (clues.shape[1] + 2) * (clues.shape[2] + 2)
     passable = np.zeros(bordered, dtype=np.uint8)
     distance = np.empty(bordered, dtype=np.int32)
     queue = np.empty(bordered, dtype=np.int32)
     for i in range(len(keys)):
-        state = _mix(keys[i])
+        state = mix_kernel(keys[i])
         found = False
         for _ in range(DRAWS):
             state, found = _draw_kernel(state, min_path, threshold, clues[i], passable, distance, queue)
@@ -119,45 +110,57 @@ def generate_kernel(keys, min_path, threshold, split, clues, solutions):
 
 
 def split_of(clues: Grid) -> str:
-    """The split, "train" or "test", of a square maze (S, S) and of all its symmetric images."""
+    """The split, "train" or "test", of a maze (H, W) and of all its symmetric images."""
     return "test" if int(wall_hash_kernel(plain(clues))) % TEST_SHARE == 0 else "train"
+
+
+def shape_of(size: Size) -> tuple[int, int]:
+    """(H, W) of mazes of a size: one side length, or (rows, columns); ValueError unless each is in 2..255."""
+    sides = (size, size) if isinstance(size, int | np.integer) else size
+    if (
+        not isinstance(sides, tuple | list)
+        or len(sides) != 2
+        or not all(isinstance(n, int | np.integer) for n in sides)
+    ):
+        raise ValueError(f"expected size to be an integer, or (rows, columns), got {reprlib.repr(size)}")
+    if not all(2 <= side <= 255 for side in sides):
+        raise ValueError(f"expected size in 2..255, got {size}")
+    return int(sides[0]), int(sides[1])
 
 
 class GeneratedMazes:
     """New mazes without end.
 
     Attributes:
-        shape: (size, size).
+        shape: (H, W).
     """
 
-    def __init__(self, size: int, split: str = "train", min_path: int | None = None, wall_share: float = 0.35) -> None:
+    def __init__(self, size: Size, split: str = "train", min_path: int | None = None, wall_share: float = 0.35) -> None:
         """Describe the mazes; nothing is generated yet.
 
         Args:
-            size: side length in cells, 2..255.
+            size: side length in cells, or (rows, columns); 2..255 each.
             split: "train", "test" (disjoint up to symmetry) or "all".
-            min_path: least number of cells of the shortest path, start and goal counted; default `size`.
+            min_path: least number of cells of the shortest path, start and goal counted; default the longer side.
             wall_share: probability of a wall, 0 <= share < 1.
 
         Raises:
             ValueError: if an argument is out of its range.
         """
-        min_path = size if min_path is None else min_path
-        for name, value in (("size", size), ("min_path", min_path)):
-            if not isinstance(value, int | np.integer):
-                raise ValueError(f"expected {name} to be an integer, got {reprlib.repr(value)}")
+        self.shape = shape_of(size)
+        cells = self.shape[0] * self.shape[1]
+        min_path = max(self.shape) if min_path is None else min_path
+        if not isinstance(min_path, int | np.integer):
+            raise ValueError(f"expected min_path to be an integer, got {reprlib.repr(min_path)}")
         if not isinstance(wall_share, int | float | np.number):
             raise ValueError(f"expected wall_share to be a number, got {reprlib.repr(wall_share)}")
-        if not 2 <= size <= 255:
-            raise ValueError(f"expected size in 2..255, got {size}")
         if not isinstance(split, str) or split not in SPLITS:
             raise ValueError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
-        if not 2 <= min_path <= size * size:
-            raise ValueError(f"expected min_path in 2..{size * size} for size {size}, got {min_path}")
+        if not 2 <= min_path <= cells:
+            raise ValueError(f"expected min_path in 2..{cells} for size {size}, got {min_path}")
         if not 0.0 <= wall_share < 1.0:
             raise ValueError(f"expected 0 <= wall_share < 1, got {wall_share}")
         self.size, self.split, self.min_path, self.wall_share = size, split, min_path, wall_share
-        self.shape = (size, size)
         self._threshold = np.uint64(round(wall_share * 65536))
         self._key = np.zeros(1, dtype=np.uint64)
 

@@ -1,7 +1,4 @@
-"""Move mode: walk from the start to the goal.
-
-Move mode on N boards at once; see `walking.py` for the rules.
-"""
+"""Move mode: walk from the start to the goal, on one board and on N at once."""
 
 from __future__ import annotations
 
@@ -20,6 +17,12 @@ from hrm_gym.envs.puzzle_env import ActionMode, one_integer
 from hrm_gym.envs.vector_env import Boards, Rows, VectorMode
 
 _WALKED, _SPOILT = 1, 2
+
+
+def _drawn(clues: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mazes with every cell of the walks that (..., H, W) boards show drawn as path."""
+    walked = (shown == PATH) | (shown == PAD) | (shown == START)
+    return np.where(walked & (clues != START) & (clues != GOAL), np.uint8(PATH), clues)
 
 
 class WalkMode(ActionMode):
@@ -86,9 +89,7 @@ class WalkMode(ActionMode):
 
     def answer(self) -> Grid:
         """The maze with every walked cell drawn as path."""
-        clues = self.puzzle.clues
-        walked = (self.shown == PATH) | (self.shown == PAD) | (self.shown == START)
-        return np.where(walked & (clues != START) & (clues != GOAL), np.uint8(PATH), clues)
+        return _drawn(self.puzzle.clues, self.shown)
 
     def solved(self) -> bool:
         """Whether the walk reached the goal and was a shortest one."""
@@ -111,16 +112,13 @@ class WalkMode(ActionMode):
         return np.array([self._distance[self._at + offset] != UNREACHED for offset in self._offsets])
 
 
-_WALKED_VECTOR_WALKING, _SPOILT_VECTOR_WALKING = 1, 2
-
-
 @compiled
 def _place_kernel(clues, rows, distance, trail, at):
     """Put the walkers of the boards `rows` on the start: fills their (N, cells) `distance`, `trail` and (N,) `at`."""
     for row in rows:
         at[row] = distances_kernel(clues[row], distance[row])
         trail[row] = 0
-        trail[row, at[row]] = _WALKED_VECTOR_WALKING
+        trail[row, at[row]] = _WALKED
 
 
 @compiled
@@ -137,12 +135,12 @@ def _walk_kernel(actions, active, distance, trail, at, moves, shown, violations,
         there = here + offsets[actions[i]]
         if distance[i, there] == UNREACHED:
             continue
-        if trail[i, there] != 0 and trail[i, here] != _SPOILT_VECTOR_WALKING:
-            trail[i, here] = _SPOILT_VECTOR_WALKING
+        if trail[i, there] != 0 and trail[i, here] != _SPOILT:
+            trail[i, here] = _SPOILT
             violations[i] += 1
         if trail[i, there] == 0:
-            trail[i, there] = _WALKED_VECTOR_WALKING
-        shown[i, here // stride - 1, here % stride - 1] = PAD if trail[i, here] == _SPOILT_VECTOR_WALKING else PATH
+            trail[i, there] = _WALKED
+        shown[i, here // stride - 1, here % stride - 1] = PAD if trail[i, here] == _SPOILT else PATH
         shown[i, there // stride - 1, there % stride - 1] = START
         at[i] = there
         moves[i] += 1
@@ -181,9 +179,7 @@ class VectorWalkMode(VectorMode):
 
     def answers(self, rows: Rows) -> NDArray[np.uint8]:
         """The mazes with every walked cell drawn as path."""
-        clues, shown = self.boards.clues[rows], self.shown[rows]
-        walked = (shown == PATH) | (shown == PAD) | (shown == START)
-        return np.where(walked & (clues != START) & (clues != GOAL), np.uint8(PATH), clues)
+        return _drawn(self.boards.clues[rows], self.shown[rows])
 
     def solved(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether the walks reached the goal and were shortest ones."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled
 from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, split_of
+from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, Size, split_of
 from hrm_gym.envs.maze.rules import MAZE, dihedral, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
@@ -155,7 +155,7 @@ EXPECTED = "expected source 'bank', 'generate', a file or a PuzzleSource"
 
 def make_source(
     source: str | Path | PuzzleSource = "bank",
-    size: int = 10,
+    size: Size = 10,
     split: str = "train",
     min_path: int | None = None,
     wall_share: float = 0.35,
@@ -166,9 +166,9 @@ def make_source(
         source: "bank" (a bundled bank; where none fits the other arguments, new mazes), "generate" (new mazes),
             what `open_puzzles` reads (a CSV file, a folder, a data set's name; the other arguments but `split` then
             say nothing), or a source, taken as it is.
-        size: side length.
+        size: side length, or (rows, columns).
         split: "train", "test" or "all".
-        min_path: least cells of a shortest path, start and goal counted; default `size`.
+        min_path: least cells of a shortest path, start and goal counted; default the longer side.
         wall_share: probability of a wall.
 
     Raises:
@@ -185,5 +185,6 @@ def make_source(
             raise ValueError(f"{EXPECTED}, got {reprlib.repr(source)}")
         return open_puzzles(source, MAZE, split)
     generated = GeneratedMazes(size, split, min_path, wall_share)
-    bank = find_bank(size, generated.min_path, wall_share) if source == "bank" else None
+    height, width = generated.shape
+    bank = find_bank(height, generated.min_path, wall_share) if source == "bank" and height == width else None
     return BankedMazes(bank, split) if bank else generated

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.compiled import compiled
+from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_key
 from hrm_gym.envs.sudoku.boxes import board
-from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel
 from hrm_gym.envs.sudoku.generator import dig_minimal_kernel, fill_kernel, minimise_kernel
 from hrm_gym.envs.sudoku.solver import copy_kernel, search_kernel
 from hrm_gym.envs.sudoku.symmetry import SPLITS, in_split_kernel, line_orders, turn_kernel

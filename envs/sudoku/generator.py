@@ -13,10 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.compiled import compiled
+from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel, shuffle_kernel
 from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
 from hrm_gym.envs.sudoku.boxes import Box, board
-from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
 from hrm_gym.envs.sudoku.solver import (
     DIFFICULTIES,
     LEAST_GUESSES,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.compiled import compiled, mix_kernel, plain
 from hrm_gym.envs.puzzle import Grid
 from hrm_gym.envs.sudoku.boxes import (
     COLUMN_CELLS,
@@ -40,7 +40,6 @@ from hrm_gym.envs.sudoku.boxes import (
     board,
     usual_box,
 )
-from hrm_gym.envs.sudoku.chance import mix_kernel
 
 WEIGHTS = (0, 0, 3, 2, 1, 0, 0, 0, 0, 0)
 """How much a cell with so many candidates counts for a guess nearby; found by trial on rated puzzles."""

@@ -21,10 +21,9 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.envs.compiled import compiled, plain
+from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel, plain, shuffle_kernel
 from hrm_gym.envs.puzzle import Grid
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
-from hrm_gym.envs.sudoku.chance import below_kernel, mix_kernel, shuffle_kernel
 from hrm_gym.envs.sudoku.solver import copy_kernel, solve
 
 

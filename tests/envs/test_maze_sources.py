@@ -138,3 +138,18 @@ def test_environment_takes_the_size_of_a_file(tmp_path):
     assert observation["puzzle"].shape == (2, 2)
     _, reward, terminated, _, info = env.step(np.append(env.unwrapped.puzzle.solution.ravel(), 1))
     assert (reward, terminated, info["exact"]) == (1.0, True, True)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (9, 3)])
+def test_rectangular_mazes(shape):
+    for split in ("train", "test", "all"):
+        batch = GeneratedMazes(shape, split).batch(np.arange(20, dtype=np.uint64))
+        assert batch.clues.shape == (20, *shape)
+        assert MAZE.judge(batch.clues, batch.solutions, batch.solutions).all()
+        assert split == "all" or {split_of(clues) for clues in batch.clues} == {split}
+        images = batch.clues[0].ravel()[rules.dihedral(*shape)].reshape(-1, *shape)
+        assert len({split_of(image) for image in images}) == 1
+        assert len({MAZE.canonical(image).tobytes() for image in images}) == 1
+        assert np.array_equal(MAZE.preimage(MAZE.image(batch.clues, 3), 3), batch.clues)
+    with pytest.raises(ValueError, match=r"expected size to be an integer, or \(rows, columns\), got"):
+        GeneratedMazes((4, 5, 6))
