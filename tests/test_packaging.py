@@ -54,6 +54,7 @@ def test_everything_is_in_the_wheel(wheel: Path) -> None:
                 continue
             if path.suffix in KEPT and "__pycache__" not in path.parts:
                 expected.add(inner if room == "hrm_gym" else f"hrm_gym/{inner}")
+    assert "hrm_gym/py.typed" in inside
     assert expected <= inside, sorted(expected - inside)
     assert not [name for name in inside if name.startswith(("envs/", "agents/", "scripts/", "tests/"))]
 
