@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, SCALARS, HaltingBank, from_arrays
 
 Arrays = dict[str, NDArray[Any]]
+
+# The first call of a compiled function compiles it: no example has a deadline.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 
 @pytest.fixture(scope="session")
