@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation, PrivilegedAgent
+from hrm_gym.agents.agent import Observation, PrivilegedAgent, episode_starts
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
@@ -108,7 +108,7 @@ class AnswerKeeper(ABC):
         """Actions for one observation or a batch; a new answer is found where `episode_start` or without `state`."""
         single = observation["puzzle"].ndim == 2
         rows = {key: value[None] for key, value in observation.items()} if single else observation
-        answers = self._answers(rows["puzzle"], state, episode_start)
+        answers = self._answers(rows["puzzle"], state, episode_starts(rows, state, episode_start))
         self._thoughts = [Thought(answer=answer, segment=1) for answer in answers]
         actions = carry_out_rows(self.family, self.action_mode, rows, answers)
         return (actions[0] if single else actions), answers
@@ -118,12 +118,11 @@ class AnswerKeeper(ABC):
         return self._thoughts
 
     def _answers(
-        self, clues: NDArray[np.uint8], state: NDArray[np.uint8] | None, episode_start: NDArray[np.bool_] | None
+        self, clues: NDArray[np.uint8], state: NDArray[np.uint8] | None, starts: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
         """(B, H, W) uint8: the answers of `state`, with new ones where a puzzle begins."""
         if state is None:
             return np.stack([self.find(row, grid) for row, grid in enumerate(clues)])
-        starts = np.broadcast_to(False if episode_start is None else episode_start, len(clues))
         if not starts.any():
             return state
         return np.stack([self.find(row, clues[row]) if starts[row] else state[row] for row in range(len(clues))])

@@ -102,6 +102,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         self._seen: AgentState | None = None
 
     @classmethod
+    @torch.inference_mode(False)  # else the weights could not take part in learning later
     def for_env(cls, env: gym.Env[Any, Any], weights: Path | str | None = None, **kwargs: Any) -> HRMAgent:
         """The agent for an environment.
 

@@ -174,7 +174,9 @@ class HRM(nn.Module):
         states = [self._initial(name).expand(shape) for name, _, _ in reversed(self.config.modules)]
         if number:
             generator = torch.Generator().manual_seed(number)
-            noise = torch.randn((len(states), *shape), generator=generator).to(self.h_init.device, self.dtype)
+            noise = torch.randn((len(states), *shape), generator=generator, dtype=torch.float32).to(
+                self.h_init.device, self.dtype
+            )
             states = [state + own for state, own in zip(states, noise, strict=True)]
         return Carry(*states)
 

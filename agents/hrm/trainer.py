@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint
@@ -306,20 +307,24 @@ class Trainer:
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(3, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
-            sums += torch.tensor(self._judge(model, first, min(EVAL_BOARDS, count - first)), device=self.device)
+            rows = self.held_out_rows(model, first, min(EVAL_BOARDS, count - first))
+            sums += torch.from_numpy(rows.sum(axis=0)).to(self.device)
         self.processes.sum([sums])
         solved, exact, segments = (float(value) / count for value in sums.tolist())
         return {"solved": solved, "exact": exact, "segments": segments}
 
-    def _judge(self, model: HRM, first: int, count: int) -> tuple[float, float, float]:
-        """Of held-out puzzles first … first + count - 1: how many are solved, how many exact, and all segments."""
+    def held_out_rows(self, model: HRM, first: int, count: int) -> NDArray[np.float32]:
+        """(count, 3) of held-out puzzles first … first + count - 1: solved, exact (0 or 1), and segments.
+
+        They are thought about by the loop that `HRMAgent` uses, so that it scores the same.
+        """
         batch = self.feed.held_out.take(first, count)
         inputs, ids = self.feed.held_out_boards(batch)
         found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact = (answers == batch.solutions).all(axis=(1, 2))
-        return float(np.sum(solved)), float(np.sum(exact)), float(found.segments.sum())
+        return np.stack((solved, exact, found.segments.cpu().numpy()), axis=1).astype(np.float32)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights worth using: averaged ones if the recipe averages."""

@@ -1,8 +1,9 @@
 """New Sudokus made from 64-bit keys, each with a proof that it has one solution.
 
 A random solution grid is filled first. Easy puzzles are dug out of it, clue by clue, as long as propagation alone
-solves them, down to a number of clues drawn by the key. Medium and hard ones are random minimal puzzles, thrown away until one
-has the rating. What is not of the split is thrown away too, so a key gives the same puzzle on every machine.
+solves them, down to a number of clues drawn by the key. Medium and hard ones are random minimal puzzles, thrown
+away until one has the rating. What is not of the split is thrown away too, so a key gives the same puzzle on every
+machine.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def test_the_state_keeps_an_answer_until_a_puzzle_begins() -> None:
     oracle = hrm_gym.make_agent("oracle", env)
     first, second = (env.reset(seed=seed)[0] for seed in (0, 1))
     _, state = oracle.predict(stacked([first, first]))
-    _, later = oracle.predict(stacked([second, second]), state, np.array([True, False]))
+    under_way = {**second, "segment": np.full(1, 0.5, np.float32)}  # another board, which the state is not for
+    _, later = oracle.predict(stacked([second, under_way]), state, np.array([True, False]))
     assert np.array_equal(later[0], MAZE.solve(second["puzzle"]))
     assert np.array_equal(later[1], MAZE.solve(first["puzzle"]))
 

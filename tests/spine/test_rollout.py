@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hrm_gym
+from hrm_gym.agents.agent import PrivilegedAgent
 from hrm_gym.agents.answer_to_action import carry_out_rows
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.puzzle import Thought
@@ -140,3 +141,37 @@ def test_a_batch_of_none_is_refused() -> None:
 def test_endless_sources_have_no_rows() -> None:
     with pytest.raises(ValueError, match="numbered puzzles"):
         puzzle_for(make_env(), None, 0)
+
+
+def test_no_agent_is_shown_a_solution_unless_it_is_labelled() -> None:
+    class Peeping(Ponderer):
+        shown = 0
+
+        def see(self, puzzles: Any) -> None:
+            self.shown += 1
+
+    class Privileged(Peeping, PrivilegedAgent):
+        pass
+
+    for kind, halting_rules in ((Peeping, "none"), (Privileged, "is shown the stored solution")):
+        agent = kind()
+        for episode in (*rollout(make_env(), agent, 1), *rollout_batched(make_env, agent, 2)):
+            assert episode.halting_rules == halting_rules
+        assert bool(agent.shown) == isinstance(agent, PrivilegedAgent)
+
+
+def test_segments_count_all_attempts() -> None:
+    env = gym.make("HRMARCMini-v0", disable_env_checker=True)
+
+    class Wrong:
+        name, action_mode = "wrong", "answer"
+
+        def predict(self, observation: Any, *_: Any, **__: Any) -> Any:
+            count = observation["puzzle"].shape[0]
+            return np.concatenate([np.zeros((count, 144), np.int64), np.ones((count, 1), np.int64)], axis=1), None
+
+        def thoughts(self) -> None:
+            return None
+
+    (episode,) = rollout(env, Wrong(), 1)
+    assert (episode.solved, episode.steps, episode.segments) == (False, 2, 2)

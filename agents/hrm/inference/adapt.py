@@ -89,6 +89,7 @@ class Adapted(NamedTuple):
     losses: list[float]
 
 
+@torch.enable_grad()
 def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -> Adapted:
     """Learn a task from solved examples; the network that is given stays as it is.
 
@@ -299,6 +300,7 @@ class AdaptingAgent(StatefulAgent):
 
     # ---- thinking ----
 
+    @torch.inference_mode(False)  # what learns needs gradients, wherever it is called from
     def _answer(self, observation: Observation) -> Answered:
         """Learn the task of one observation and answer it."""
         pairs = observation["demonstrations"][: int(observation["pairs"].item())]
@@ -322,7 +324,7 @@ class AdaptingAgent(StatefulAgent):
         """(1 + K, embedding_dim) vectors of the task's images before it is learnt."""
         model, images = self.member.model, np.arange(1 + len(self.keys))
         if not self.settings.known:
-            return torch.zeros(len(images), model.config.embedding_dim)
+            return torch.zeros(len(images), model.config.embedding_dim, dtype=torch.float32)
         task = np.full(len(images), int(observation["task"].item()))
         rows = self.member.task_rows.rows(task, images, model.config.puzzle_count)
         return model.puzzles[torch.from_numpy(rows).long()]

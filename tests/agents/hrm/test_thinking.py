@@ -1,0 +1,151 @@
+"""One loop over segments: the same rows in training's evaluation and in play, in every mode of vector environments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from test_grid_blocks import FOUR, agent_for
+from test_hrm_agent import make, model_that_halts_at_random
+from test_search import always_sure
+from tiny import TINY
+
+import hrm_gym
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.halting import Fixed, QHead
+from hrm_gym.agents.hrm.inference.search import SearchAgent
+from hrm_gym.agents.hrm.inference.vote import FirstToHaltAgent, VotingAgent
+from hrm_gym.agents.hrm.thinking import Outcome, Rules
+from hrm_gym.agents.hrm.trainer import Trainer
+
+
+def test_the_last_evaluation_of_a_curve_and_the_agent_give_the_same_rows(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, updates=2, eval_every=2, checkpoint_every=2, eval_puzzles=40, ema=0.0)
+    trainer = Trainer(recipe, tmp_path)
+    trainer.model.load_state_dict(model_that_halts_at_random().state_dict())
+    list(trainer.fit())
+    last = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])
+    rows = trainer.held_out_rows(trainer.model, 0, 40)
+    assert [last[f"eval_{name}"] for name in ("solved", "exact", "segments")] == pytest.approx(rows.mean(axis=0))
+    assert len(np.unique(rows[:, 2])) > 1, "every board halted at once: the test shows nothing"
+
+    agent = HRMAgent.from_pretrained(tmp_path / "model", device="cpu")
+    env, played = gym.make(recipe.env_id, **recipe.env, max_segments=recipe.model.max_segments), []
+    batch = trainer.feed.held_out.take(0, 40)
+    for number in range(40):
+        observation, _ = env.reset(options={"puzzle": batch[number]})
+        ended = False
+        while not ended:
+            observation, _, ended, _, info = env.step(agent.act(observation))
+        played.append([info["solved"], info["exact"], info["segment"]])
+    np.testing.assert_array_equal(np.array(played, np.float32), rows)
+    assert agent.halting_rules == "own decision (Q)"
+
+
+def lists_of_rewards(agent: Any, mode: AutoresetMode, make_vec: Any, wanted: int = 6) -> list[list[float]]:
+    """The rewards of the first episodes of each of four boards; no flags are passed on."""
+    envs = make_vec(mode)
+    seen, _ = envs.reset(seed=1000)
+    state, resetting = None, np.zeros(4, np.bool_)
+    found: list[list[float]] = [[] for _ in range(4)]
+    while min(map(len, found)) < wanted:
+        actions, state = agent.predict(seen, state)
+        seen, rewards, ended, cut, _ = envs.step(actions)
+        for row in np.flatnonzero((ended | cut) & ~resetting):
+            found[row].append(float(rewards[row]))
+        resetting = (ended | cut) if mode == AutoresetMode.NEXT_STEP else resetting
+    return [own[:wanted] for own in found]
+
+
+def agents() -> dict[str, tuple[str, Any]]:
+    world = make().unwrapped
+    member = HRMAgent(model_that_halts_at_random(), world.family, max_segments=6, device="cpu")
+    mini = gym.make("HRMSudokuMini-v0")
+    return {
+        "hrm": ("HRMSudokuMini-v0", hrm_gym.make_agent("hrm", mini, device="cpu")),
+        "hrm-vote": ("HRMSudokuMini-v0", hrm_gym.make_agent("hrm-vote", mini, device="cpu", votes=3)),
+        "hrm-first": ("HRMMaze-v0", FirstToHaltAgent([member], 3)),
+        "hrm-search": ("HRMSudokuMini-v0", always_sure("answer")),
+        "oracle": ("HRMSudokuMini-v0", hrm_gym.make_agent("oracle", mini)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["hrm", "hrm-vote", "hrm-first", "hrm-search", "oracle"])
+def test_agents_need_no_flags_in_vector_environments(kind: str) -> None:
+    env_id, agent = agents()[kind]
+    arguments = {"size": 5} if env_id == "HRMMaze-v0" else {}
+
+    def make_vec(mode: AutoresetMode) -> Any:
+        return gym.make_vec(env_id, num_envs=4, autoreset_mode=mode, split="test", **arguments)
+
+    modes = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
+    same, following = (lists_of_rewards(agent, mode, make_vec) for mode in modes)
+    assert same == following
+    if kind != "hrm-first":
+        assert np.mean(same) > 0.5
+
+
+def test_what_is_no_batch_of_boards_is_refused() -> None:
+    env = make()
+    agent = HRMAgent(model_that_halts_at_random(), env.unwrapped.family, device="cpu")
+    observation, _ = env.reset(seed=0)
+    action, state = agent.predict(observation)
+    observation = env.step(action)[0]
+    two = {key: np.stack([value] * 2) for key, value in observation.items()}
+    with pytest.raises(ValueError, match="expected the state of 2 boards, got that of 1"):
+        agent.predict(two, state)
+    with pytest.raises(ValueError, match=r"expected puzzles of \(5, 5\).* got an array of \(1, 4, 5\)"):
+        agent.predict({**observation, "puzzle": observation["puzzle"][:4]})
+    with pytest.raises(ValueError, match=r"expected token ids in 0..5, got 1..9"):
+        agent.predict({**observation, "puzzle": np.where(observation["puzzle"] == 3, 9, observation["puzzle"])})
+    with pytest.raises(ValueError, match="integer token ids, got float"):
+        agent.predict({**observation, "puzzle": observation["puzzle"].astype(np.float32)})
+    other = HRMAgent(agent_for(FOUR).model, gym.make("HRMSudokuMini-v0").unwrapped.family, device="cpu")
+    _, foreign = other.predict(gym.make("HRMSudokuMini-v0").reset(seed=0)[0])
+    with pytest.raises(ValueError, match="expected a state of shape"):
+        agent.predict(observation, foreign)
+
+
+@pytest.mark.parametrize("kind", ["hrm", "hrm-vote", "hrm-adapt"])
+def test_modes_and_defaults_of_torch_outside_do_not_matter(kind: str) -> None:
+    env = gym.make("HRMARCMini-v0", split="evaluation", disable_env_checker=True)
+    observation, _ = env.reset(seed=0)
+    options = {"hrm-adapt": {"updates": 2, "batch": 2, "votes": 2}, "hrm-vote": {"votes": 2}}.get(kind, {})
+    random = torch.random.get_rng_state()
+    expected, _ = hrm_gym.make_agent(kind, env, device="cpu", **options).predict(observation)
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.inference_mode():
+            agent: Any = hrm_gym.make_agent(kind, env, device="cpu", **options)
+            found, _ = agent.predict(observation)
+    finally:
+        torch.set_default_dtype(default)
+    np.testing.assert_array_equal(found, expected)
+    assert torch.equal(random, torch.random.get_rng_state())
+
+
+def test_rules_in_force_and_reasons_are_text() -> None:
+    env = make()
+    member = HRMAgent(model_that_halts_at_random(), env.unwrapped.family, device="cpu", restart=16, check=True)
+    assert member.halting_rules == "own decision (Q) + rule check + restarts every 16"
+    assert VotingAgent([member], 8).halting_rules == f"{member.halting_rules} + votes 8"
+    assert FirstToHaltAgent([member], 4).halting_rules == f"{member.halting_rules} + first of 4"
+    search = SearchAgent(agent_for(FOUR), beam=64)
+    assert search.halting_rules == "limit alone + rule check + search beam 64"
+    assert str(Rules(Fixed(16), 16)) == "fixed 16"
+    rules = Rules(QHead(), 16)
+    assert rules.reason(Outcome.HALTED, 0.98, 0.97) == "Q(halt) 0.98 > Q(continue) 0.97"
+    assert rules.reason(Outcome.LIMIT, 0.1, 0.9) == "budget spent"
+    assert rules.reason(Outcome.CONTINUES, 0.1, 0.9) is None
+    limited = HRMAgent(member.model, member.family, device="cpu", halting="never", max_segments=1)
+    limited.act(env.reset(seed=0)[0])
+    assert limited.thought is not None
+    assert limited.thought.reason == "budget spent"
