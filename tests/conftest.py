@@ -31,8 +31,9 @@ SLOW = (
 )
 """Files among them that compile, start processes or train."""
 
-# A randomised test that fails prints how to repeat it: hypothesis with this, the others by their parameters.
-settings.register_profile("repeatable", print_blob=True)
+# A randomised test that fails prints how to repeat it: hypothesis with this, the others by their parameters. The first
+# call of a compiled function compiles it, so that no example has a deadline.
+settings.register_profile("repeatable", print_blob=True, deadline=None)
 settings.load_profile("repeatable")
 
 
