@@ -76,7 +76,7 @@ def test_every_task_finds_its_rows_and_its_images(run: tuple[Path, Official]) ->
         name = layout.tasks[task - 1]
         assert f"/{name}:" in env.unwrapped.puzzle_source[index].name
         rows = layout.rows(np.full(4, task), np.arange(4), 10**6)
-        keys = panel._keys_of_boards(observation["task"][None], 1)[0]
+        keys = layout.keys_of(panel.family, task, panel.images - 1) or panel.keys
         if not any(entry[0] == name for entry in meaning.values()):
             unknown += 1
             assert rows.tolist() == [0] * 4
@@ -109,13 +109,13 @@ def test_a_vote_thinks_with_the_row_of_every_image(run: tuple[Path, Official]) -
     _, mind = panel.predict(batch)
     member = panel.members[0]
     for board, one in enumerate(observations):
-        keys = panel._keys_of_boards(one["task"][None], 1)[0]
+        keys = member.task_rows.keys_of(panel.family, int(one["task"].item()), panel.images - 1) or panel.keys
         images = images_of(panel.family, one["puzzle"][None], keys)[0]
         rows = member.task_rows.rows(np.full(3, int(one["task"].item())), np.arange(3), 10**6)
         tokens = torch.from_numpy(images.reshape(3, -1).astype(np.int32))
         with torch.no_grad():
             result = member.model.segment(member.model.initial_carry(3), tokens, torch.from_numpy(rows))
-        mine = mind.minds[0].carry.z_h[board * 3 : board * 3 + 3].float()
+        mine = mind.lanes[0].carry.z_h[board * 3 : board * 3 + 3].float()
         assert torch.allclose(mine, result.carry.z_h.float(), atol=0.1)  # bfloat16, another size of batch
 
 
@@ -165,7 +165,7 @@ def test_names_that_lie_with_the_data(run: tuple[Path, Official], tmp_path: Path
     [
         ("[1, 2]", "expected a JSON list of names"),
         ('{"a": 1}', "expected a JSON list of names, got dict"),
-        ('["a"', "expected a JSON list of names"),
+        ('["a"', "identifiers.json is not readable JSON"),
         ('["<blank>", "a"]', r"expected \d+ names, one for each row of the puzzle embedding, got 2"),
     ],
 )
