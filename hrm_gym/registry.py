@@ -140,7 +140,7 @@ def _register(entry: FamilyEntry) -> None:
         gym.registry.pop(env_id, None)  # Gymnasium warns of ids that are registered twice
     for env_id, arguments in entry.ids.items():
         # The environments count their steps themselves, so no TimeLimit is asked for.
-        gym.register(env_id, entry_point=entry.env, vector_entry_point=entry.vector_env, kwargs=dict(arguments))  # type: ignore[arg-type]
+        gym.register(env_id, entry_point=entry.env, vector_entry_point=entry.vector_env, kwargs=dict(arguments))
     _families[entry.name] = entry
 
 
