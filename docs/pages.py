@@ -46,9 +46,13 @@ def generate() -> dict[str, str | bytes]:
     for kind, ids in families().items():
         found[f"environments/{kind.__name__}.md"] = environment_page(kind, ids)
         found[f"environments/{kind.__name__}.png"] = picture(ids[0])
-    pages = [*CARDS, *GUIDES, *(path for path in RESULTS if path.suffix == ".md")]
+    pages = [*CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
-    files = [*(ROOT / "docs").glob("*.gif"), *(path for path in RESULTS if path.suffix != ".md")]
+    files = [
+        *(ROOT / "docs").glob("*.gif"),
+        *(ROOT / "examples").glob("*.py"),
+        *(path for path in RESULTS if path.suffix != ".md"),
+    ]
     found.update({manual_place(place_of(path)): path.read_bytes() for path in files})
     return found
 
@@ -69,6 +73,7 @@ def navigation() -> Navigation:
         {"Results": results},
         {"Protocols": "protocols.md"},
         {"Architecture": "architecture.md"},
+        {"Contributing": "CONTRIBUTING.md"},
         {"Changelog": "changelog.md"},
     ]
 

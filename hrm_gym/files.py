@@ -117,6 +117,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         since = datetime.now(timezone.utc).astimezone().isoformat(" ", "seconds")
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
+        sweep(folder)
         yield
 
 

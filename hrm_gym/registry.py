@@ -31,9 +31,6 @@ FAMILY_GROUP = "hrm_gym.families"
 AGENT_GROUP = "hrm_gym.agents"
 """Entry-point group of plug-ins with agents: each names a factory."""
 
-_SEPARATOR = re.compile(r""",(?=(?:[^'"]|'[^']*'|"[^"]*")*$)(?![^()\[\]{}]*[)\]}])""")
-"""A comma outside of quotation marks and brackets."""
-
 Target = str | Callable[..., Any]
 """A class or function, or where it is: `module:attribute`."""
 
@@ -143,7 +140,7 @@ def _register(entry: FamilyEntry) -> None:
         gym.registry.pop(env_id, None)  # Gymnasium warns of ids that are registered twice
     for env_id, arguments in entry.ids.items():
         # The environments count their steps themselves, so no TimeLimit is asked for.
-        gym.register(env_id, entry_point=entry.env, vector_entry_point=entry.vector_env, kwargs=dict(arguments))  # type: ignore[arg-type]
+        gym.register(env_id, entry_point=entry.env, vector_entry_point=entry.vector_env, kwargs=dict(arguments))
     _families[entry.name] = entry
 
 
@@ -245,7 +242,7 @@ def read_arguments(text: str, expected: str = "") -> dict[str, Any]:
         ValueError: the text has another form.
     """
     found: dict[str, Any] = {}
-    for part in _SEPARATOR.split(text):
+    for part in _split_at_commas(text):
         name, equals, value = part.strip().partition("=")
         if not part.strip():
             continue
@@ -255,10 +252,38 @@ def read_arguments(text: str, expected: str = "") -> dict[str, Any]:
     return found
 
 
+LONGEST = 10_000
+"""Characters of constructor arguments; nobody types more."""
+
+
+def _split_at_commas(text: str) -> list[str]:
+    """The parts between commas that stand outside of brackets and of quoted values.
+
+    >>> _split_at_commas("box=(2,3),data='a, b.csv',name=it's")
+    ['box=(2,3)', "data='a, b.csv'", "name=it's"]
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"expected at most {LONGEST:,} characters of arguments, got {len(text):,}")
+    parts, first, depth, quote = [], 0, 0, ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and text[:place].rstrip()[-1:] in ("=", "(", "[", "{", ","):
+            quote = character if character in text[place + 1 :] else ""  # a quote that never ends is a letter
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth = max(0, depth - 1)
+        elif character == "," and not depth:
+            parts.append(text[first:place])
+            first = place + 1
+    return [*parts, text[first:]]
+
+
 def _value(written: str) -> Any:
     try:
         return ast.literal_eval(written)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: brackets nested too deep
         return written
 
 

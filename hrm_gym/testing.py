@@ -359,7 +359,7 @@ def _check_episode(agent: Agent, env: gym.Env[Any, Any], seed: int) -> None:
 
 
 def _global_random_states() -> Iterator[NDArray[Any]]:
-    yield np.asarray(np.random.get_state()[1])  # noqa: NPY002  (looked at, not drawn from)
+    yield np.asarray(np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002  (looked at, not drawn from)
     if "torch" in sys.modules:
         yield sys.modules["torch"].get_rng_state().numpy()
 

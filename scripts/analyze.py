@@ -71,7 +71,7 @@ class PuzzlesConfig:
         env_id: A registered environment.
         agent: hrm, hrm-vote or hrm-first; NAME=PATH gives other weights than the bundled ones.
         episodes: Puzzles (1000, or every row of --data).
-        source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
+        source: Take puzzles from the bundled bank (under random symmetries), generate new ones, or play a file.
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
         batch: Boards in play at a time.
         seed: Which stream of puzzles.
@@ -84,7 +84,7 @@ class PuzzlesConfig:
     env_id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ENV_ID]")] = "HRMMaze-v0"
     agent: str = "hrm"
     episodes: int | None = None
-    source: Literal["bank", "generate"] = "bank"
+    source: Annotated[str, tyro.conf.arg(metavar="bank|generate|FILE")] = "bank"
     data: Path | None = None
     batch: int = 64
     seed: int = 0

@@ -6,10 +6,12 @@ Progress bars of the commands: twice a second on a terminal, twice a minute in a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -42,11 +44,11 @@ def parse(
     try:
         with contextlib.redirect_stderr(said):
             found: Config = tyro.cli(wanted, prog=prog, args=list(argv), **given)
-            return found
     except SystemExit as stop:
         if not stop.code:
             raise
         raise ValueError(f"{flattened(said.getvalue())} (see {prog} --help)") from None
+    return _with_data(found)
 
 
 def parse_recipe(
@@ -133,6 +135,23 @@ def flattened(box: str) -> str:
         re.split(r"Got errors:|Argument helptext:|For full helptext|Perhaps you meant", text)[0].strip()
         or "bad arguments"
     )
+
+
+def _with_data(config: Config) -> Config:
+    """A command's options in which `--source FILE` means `--data FILE`.
+
+    Raises:
+        ValueError: both name a file, or there is no such file.
+    """
+    options: Any = config
+    if not (hasattr(options, "source") and hasattr(options, "data")) or options.source in ("bank", "generate"):
+        return config
+    path = Path(options.source)
+    if options.data is not None:
+        raise ValueError(f"expected --source FILE or --data FILE, got both: {path} and {options.data}")
+    if not path.exists():
+        raise ValueError(f"expected --source bank, generate, or a file of puzzles, got {options.source!r}")
+    return dataclasses.replace(options, source="bank", data=path)
 
 
 Item = TypeVar("Item")

@@ -216,7 +216,7 @@ class PlayConfig:
         env_id: A registered environment.
         mode: How you give the answer: walking, or cell by cell.
         seed: Which stream of puzzles.
-        source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
+        source: Take puzzles from the bundled bank (under random symmetries), generate new ones, or play a file.
         data: Play the rows of this data file in order.
         puzzle: Play the puzzle in this text file.
         split: Which part of the puzzles.
@@ -230,7 +230,7 @@ class PlayConfig:
     env_id: Annotated[tyro.conf.Positional[str], _arg("[ENV_ID]", "HRMMaze-v0")] = "HRMMaze-v0"
     mode: Annotated[Literal["move", "cell"] | None, _arg("{move,cell}", "move where there are moves")] = None
     seed: Annotated[int | None, _arg("SEED", "a new one")] = None
-    source: Literal["bank", "generate"] = "bank"
+    source: Annotated[str, tyro.conf.arg(metavar="bank|generate|FILE")] = "bank"
     data: Annotated[Path | None, _arg("FILE")] = None
     puzzle: Annotated[Path | None, _arg("FILE")] = None
     split: Literal["train", "test"] = "test"

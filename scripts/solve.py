@@ -44,7 +44,7 @@ class SolveConfig:
             module:factory; several may be named. NAME=PATH gives an agent other weights than the bundled ones,
             hrm-vote=PATH+PATH and hrm-first=PATH+PATH several networks at once.
         episodes: Puzzles an agent.
-        source: Take puzzles from the bundled bank (under random symmetries), or generate new ones.
+        source: Take puzzles from the bundled bank (under random symmetries), generate new ones, or play a file.
         data: Play the rows of this CSV file (source,question,answer,rating) in order.
         max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
         halting: When an HRM stops before that: q (its own decision), fixed:8, confidence:0.99 (every free cell is
@@ -78,7 +78,7 @@ class SolveConfig:
     env_id: Annotated[tyro.conf.Positional[str], _arg("[ENV_ID]", "HRMMaze-v0")] = "HRMMaze-v0"
     agent: Annotated[tuple[str, ...], _arg("NAME", "hrm ppo random oracle, where weights fit")] = ()
     episodes: Annotated[int | None, _arg("N", "100, or every row of --data")] = None
-    source: Literal["bank", "generate"] = "bank"
+    source: Annotated[str, tyro.conf.arg(metavar="bank|generate|FILE")] = "bank"
     data: Annotated[Path | None, _arg("FILE.csv")] = None
     max_segments: Annotated[int | None, _arg("M", "the environment's own")] = None
     halting: Annotated[str | None, _arg("RULE", "what suits the weights, mostly q")] = None

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.scalars import scalar_writer
+from hrm_gym.files import run_lock
 from hrm_gym.registry import environment_ids, make_env, read_env
 from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import parse_recipe, progress_bar
@@ -122,7 +124,7 @@ def train(config: TrainConfig, out: Path) -> None:
     processes, device = join(choose_device(config.device))
     try:
         trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
-        with signals_noted(trainer, out):
+        with run_lock(out) if processes.rank == 0 else nullcontext(), signals_noted(trainer, out):
             if processes.rank == 0:
                 _follow(trainer)
             else:

@@ -15,7 +15,9 @@ import tyro
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.sb3.curves import draw_curves
 from hrm_gym.agents.sb3.recipes import RECIPES, RLRecipe
+from hrm_gym.agents.sb3.run import Run
 from hrm_gym.agents.sb3.training import start_run
+from hrm_gym.files import run_lock
 from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import parse_recipe, progress_bar
 
@@ -108,8 +110,12 @@ def train_all(config: TrainRLConfig, out: Path) -> None:
 
 def train(recipe: RLRecipe, out: Path, device: str) -> None:
     """Train to the end of the recipe, with a progress bar on stderr and scalars for TensorBoard in `out`."""
-    run = start_run(recipe, out, device)
-    taken = run.timesteps
+    with run_lock(out):
+        _train(start_run(recipe, out, device), out, device)
+
+
+def _train(run: Run, out: Path, device: str) -> None:
+    recipe, taken = run.recipe, run.timesteps
     if taken:
         print(f"continuing {out} at timestep {taken:,} of {recipe.timesteps:,}", file=sys.stderr)
     parameters = sum(parameter.numel() for parameter in run.policy.parameters())

@@ -9,19 +9,27 @@ from typing import Annotated
 
 import tyro
 
+from hrm_gym.agents import pretrained
+from hrm_gym.agents.checkpoint import read_config, verify
 from hrm_gym.agents.hrm.averaging import average
+from hrm_gym.agents.hrm.run_folder import load_model
+from hrm_gym.agents.sb3.policies import read_policy
 from hrm_gym.scripts.options import parse, run_subcommand
 
 HELP = """usage: hrm-gym weights average FOLDER FOLDER [FOLDER ...] --out FOLDER
+       hrm-gym weights verify [FOLDER ...]
 
 average  the mean of the weights of several HRMs, as one HRM. It makes sense for
          networks that continued from the same weights: with the weights before,
          the mean keeps what they could and most of what was learnt since. A
          folder that is named twice counts twice.
+verify   whether folders of weights are whole: settings, names and shapes, and
+         the SHA-256 of their tensors. Without a folder: the bundled weights.
 
 examples:
   hrm-gym weights average runs/maze/model runs/maze-10x10/model --out runs/mean
   hrm-gym solve HRMMaze-v0:size=24 --agent hrm=runs/mean
+  hrm-gym weights verify runs/maze/model
 """
 
 
@@ -38,6 +46,17 @@ class AverageConfig:
     out: Path
 
 
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Whether folders of weights are whole.
+
+    Attributes:
+        folders: Folders of weights of ours; the bundled ones by default.
+    """
+
+    folders: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[FOLDER ...]")] = ()
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym weights COMMAND …`.
 
@@ -48,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         ValueError: fewer than two folders, damaged ones, or networks that differ.
         OSError: files that cannot be read or written.
     """
-    return run_subcommand({"average": run_average}, "hrm-gym weights", argv, HELP)
+    return run_subcommand({"average": run_average, "verify": run_verify}, "hrm-gym weights", argv, HELP)
 
 
 def run_average(argv: Sequence[str]) -> None:
@@ -59,3 +78,17 @@ def run_average(argv: Sequence[str]) -> None:
     config = parse(AverageConfig, "hrm-gym weights average", argv)
     average(config.folders, config.out)
     print(f"mean of {len(config.folders)}: {config.out}")
+
+
+def run_verify(argv: Sequence[str]) -> None:
+    """Run `hrm-gym weights verify`."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(HELP)
+        return
+    folders = parse(VerifyConfig, "hrm-gym weights verify", argv).folders
+    for folder in folders or sorted(path.parent for path in pretrained.FOLDER.glob("*/config.json")):
+        kind = read_config(folder).get("kind")
+        model = load_model(folder)[0] if kind == "hrm" else read_policy(folder)[0]
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        sums = "SHA-256 as written" if verify(folder) else "no SHA256SUMS to compare with"
+        print(f"{folder}: {kind}, {parameters:,} parameters, whole; {sums}")

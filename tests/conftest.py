@@ -1,4 +1,4 @@
-"""What tests of several rooms need: a made-up halting bank of which everything is known."""
+"""What tests of several rooms need: a made-up halting bank of which everything is known; which tests are slow."""
 
 from __future__ import annotations
 
@@ -9,11 +9,41 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, SCALARS, HaltingBank, from_arrays
 
 Arrays = dict[str, NDArray[Any]]
+
+QUICK = ("envs", "spine", "test_architecture.py", "agents/hrm/test_components.py", "agents/test_simple_agents.py")
+"""Folders and files, under tests/, of quick tests; all others are slow."""
+
+SLOW = (
+    "envs/test_compiled.py",
+    "envs/test_sudoku_sources.py",
+    "spine/test_compare_training.py",
+    "spine/test_conformance.py",
+    "spine/test_dataset_build.py",
+    "spine/test_extras.py",
+    "spine/test_own_puzzle.py",
+    "spine/test_plugins.py",
+)
+"""Files among them that compile, start processes or train."""
+
+# A randomised test that fails prints how to repeat it: hypothesis with this, the others by their parameters. The first
+# call of a compiled function compiles it, so that no example has a deadline.
+settings.register_profile("repeatable", print_blob=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests: `make quick` leaves them out."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here).as_posix()
+        if not place.startswith(QUICK) or place in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -85,3 +85,11 @@ def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
     page = (tmp_path / "docs" / "environments" / "MazeEnv.html").read_text()
     assert "<table" in page
     assert 'id="observation-space"' in page
+
+
+def test_the_map_leads_to_what_it_names() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| .+ \| `([\w/]+\.py)` \| `(\w+)` \|$", text, re.M)
+    assert len(rows) >= 10
+    for place, name in rows:
+        assert re.search(rf"^ *(def|class) {name}\b", (ROOT / place).read_text(), re.M), f"{place} has no {name}"

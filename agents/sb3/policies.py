@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
+import torch
 from safetensors.torch import save_file
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy, MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy, MultiInputActorCriticPolicy
@@ -265,7 +266,8 @@ def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[
     verify(folder)
     state = read_tensors(folder / WEIGHTS)
     try:
-        policy = blank_policy(about["kind"], resized(about["model"], grid))
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, though none of them stays
+            policy = blank_policy(about["kind"], resized(about["model"], grid))
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model lacks {error}") from None
     except (TypeError, ValueError, AssertionError, MemoryError, RuntimeError) as error:

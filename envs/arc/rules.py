@@ -1,9 +1,7 @@
-"""The rules of ARC, as pure functions: when an answer is right, and what may be done to a whole puzzle.
+"""The rules of ARC, and ARC as a `PuzzleFamily`.
 
 A task shows pairs of grids, input and output, and wants the output to one more input. Whether an answer is right only
 its stored solution tells; nothing can be judged from the clues.
-
-ARC as a `PuzzleFamily`: what an agent, a data set or an environment needs to know of it.
 """
 
 from __future__ import annotations

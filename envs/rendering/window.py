@@ -40,6 +40,7 @@ class Window:
         self._title = title
         self._picture: pygame.Surface | None = None
         self._events: list[pygame.event.Event] = []
+        self._window: Any = None
         self._open()
         if not OPEN_WINDOWS and not _foreign_display():
             pygame.event.clear(pygame.QUIT)  # what a window before this one has left behind
@@ -83,21 +84,32 @@ class Window:
         if not self.closed:
             self.closed = True
             OPEN_WINDOWS.remove(self)
-            self._window.destroy()
+            if self._is_alive():
+                self._window.destroy()
+            self._window = None
 
     def _open(self) -> None:
+        # The object of a window that pygame.quit() destroyed still has its address, which a new window may get; were it
+        # collected after that, it would destroy the new one. So all such objects go before a window is opened.
+        for window in (self, *OPEN_WINDOWS):
+            if not window._is_alive():
+                window._window = None
         pygame.display.init()
         self._window = pygame.Window(self._title, _fitting(self.size), resizable=True)
         self._window.get_surface()
 
+    def _is_alive(self) -> bool:
+        try:
+            return self._window is not None and self._window.get_surface() is not None
+        except pygame.error:
+            return False
+
     def _surface(self) -> pygame.Surface:
         """What is painted on; the window is opened again if another library has quit pygame since."""
-        try:
-            return self._window.get_surface()
-        except pygame.error:
+        if not self._is_alive():
             self._open()
             self._paint()
-            return self._window.get_surface()
+        return self._window.get_surface()
 
     def _take(self, timeout: float) -> None:
         """Give every event of the queue to the window it belongs to; one without a window is the caller's."""

@@ -1,14 +1,12 @@
-"""A walk among neighbouring puzzles that ends at an extreme one; compiled.
+"""Extreme 9x9 Sudokus, as rated in Sudoku-Extreme, made from 64-bit keys by a walk among neighbouring puzzles.
 
 A random puzzle is extreme once in a thousand, but a neighbour of an extreme one often is. Neighbours differ by one
 clue: one is taken away, all solutions that appear are listed, and any digit in a cell that only one of them has there
 can be the new clue; the solution may change with it. Clues that have become needless go too. A walk moves to a
-neighbour that reaches the walk's bar, or, as long as none did, one that is no easier than where the walk stands.
+neighbour that reaches the walk's bar, or, as long as none did, one that is no easier than where the walk is.
 
 A walk from a random puzzle, up the hill, *founds*; founders are hardened by annealing, where a step may also go down a
 little; a walk from a founder, under a random symmetry, gives the puzzle of a key. All founders come from this search.
-
-Extreme 9x9 puzzles, as rated in Sudoku-Extreme, made from 64-bit keys; see `walking.py` for how.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""Solution grids out of chance, and puzzles dug out of them; compiled.
+"""New Sudokus made from 64-bit keys, each with a proof that it has one solution.
 
-New Sudokus made from 64-bit keys, each with a proof that it has one solution.
-
-Easy puzzles are dug out of a random solution, clue by clue, as long as propagation alone solves them, down to a number
-of clues drawn by the key. Medium and hard ones are random minimal puzzles, thrown away until one has the rating.
-Extreme ones are found by a walk; see `extreme.py`. What does not belong to the split is thrown away too, so a key
-always gives the same puzzle on every machine.
+A random solution grid is filled first. Easy puzzles are dug out of it, clue by clue, as long as propagation alone
+solves them, down to a number of clues drawn by the key. Medium and hard ones are random minimal puzzles, thrown
+away until one has the rating. What is not of the split is thrown away too, so a key gives the same puzzle on every
+machine.
 """
 
 from __future__ import annotations

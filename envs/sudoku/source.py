@@ -1,9 +1,7 @@
-"""Small bundled banks of Sudokus: a reset from a bank is cheap, and both splits are ready at once.
+"""Where Sudokus come from: the bundled banks, new ones, files; all are `PuzzleSource`s.
 
-A bank is one npz in `banks/` with, for each split, packed puzzles, their solutions and ratings, beside the arguments
-and the seed that made it. Every key serves one of them under a random symmetry.
-
-Where Sudokus come from: new ones, the bundled banks, files; all are `PuzzleSource`s.
+A bank is one npz in `banks/` with, for each split, packed puzzles, their solutions and ratings, next to the arguments
+and the seed that made it. Every key gives one of them under a random symmetry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Sudoku tokens: the ids and characters of the official Sudoku data sets, and text <-> grid.
-
-Puzzles in few bytes, for the bundled files: four bits for every cell of a solution and one for every clue.
-"""
+"""Sudoku tokens: the ids and characters of the official data sets, text <-> grid, and the packing of bundled files."""
 
 from __future__ import annotations
 

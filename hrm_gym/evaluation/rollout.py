@@ -289,7 +289,8 @@ def _act(boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray[np.
     begin = time.perf_counter()
     actions, state = _predict(boards, agent, state, starts)
     share = (time.perf_counter() - begin) / len(boards)
-    thoughts = (agent.thoughts() if with_thoughts else None) or [None] * len(boards)
+    found: Sequence[Thought | None] | None = agent.thoughts() if with_thoughts else None
+    thoughts = found or [None] * len(boards)
     for board, action, thought in zip(boards, actions, thoughts, strict=True):
         board.seconds += share
         board.step(action, thought)

@@ -82,7 +82,12 @@ def test_full_and_closed_streams() -> None:
 def test_a_stopped_training_leaves_a_checkpoint_and_continues(number: int, code: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "hrm_gym", *TINY, "--out", str(run), "--updates"]
-    with subprocess.Popen([*command, "1000000"], stderr=subprocess.PIPE, text=True) as process:
+
+    def listen() -> None:  # a shell's background jobs ignore Ctrl-C, and their children inherit it
+        signal.signal(number, signal.SIG_DFL)
+
+    started = subprocess.Popen([*command, "1000000"], stderr=subprocess.PIPE, text=True, preexec_fn=listen)
+    with started as process:
         assert process.stderr is not None
         while "parameters" not in process.stderr.readline():
             pass

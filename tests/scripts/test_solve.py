@@ -375,3 +375,17 @@ def test_where_no_window_opens_a_gif_is_written(
     assert main(["solve", "--agent", "oracle", "--episodes", "2"]) == 0
     assert "no window" in capsys.readouterr().err
     assert Path("solves/HRMMaze-v0-oracle.gif").exists()
+
+
+def test_source_takes_a_file_as_data_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("source,question,answer,rating\nmine,1.3434122143.321,1234341221434321,0\n")
+    for name in ("--source", "--data"):
+        assert main(["solve", "HRMSudokuMini-v0", "--agent", "oracle", name, str(file), "--no-render"]) == 0
+        assert "100.0" in capsys.readouterr().out
+    for arguments, said in (
+        (["--source", "nowhere.csv"], "bank, generate, or a file"),
+        (["--source", str(file), "--data", str(file)], "both"),
+    ):
+        assert main(["solve", "HRMSudokuMini-v0", "--agent", "oracle", *arguments]) == 2
+        assert said in capsys.readouterr().err

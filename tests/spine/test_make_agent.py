@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch
 
 import hrm_gym
 from hrm_gym import registry
@@ -43,3 +44,19 @@ def test_plug_ins(env: gym.Env, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert hrm_gym.make_agent("guesser", env, depth=2) == ("made", {"depth": 2})
     assert registry.agent_names()[-1] == "guesser"
+
+
+@pytest.mark.parametrize(
+    ("name", "env_id", "mode"),
+    [
+        ("hrm", "HRMMaze-v0", "answer"),
+        ("hrm-search", "HRMSudoku-v0", "answer"),
+        ("ppo", "HRMMaze-v0", "move"),
+        ("dqn", "HRMMaze-v0", "move"),
+    ],
+)
+def test_an_agent_from_weights_draws_no_random_numbers(name: str, env_id: str, mode: str) -> None:
+    world = gym.make(env_id, action_mode=mode)
+    before = torch.get_rng_state()
+    hrm_gym.make_agent(name, world)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -133,6 +133,28 @@ def test_bad_texts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, te
         registry.read_env(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("data='my dir, 2/t.csv'", {"data": "my dir, 2/t.csv"}),
+        ('data="a,b(c.csv",size=3', {"data": "a,b(c.csv", "size": 3}),
+        ("box=(2,3),data=it's.csv,size=3", {"box": (2, 3), "data": "it's.csv", "size": 3}),
+        ("names=['a,b', 'c'],size=3", {"names": ["a,b", "c"], "size": 3}),
+        ("data=a)b.csv,size=3", {"data": "a)b.csv", "size": 3}),
+        ("data='open,size=3", {"data": "'open", "size": 3}),
+        (",,size=3,", {"size": 3}),
+        (f"deep={'[' * 5000}", {"deep": "[" * 5000}),
+    ],
+)
+def test_commas_within_quotes_and_brackets_separate_nothing(text: str, expected: dict[str, object]) -> None:
+    assert registry.read_arguments(text) == expected
+
+
+def test_arguments_are_bounded() -> None:
+    with pytest.raises(ValueError, match="expected at most 10,000 characters of arguments, got 60,000"):
+        registry.read_arguments("," * 60_000)
+
+
 def test_an_argument_that_the_environment_does_not_take_is_named() -> None:
     with pytest.raises(ValueError, match=r"HRMMaze-v0 does not take these arguments: .*box"):
         hrm_gym.make_env("HRMMaze-v0:box=3")

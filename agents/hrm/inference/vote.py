@@ -161,12 +161,6 @@ class EnsembleAgent(StatefulAgent):
         images = (None, *known)
         return tuple(images[image % len(images)] for image in range(1, count + 1))
 
-    def _keys_of_boards(self, tasks: NDArray[np.int32] | None, count: int) -> list[Keys]:
-        """The keys of the images of each of `count` boards, which belong to (count, 1) tasks."""
-        layout = self.members[0].task_rows
-        numbers = np.zeros(count, np.int64) if tasks is None else tasks.reshape(count)
-        return [layout.keys_of(self.family, int(task), self.images - 1) or self.keys for task in numbers]
-
     # ---- what a subclass says ----
 
     @abstractmethod
@@ -183,8 +177,10 @@ class EnsembleAgent(StatefulAgent):
         self, observation: Observation, state: EnsembleState | None, starts: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], EnsembleState]:
         """Answer mode: one segment of every lane. Other modes: all of them, until every board is finished."""
-        clues, count = observation["puzzle"], len(starts)
-        keys = self._keys_of_boards(observation.get("task"), count)
+        clues, tasks, count = observation["puzzle"], observation.get("task"), len(starts)
+        numbers = np.zeros(count, np.int64) if tasks is None else tasks.reshape(count)
+        layout = self.members[0].task_rows
+        keys = [layout.keys_of(self.family, int(task), self.images - 1) or self.keys for task in numbers]
         images = images_of_each(self.family, clues, keys)
         if state is None:
             lanes = tuple(AgentState.before(member.model, count * self.images) for member in self.members)

@@ -66,8 +66,8 @@ def evaluation(**kwargs: object) -> gym.Env:
 def test_every_task_finds_its_rows_and_its_images(run: tuple[Path, Official]) -> None:
     folder, (_, meaning) = run
     env = evaluation()
-    ensemble = hrm_gym.make_agent("hrm-vote", env, weights=folder, votes=4, device="cpu")
-    layout = ensemble.members[0].task_rows
+    panel = hrm_gym.make_agent("hrm-vote", env, weights=folder, votes=4, device="cpu")
+    layout = panel.members[0].task_rows
     assert isinstance(layout, NamedRows)
     found = unknown = 0
     for index in range(40):
@@ -76,15 +76,15 @@ def test_every_task_finds_its_rows_and_its_images(run: tuple[Path, Official]) ->
         name = layout.tasks[task - 1]
         assert f"/{name}:" in env.unwrapped.puzzle_source[index].name
         rows = layout.rows(np.full(4, task), np.arange(4), 10**6)
-        keys = ensemble._keys_of_boards(observation["task"][None], 1)[0]
+        keys = layout.keys_of(panel.family, task, panel.images - 1) or panel.keys
         if not any(entry[0] == name for entry in meaning.values()):
             unknown += 1
             assert rows.tolist() == [0] * 4
-            assert keys == ensemble.keys
+            assert keys == panel.keys
             continue
         found += 1
         assert len(set(rows.tolist())) == 4
-        images = images_of(ensemble.family, observation["puzzle"][None], keys)[0]
+        images = images_of(panel.family, observation["puzzle"][None], keys)[0]
         shown = observation["puzzle"]
         height, width = (int((shown[:, 0] > 1).sum()), int((shown[0] > 1).sum()))
         for row, image in zip(rows.tolist(), images, strict=True):
@@ -103,19 +103,19 @@ def test_a_vote_thinks_with_the_row_of_every_image(run: tuple[Path, Official]) -
     """The votes of a batch of tasks are the answers of the bare network to images made by hand, brought back."""
     folder, _ = run
     env = evaluation()
-    ensemble = hrm_gym.make_agent("hrm-vote", env, weights=folder, votes=3, device="cpu", max_segments=1)
+    panel = hrm_gym.make_agent("hrm-vote", env, weights=folder, votes=3, device="cpu", max_segments=1)
     observations = [env.reset(options={"index": index})[0] for index in range(6)]
     batch = {key: np.stack([one[key] for one in observations]) for key in observations[0]}
-    _, state = ensemble.predict(batch)
-    member = ensemble.members[0]
+    _, mind = panel.predict(batch)
+    member = panel.members[0]
     for board, one in enumerate(observations):
-        keys = ensemble._keys_of_boards(one["task"][None], 1)[0]
-        images = images_of(ensemble.family, one["puzzle"][None], keys)[0]
+        keys = member.task_rows.keys_of(panel.family, int(one["task"].item()), panel.images - 1) or panel.keys
+        images = images_of(panel.family, one["puzzle"][None], keys)[0]
         rows = member.task_rows.rows(np.full(3, int(one["task"].item())), np.arange(3), 10**6)
         tokens = torch.from_numpy(images.reshape(3, -1).astype(np.int32))
         with torch.no_grad():
             result = member.model.segment(member.model.initial_carry(3), tokens, torch.from_numpy(rows))
-        mine = state.lanes[0].carry.z_h[board * 3 : board * 3 + 3].float()
+        mine = mind.lanes[0].carry.z_h[board * 3 : board * 3 + 3].float()
         assert torch.allclose(mine, result.carry.z_h.float(), atol=0.1)  # bfloat16, another size of batch
 
 
@@ -165,7 +165,7 @@ def test_names_that_lie_with_the_data(run: tuple[Path, Official], tmp_path: Path
     [
         ("[1, 2]", "expected a JSON list of names"),
         ('{"a": 1}', "expected a JSON list of names, got dict"),
-        ('["a"', "is not readable JSON"),
+        ('["a"', "identifiers.json is not readable JSON"),
         ('["<blank>", "a"]', r"expected \d+ names, one for each row of the puzzle embedding, got 2"),
     ],
 )

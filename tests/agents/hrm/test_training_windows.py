@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import TINY
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
@@ -15,7 +16,6 @@ from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from tests.agents.hrm.tiny import TINY
 
 NETWORK = HRMConfig(
     vocab_size=6,
