@@ -1,0 +1,334 @@
+"""How well an HRM for 9x9 Sudoku decides by itself when it is finished.
+
+`python -m hrm_gym.scripts.experiments.own_decision --help`
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from hrm_gym.agents import pretrained
+from hrm_gym.agents.checkpoint import write_folder
+from hrm_gym.agents.hrm import thinking
+from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.hub import load_pretrained
+from hrm_gym.agents.hrm.model import HRM, Carry
+from hrm_gym.agents.hrm.run_folder import write_model
+from hrm_gym.data.stream import PuzzleStream
+from hrm_gym.envs.family import PuzzleFamily
+from hrm_gym.envs.puzzle import PuzzleBatch
+from hrm_gym.evaluation.scores import wilson
+from hrm_gym.files import write_atomically
+from hrm_gym.registry import make_family
+from hrm_gym.scripts.options import parse
+
+DIFFICULTIES = ("easy", "medium", "hard", "extreme")
+
+PARTS = {"validation": ("train", 77), "test": ("test", 2026)}
+"""Split and seed of the puzzle stream of each part. The splits share no puzzle under any symmetry, nor a founder of
+extreme puzzles; the recipes train on other streams of the train split (seeds 0 to 5)."""
+
+FIXED = 16
+"""Segments of the rule that looks at nothing, and of one attempt with restarts."""
+
+SETTLED = 6.0
+"""Q(halt) logit, above all thresholds worth trying, at which a right answer is final."""
+
+CHUNK = 16
+"""Boards at a time: more no longer fit the cache."""
+
+
+@dataclass(frozen=True)
+class OwnDecisionConfig:
+    """Judge an HRM for 9x9 Sudoku by its own decision: it halts when its Q-head says so, and nobody checks the answer.
+
+    Every puzzle is given all its segments once, and all halting rules are read off these: the Q-head alone (own); a
+    fixed number of segments, 16 (fixed); the Q-head with a check of the rules, which holds it back from halting with a
+    broken one (check); and the first and the last with restarts from another start (own_restarts, check_restarts). An
+    answer is taken at the last segment if nothing halted before.
+
+    Attributes:
+        weights: Folder of weights, e.g. runs/sudoku/model; the bundled ones by default.
+        part: Validation puzzles (train split, seed 77; rows K to 2 K - 1 of every source of --data) are for choices
+            such as a threshold, test puzzles (test split, seed 2026; rows 0 to K - 1) for reports.
+        puzzles: Puzzles of each kind, K.
+        difficulty: Which of the own generator's puzzles.
+        data: Rows of this CSV file (source,question,answer,rating) too, each source by itself.
+        max_segments: Segments of a puzzle at most.
+        restart: Segments of one attempt where there are restarts; 0 leaves these out.
+        threshold: Q(halt) logit above which the network halts.
+        scan: Also print wrong halts and solved puzzles for thresholds from 0 to 6.
+        json: Write all figures to this file.
+        traces: Write Q-values, and which answers are right, of all segments to this .npz file.
+        save: Write the weights with the threshold subtracted from the bias of Q(halt) to this folder: they then halt at
+            a logit of 0 where these halt at the threshold.
+        threads: CPU threads.
+    """
+
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    part: Literal["validation", "test"] = "validation"
+    puzzles: int = 400
+    difficulty: tuple[str, ...] = DIFFICULTIES
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    max_segments: int = 64
+    restart: int = FIXED
+    threshold: float = 0.0
+    scan: bool = False
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    traces: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    save: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    threads: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What an HRM comes to after each of S segments on N puzzles.
+
+    Attributes:
+        q_halt: (N, S) float32 logits.
+        right: (N, S) bool, answers that solve the puzzle. It has one solution, so these are also the answers that a
+            check of the rules lets pass.
+        run: segments run, of all puzzles together.
+        seconds: CPU time that they took.
+    """
+
+    q_halt: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    run: int
+    seconds: float
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: a number out of range, an unknown difficulty, or weights for another board.
+        OSError: a file that cannot be read or written.
+    """
+    config = parse(OwnDecisionConfig, "own_decision", argv)
+    _check(config)
+    torch.set_num_threads(config.threads)
+    model, family = _network(config)
+    traces: dict[str, tuple[Trace, Trace]] = {}
+    results: dict[str, Any] = {}
+    for name, batch in kinds(config):
+        plain = trace(model, family, batch, config.max_segments)
+        restarted = trace(model, family, batch, config.max_segments, config.restart, plain) if config.restart else plain
+        traces[name] = plain, restarted
+        results[name] = figures(plain, restarted, config.threshold)
+        print(line(name, results[name]), flush=True)
+    about = {
+        "weights": str(config.weights or "bundled"),
+        "part": config.part,
+        "max_segments": config.max_segments,
+        "restart": config.restart,
+        "threshold": config.threshold,
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {config.threads} threads, PyTorch {torch.__version__}",
+    }
+    if config.scan:
+        rows = scan([plain for plain, _ in traces.values()])
+        about["scan"] = rows
+        for row in rows:
+            print(
+                f"threshold {row['threshold']:5.2f}: solved {row['solved']:.2%}, wrong halts {row['wrong_halts']:.2%}"
+            )
+    if config.json is not None:
+        write_atomically(config.json, json.dumps({**about, "results": results}, indent=1) + "\n")
+    if config.traces is not None:
+        _write_traces(config.traces, traces)
+    if config.save is not None:
+        save_shifted(config.weights or pretrained.FOLDER / "hrm-sudoku-9x9", config.threshold, config.save)
+    return 0
+
+
+def _check(config: OwnDecisionConfig) -> None:
+    if config.restart < 0:
+        raise ValueError(f"expected --restart of at least 0, got {config.restart}")
+    for name in ("puzzles", "max_segments", "threads"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
+    if unknown := set(config.difficulty) - set(DIFFICULTIES):
+        raise ValueError(f"expected --difficulty of {', '.join(DIFFICULTIES)}, got {', '.join(sorted(unknown))}")
+
+
+def _network(config: OwnDecisionConfig) -> tuple[HRM, PuzzleFamily]:
+    folder = config.weights
+    if folder is None:
+        world: Any = gym.make("HRMSudoku-v0", disable_env_checker=True).unwrapped
+        agent = HRMAgent.for_env(world, device="cpu", compile=True)
+        return agent.model, agent.family
+    found = load_pretrained(folder)
+    if found.about["family"] != "sudoku" or found.model.config.grid != (9, 9):
+        raise ValueError(f"expected weights for Sudoku 9x9, got {found.about['family']} {found.model.config.grid}")
+    family = make_family("sudoku", (9, 9))
+    return HRMAgent(found.model, family, device="cpu", compile=True).model, family
+
+
+def kinds(config: OwnDecisionConfig) -> list[tuple[str, PuzzleBatch]]:
+    """The puzzles by kind: those of our generators by difficulty, those of the file by source."""
+    split, seed = PARTS[config.part]
+    kinds = []
+    for difficulty in config.difficulty:
+        options = {"difficulty": difficulty, "source": "generate", "split": split}
+        world: Any = gym.make("HRMSudoku-v0", disable_env_checker=True, **options).unwrapped
+        kinds.append((difficulty, PuzzleStream(world.puzzle_source, seed).take(0, config.puzzles)))
+    if config.data is None:
+        return kinds
+    world = gym.make("HRMSudoku-v0", disable_env_checker=True, source=config.data).unwrapped
+    with config.data.open(newline="") as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    first = config.puzzles if config.part == "validation" else 0
+    for source in dict.fromkeys(sources):
+        rows = [row for row, name in enumerate(sources) if name == source][first : first + config.puzzles]
+        if rows:
+            kinds.append((source, world.puzzle_source.batch(np.array(rows, dtype=np.uint64))))
+    return kinds
+
+
+@torch.inference_mode()
+def trace(
+    model: HRM, family: PuzzleFamily, batch: PuzzleBatch, segments: int, restart: int = 0, begun: Trace | None = None
+) -> Trace:
+    """Run segments on puzzles, whatever the Q-head says.
+
+    A puzzle is settled after `FIXED` segments or more if once its answer was right with a Q(halt) logit above
+    `SETTLED`: no rule thinks on from there. What it would do later is not run; its last values are repeated.
+
+    Args:
+        model: the network.
+        family: the rules.
+        batch: N puzzles.
+        segments: how many segments.
+        restart: segments after which all puzzles go back to the next start (`HRM.start`); 0 never.
+        begun: the trace without restarts of the same puzzles, whose first `restart` segments are taken over.
+    """
+    count = len(batch)
+    inputs = torch.from_numpy(batch.clues.reshape(count, -1)).int()
+    x = model.embed(inputs, model.puzzles[torch.zeros(count, dtype=torch.int64)])
+    carry = Carry(*(state.clone() for state in model.initial_carry(count)))
+    q_halt, right = np.zeros((count, segments), np.float32), np.zeros((count, segments), np.bool_)
+    settled = np.zeros(count, np.bool_)
+    first = 0
+    if begun is not None:
+        first = min(restart, segments)
+        q_halt[:, :first], right[:, :first] = begun.q_halt[:, :first], begun.right[:, :first]
+        settled = (right & (q_halt > SETTLED)).any(axis=1)
+    began, run = time.process_time(), 0
+    for segment in range(first, segments):
+        if restart and segment and segment % restart == 0:
+            carry = Carry(*(state.expand(count, -1, -1).clone() for state in model.start(segment // restart)))
+        live = np.flatnonzero(~settled | (segment < FIXED))
+        q_halt[:, segment], right[:, segment] = q_halt[:, segment - 1], right[:, segment - 1]
+        for at in range(0, len(live), CHUNK):
+            rows = live[at : at + CHUNK]
+            boards = torch.from_numpy(rows)
+            after = model.advance(carry.rows(boards), x[boards])
+            for state, new in zip(carry, after, strict=True):
+                state[boards] = new
+            answers = thinking.read_answer(model.answer_logits(after.z_h))[0].numpy()
+            clues, solutions = batch.clues[rows], batch.solutions[rows]
+            right[rows, segment] = family.judge(clues, solutions, answers.reshape(clues.shape))
+            q_halt[rows, segment] = model.q_values(after.z_h)[0].numpy()
+        settled |= right[:, segment] & (q_halt[:, segment] > SETTLED)
+        run += len(live)
+    return Trace(q_halt, right, run, time.process_time() - began)
+
+
+def figures(plain: Trace, restarted: Trace, threshold: float) -> dict[str, dict[str, Any]]:
+    """The figures of every halting rule, by its name."""
+    after_fixed = np.broadcast_to(np.arange(plain.right.shape[1]) >= FIXED - 1, plain.right.shape)
+    found = {
+        "own": rule(plain, plain.q_halt > threshold),
+        "fixed": rule(plain, after_fixed),
+        "check": rule(plain, (plain.q_halt > threshold) & plain.right),
+    }
+    if restarted is not plain:
+        found["own_restarts"] = rule(restarted, restarted.q_halt > threshold)
+        found["check_restarts"] = rule(restarted, (restarted.q_halt > threshold) & restarted.right)
+    found["own"]["cpu_milliseconds"] = 1000 * plain.seconds / plain.run * found["own"]["mean_segments"]
+    return found
+
+
+def rule(trace: Trace, wants: NDArray[np.bool_]) -> dict[str, Any]:
+    """What comes of halting at the first segment at which `wants` (N, S) is true, or else at the last one.
+
+    Returns:
+        `solved` with its 95 % Wilson interval; `wrong_halts`, the share of all puzzles on which it halts with a wrong
+        answer before the end, with its interval; `unfinished`, the share on which it never halts; `mean_segments`.
+    """
+    count, segments = wants.shape
+    halts = wants.any(axis=1)
+    stop = np.where(halts, wants.argmax(axis=1), segments - 1)
+    right = trace.right[np.arange(count), stop]
+    solved, wrong = int(right.sum()), int((halts & ~right).sum())
+    return {
+        "puzzles": count,
+        "solved": solved / count,
+        "solved_interval": wilson(solved, count),
+        "wrong_halts": wrong / count,
+        "wrong_halts_interval": wilson(wrong, count),
+        "unfinished": float(np.mean(~halts)),
+        "mean_segments": float(np.mean(stop + 1)),
+    }
+
+
+def scan(traces: Sequence[Trace]) -> list[dict[str, float]]:
+    """Own decision for thresholds of Q(halt) from 0 to `SETTLED`, the mean over the kinds of puzzles."""
+    rows = []
+    for threshold in np.arange(0, SETTLED + 0.25, 0.25):
+        found = [rule(trace, trace.q_halt > threshold) for trace in traces]
+        means = {name: float(np.mean([row[name] for row in found])) for name in ("solved", "wrong_halts")}
+        rows.append({"threshold": float(threshold), **means})
+    return rows
+
+
+def line(name: str, found: dict[str, dict[str, Any]]) -> str:
+    """The figures of one kind of puzzles on one line."""
+
+    def share(row: dict[str, Any]) -> str:
+        low, high = row["solved_interval"]
+        wrong = f", {100 * row['wrong_halts']:.2f} % wrong halts" if row["unfinished"] or row["wrong_halts"] else ""
+        return f"{100 * row['solved']:.1f} ({100 * low:.1f} to {100 * high:.1f}), {row['mean_segments']:.1f}{wrong}"
+
+    return f"{name}, {found['own']['puzzles']}: " + "; ".join(f"{rule} {share(row)}" for rule, row in found.items())
+
+
+def save_shifted(weights: Path, threshold: float, out: Path) -> None:
+    """Write the weights with `threshold` subtracted from the bias of Q(halt), and say so in their JSON."""
+    found = load_pretrained(weights)
+    state = found.model.state_dict()
+    state["q_head.bias"] = state["q_head.bias"] - torch.tensor([threshold, 0.0])
+    about = {**found.about, "q_halt_shift": found.about.get("q_halt_shift", 0.0) - threshold}
+    write_folder(out, lambda folder: write_model(folder, state, found.model.config, about))
+
+
+def _write_traces(path: Path, traces: dict[str, tuple[Trace, Trace]]) -> None:
+    arrays = {}
+    for name, pair in traces.items():
+        for kind, found in zip(("plain", "restarted"), pair, strict=True):
+            arrays |= {f"{name}.{kind}.{part}": getattr(found, part) for part in ("q_halt", "right")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
