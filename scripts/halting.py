@@ -361,7 +361,7 @@ def _line(cells: Any) -> str:
 HELP = """usage: hrm-gym halting learn --agent dqn|ppo [options]
        hrm-gym halting report [options]
 
-train   DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
+learn   DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
         of one CPU core. The policy is written as safetensors and JSON.
 report  the Q-head, fixed budgets, confidence thresholds, DQN, PPO and the oracle on the held-out puzzles of a bank, at
         several costs: accuracy against mean segments as a picture, returns with 95 % intervals as Markdown and JSON.

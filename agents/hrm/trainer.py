@@ -203,13 +203,13 @@ class Trainer:
 
     def _disturb(self, rows: Tensor, first: int) -> None:
         """Add the noise of puzzles number first, first + 1, … to the initial states in the slots `rows`."""
-        z_h, z_l = (state.clone() for state in self.slots.carry)
+        states = [state.clone() for state in self.slots.carry]
         for number, row in enumerate(rows.tolist(), first):
             generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed ^ STARTS) ^ number) >> 1)
-            noise = self.recipe.random_starts * torch.randn((2, *z_h.shape[1:]), generator=generator)
-            z_h[row] += noise[0].to(z_h)
-            z_l[row] += noise[1].to(z_l)
-        self.slots.carry = Carry(z_h, z_l)
+            noise = self.recipe.random_starts * torch.randn((len(states), *states[0].shape[1:]), generator=generator)
+            for state, own in zip(states, noise, strict=True):
+                state[row] += own.to(state)
+        self.slots.carry = Carry(*states)
 
     def _segments(self, puzzles: Tensor, last: bool = True) -> Segment:
         """The recipe's silent segments, then the one that counts; the carry keeps gradient unless it is the last."""

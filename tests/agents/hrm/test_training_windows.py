@@ -95,8 +95,10 @@ def test_a_run_with_windows_and_random_starts_continues_exactly(tmp_path: Path) 
         assert torch.equal(tensor, second.model.state_dict()[name]), name
 
 
-def test_a_random_start_belongs_to_a_puzzle_number_and_not_to_a_slot(tmp_path: Path) -> None:
-    few, many = (Trainer(dataclasses.replace(RECIPE, batch_size=batch), tmp_path / str(batch)) for batch in (4, 8))
+@pytest.mark.parametrize("network", [NETWORK, dataclasses.replace(NETWORK, levels=1, shared=True)])
+def test_a_random_start_belongs_to_a_puzzle_number_and_not_to_a_slot(tmp_path: Path, network: HRMConfig) -> None:
+    recipe = dataclasses.replace(RECIPE, model=network)
+    few, many = (Trainer(dataclasses.replace(recipe, batch_size=batch), tmp_path / str(batch)) for batch in (4, 8))
     for trainer in (few, many):
         trainer._refill()
     initial = few.model.initial_carry(4)
