@@ -8,7 +8,6 @@ import logging
 import os
 import reprlib
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hrm_gym.files import replace_folder
+from hrm_gym.files import replace_folder, sweep
 from hrm_gym.reading import read_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -62,14 +61,10 @@ def write_sums(folder: Path) -> None:
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
-
-
-def _digest(file: Any) -> str:
     found = hashlib.sha256()
-    while block := file.read(2**20):
-        found.update(block)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
     return found.hexdigest()
 
 
@@ -115,7 +110,7 @@ KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
     "check": bool,
     "official": bool,
 }
-"""What the JSON beside weights may say, as far as it is read; all but `model` may be missing."""
+"""What the JSON of weights may say, as far as it is read; all but `model` may be missing."""
 
 _NAMES = {str: "a text", dict: "an object", list: "a list", int: "a whole number", bool: "true or false"}
 
@@ -125,13 +120,13 @@ def _a(kind: type | tuple[type, ...]) -> str:
 
 
 def write_config(folder: Path, about: dict[str, Any]) -> None:
-    """Write the JSON beside the weights into an existing folder."""
+    """Write the JSON of the weights into an existing folder."""
     content = {"format_version": FORMAT_VERSION, **about}
     (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The JSON beside the weights.
+    """The JSON of the weights.
 
     Raises:
         FileNotFoundError: there is none.
@@ -176,11 +171,10 @@ def checkpoint_path(run: Path, update: int) -> Path:
 
 
 def drop_old(run: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep`, and temporary folders that a killed run left behind."""
+    """Remove all checkpoints but the newest `keep`, and what killed processes left half-written."""
     for path in checkpoints(run)[:-keep]:
         shutil.rmtree(path)
-    for path in (*run.glob(".*.tmp"), *run.glob(".*.old")):
-        shutil.rmtree(path, ignore_errors=True)
+    sweep(run)
 
 
 def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:

@@ -62,7 +62,7 @@ def _spread_array(array: NDArray[Any], rows: Rows, count: int) -> NDArray[Any]:
     return whole
 
 
-class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any]):
+class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any], ABC):
     """N boards under the rules of one single environment; what a board shows and does is the subclass's.
 
     Board i plays episode k of seed + i as its k-th, like N single environments seeded in turn; observations, rewards,
@@ -128,39 +128,39 @@ class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     # ---- what a subclass says; `rows` are numbers of boards ----
 
+    @abstractmethod
     def _chosen(self, options: dict[str, Any]) -> Any:
         """What reset options other than `reset_mask` ask for, None for the next puzzle; ValueError if they are bad."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin_chosen(self, rows: Rows, chosen: Any) -> None:
         """Begin an episode of what `_chosen` returned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin_numbered(self, rows: Rows) -> None:
         """Begin episode `_next[row]` of seed `_seeds[row]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _advance(
         self, actions: NDArray[Any], active: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """Act on the active boards; returns rewards without their share for solving, terminated and truncated."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _verdict(self, over: Rows) -> Info:
         """What infos say at the end of an episode, one row per board of `over`; with `solved`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _running_info(self) -> Info:
         """What infos say of every board at every step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _observation(self, rows: Rows | slice = slice(None)) -> Any:
         """A fresh observation of all boards, or of some."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _picture(self, row: int) -> Any:
         """A picture (or text) of one board."""
-        raise NotImplementedError
 
     def _shaping(self, terminated: NDArray[np.bool_], waiting: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         """Added to the rewards of a step, if anything is."""

@@ -89,7 +89,7 @@ def recipes_table() -> Table:
     minutes = training_minutes()
     table = _table("recipes", "command", "environment", "minutes, one CPU core")
     for command, recipes in (("train", RECIPES), ("train-rl", RL_RECIPES)):
-        for name, recipe in recipes.items():  # type: ignore[attr-defined]
+        for name, recipe in recipes.items():
             table.add_row(f"{command} {name}", recipe.env_id, minutes.get((command, name), "not recorded"))
     return table
 

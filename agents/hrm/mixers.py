@@ -65,8 +65,12 @@ class Mixer:
             network.positions = nn.Parameter(truncated_normal((self.places, config.hidden_size), std))
 
     def make_heads(self, network: Any) -> None:
-        """Give the network its answer head and its Q-head, which wants to continue: no weight, and a bias of -5."""
+        """Give the network its answer head and its Q-head."""
         network.answer_head = Linear(self.config.hidden_size, self.outputs)
+        self.make_q_head(network)
+
+    def make_q_head(self, network: Any) -> None:
+        """Give the network its Q-head, which wants to continue: no weight, and a bias of -5."""
         network.q_head = nn.Linear(self.q_width, 2, dtype=torch.float32)
         nn.init.zeros_(network.q_head.weight)
         nn.init.constant_(network.q_head.bias, -5.0)
@@ -353,9 +357,7 @@ class ColourMixer(SymbolStates):
         """Beside the colours an answer may have the end token, read off the mean of a cell's states."""
         network.answer_head = Linear(self.config.hidden_size, 1)
         network.end_head = Linear(self.config.hidden_size, 1)
-        network.q_head = nn.Linear(self.q_width, 2, dtype=torch.float32)
-        nn.init.zeros_(network.q_head.weight)
-        nn.init.constant_(network.q_head.bias, -5.0)
+        self.make_q_head(network)
 
     def embed_cells(self, network: Any, tokens: Tensor, puzzles: Tensor) -> Tensor:
         """(B, S * colours, D); the task's vector of each colour is added to its states, and one of them to all."""

@@ -34,7 +34,7 @@ def _unshared(state: dict[str, Tensor], config: HRMConfig) -> dict[str, Tensor]:
 
 
 def load_model(folder: Path | str) -> tuple[HRM, dict[str, Any]]:
-    """The network of a checkpoint folder, in evaluation mode, and the JSON beside it.
+    """The network of a checkpoint folder, in evaluation mode, and its JSON.
 
     Raises:
         FileNotFoundError: a file is missing.

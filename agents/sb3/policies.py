@@ -229,7 +229,7 @@ def _actions_models(content: Mapping[str, Any]) -> gym.Space:
 
 
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
-"""The kinds of weights, as the JSON beside them names them."""
+"""The kinds of weights, as their JSON names them."""
 
 SECOND_NAMES = ("pi_features_extractor.", "vf_features_extractor.", "q_net_target.")
 """How names begin in SB3's state that are second ones of the shared extractor, or the target network's."""
@@ -248,7 +248,7 @@ def write_policy(folder: Path, policy: BasePolicy, about: dict[str, Any]) -> Non
 
 
 def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[BasePolicy, dict[str, Any]]:
-    """The policy of a folder and the JSON beside it.
+    """The policy of a folder and its JSON.
 
     Args:
         folder: what `write_policy` wrote.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import platform
 import sys
@@ -26,8 +27,9 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.halting import Evidence, Halting
 from hrm_gym.agents.hrm.hub import load_pretrained
-from hrm_gym.agents.hrm.model import HRM, Carry
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.family import PuzzleFamily
@@ -188,7 +190,7 @@ def kinds(config: OwnDecisionConfig) -> list[tuple[str, PuzzleBatch]]:
     split, seed = PARTS[config.part]
     kinds = []
     for difficulty in config.difficulty:
-        options = {"difficulty": difficulty, "source": "generate", "split": split}
+        options: dict[str, Any] = {"difficulty": difficulty, "source": "generate", "split": split}
         world: Any = gym.make("HRMSudoku-v0", disable_env_checker=True, **options).unwrapped
         kinds.append((difficulty, PuzzleStream(world.puzzle_source, seed).take(0, config.puzzles)))
     if config.data is None:
@@ -204,14 +206,22 @@ def kinds(config: OwnDecisionConfig) -> list[tuple[str, PuzzleBatch]]:
     return kinds
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Settled(Halting):
+    """Halt where every rule of this study has: Q(halt) above all thresholds, and a right answer, which is the check."""
+
+    def halts(self, evidence: Evidence) -> torch.Tensor:
+        """(B,) bool."""
+        return (evidence.q_halt > SETTLED) & (evidence.segments >= FIXED)
+
+
 def trace(
     model: HRM, family: PuzzleFamily, batch: PuzzleBatch, segments: int, restart: int = 0, begun: Trace | None = None
 ) -> Trace:
     """Run segments on puzzles, whatever the Q-head says.
 
-    A puzzle is settled after `FIXED` segments or more if once its answer was right with a Q(halt) logit above
-    `SETTLED`: no rule thinks on from there. What it would do later is not run; its last values are repeated.
+    A puzzle is settled once, after `FIXED` segments or more, its answer is right with a Q(halt) logit above `SETTLED`:
+    all rules have halted by then. What it would do later is not run; its last values are repeated.
 
     Args:
         model: the network.
@@ -221,35 +231,32 @@ def trace(
         restart: segments after which all puzzles go back to the next start (`HRM.start`); 0 never.
         begun: the trace without restarts of the same puzzles, whose first `restart` segments are taken over.
     """
-    count = len(batch)
-    inputs = torch.from_numpy(batch.clues.reshape(count, -1)).int()
-    x = model.embed(inputs, model.puzzles[torch.zeros(count, dtype=torch.int64)])
-    carry = Carry(*(state.clone() for state in model.initial_carry(count)))
-    q_halt, right = np.zeros((count, segments), np.float32), np.zeros((count, segments), np.bool_)
-    settled = np.zeros(count, np.bool_)
-    first = 0
+
+    def right_answers(inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        clues, given = (part.numpy().astype(np.uint8).reshape(-1, *batch.clues.shape[1:]) for part in (inputs, answers))
+        return torch.from_numpy(np.isfinite(family.cost(clues, given)))
+
+    rules = thinking.Rules(Settled(), segments, right_answers, restart)
+    q_halt, right = np.zeros((len(batch), segments), np.float32), np.zeros((len(batch), segments), np.bool_)
+    first, live = 0, np.arange(len(batch))
     if begun is not None:
         first = min(restart, segments)
         q_halt[:, :first], right[:, :first] = begun.q_halt[:, :first], begun.right[:, :first]
-        settled = (right & (q_halt > SETTLED)).any(axis=1)
+        q_halt[:, first:], right[:, first:] = q_halt[:, first - 1 : first], right[:, first - 1 : first]
+        live = np.flatnonzero(~(right[:, first - 1] & (q_halt[:, first - 1] > SETTLED)))
     began, run = time.process_time(), 0
-    for segment in range(first, segments):
-        if restart and segment and segment % restart == 0:
-            carry = Carry(*(state.expand(count, -1, -1).clone() for state in model.start(segment // restart)))
-        live = np.flatnonzero(~settled | (segment < FIXED))
-        q_halt[:, segment], right[:, segment] = q_halt[:, segment - 1], right[:, segment - 1]
-        for at in range(0, len(live), CHUNK):
-            rows = live[at : at + CHUNK]
-            boards = torch.from_numpy(rows)
-            after = model.advance(carry.rows(boards), x[boards])
-            for state, new in zip(carry, after, strict=True):
-                state[boards] = new
-            answers = thinking.read_answer(model.answer_logits(after.z_h))[0].numpy()
-            clues, solutions = batch.clues[rows], batch.solutions[rows]
-            right[rows, segment] = family.judge(clues, solutions, answers.reshape(clues.shape))
-            q_halt[rows, segment] = model.q_values(after.z_h)[0].numpy()
-        settled |= right[:, segment] & (q_halt[:, segment] > SETTLED)
-        run += len(live)
+    for at in range(0, len(live) if first < segments else 0, CHUNK):
+        chunk = live[at : at + CHUNK]
+        clues = torch.from_numpy(batch.clues[chunk].reshape(len(chunk), -1))
+        ids = torch.zeros(len(chunk), dtype=torch.int32)
+        boards = thinking.Boards(clues.to(torch.int32), ids, torch.ones_like(clues, dtype=torch.bool))
+        state = thinking.AgentState.before(model, len(chunk))
+        state = dataclasses.replace(state, segments=torch.full_like(state.segments, first))
+        for step in thinking.think(model, boards, rules, state):
+            rows, segment = chunk[step.rows.numpy()], int(step.state.segments[0]) - 1
+            q_halt[rows, segment:] = step.state.q_logits[:, :1].numpy()
+            right[rows, segment:] = right_answers(boards.inputs[step.rows], step.state.answers).numpy()[:, None]
+            run += len(rows)
     return Trace(q_halt, right, run, time.process_time() - began)
 
 
@@ -322,7 +329,7 @@ def save_shifted(weights: Path, threshold: float, out: Path) -> None:
 
 
 def _write_traces(path: Path, traces: dict[str, tuple[Trace, Trace]]) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, pair in traces.items():
         for kind, found in zip(("plain", "restarted"), pair, strict=True):
             arrays |= {f"{name}.{kind}.{part}": getattr(found, part) for part in ("q_halt", "right")}

@@ -1,6 +1,6 @@
 """Levels of attention blocks on a CPU: one compiled routine for a level, forward and backward (`cpu_level.cpp`).
 
-PyTorch carries out an operation on all boards before it begins the next one, and what lies between two products travels
+PyTorch runs an operation on all boards before it begins the next one, and what lies between two products travels
 through memory. Here a board goes through a whole level while its numbers stay in the cache.
 """
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def fits(config: HRMConfig) -> bool:
-    """Whether a network's levels are of the kind that the routine carries out."""
+    """Whether a network's levels are of the kind that the routine runs."""
     return config.mixer == "attention" and config.head_dim % 2 == 0 and inner_width(config) % MULTIPLE == 0
 
 
