@@ -101,9 +101,8 @@ def read_yaml(path: Path, most: int = MOST_YAML) -> Any:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise ValueError(
-                    f"{path}: expected YAML without anchors and aliases, got one in line {event.start_mark.line + 1}"
-                )
+                line = event.start_mark.line + 1 if event.start_mark else "?"
+                raise ValueError(f"{path}: expected YAML without anchors and aliases, got one in line {line}")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ValueError(f"{path}: expected YAML of at most {DEEPEST} levels, got more")
