@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents import checkpoint
+from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder, thinking
 from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
@@ -124,9 +124,12 @@ class Trainer:
 
     def _start_from(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise FileNotFoundError(
-                f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
-            )
+            bundled = dict((own.name, own) for own, _ in pretrained.bundled("hrm"))
+            if str(folder) not in bundled:
+                raise FileNotFoundError(
+                    f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
+                )
+            folder = bundled[str(folder)]
         load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
         about = checkpoint.read_config(folder)
         own: dict[str, Any] = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}

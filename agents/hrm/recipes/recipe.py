@@ -25,7 +25,8 @@ class Recipe:
         mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
         demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the
             demonstrations of the test split.
-        init: checkpoint folder whose weights the run starts from, e.g. one of smaller boards; "" for random weights.
+        init: checkpoint folder, or name of bundled weights, whose weights the run starts from, e.g. one of smaller
+            boards; "" for random weights.
         model: the network.
         loss: cross-entropy over the cells.
         halt_target: what Q(halt) learns to predict: that the answer is the stored one, or that it is solved by the

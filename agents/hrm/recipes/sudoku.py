@@ -111,6 +111,19 @@ HARDER = replace(
 )
 """Goes on from `EQUIVARIANT` with more of what is hard."""
 
+LONGER = replace(
+    HARDER,
+    init="hrm-sudoku-9x9",
+    model=replace(EQUIVARIANT_NETWORK, max_segments=32),
+    gradient_segments=4,
+    updates=14_000,
+    lr=4e-3,
+    seed=6,
+    eval_every=1000,
+    checkpoint_every=250,
+)
+"""Goes on from the bundled weights of `HARDER`: gradient through four segments, up to 32 segments a puzzle."""
+
 OWN_DECISION = replace(
     EQUIVARIANT,
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "hard", "extreme", "extreme")),
@@ -155,6 +168,7 @@ RECIPES = {
     "sudoku-4x4": MINI,
     "sudoku": EQUIVARIANT,
     "sudoku-harder": HARDER,
+    "sudoku-longer": LONGER,
     "sudoku-own": OWN_DECISION,
     "sudoku-own-end": OWN_DECISION_END,
     "sudoku-6x6": SIX,
