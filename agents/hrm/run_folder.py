@@ -115,7 +115,7 @@ def write_checkpoint(
         weights: the weights worth using.
         state: the complete state of training, under names of our own.
         config: of the network.
-        about: what the JSON beside the weights says.
+        about: what the JSON next to the weights says.
         keep: checkpoints to keep.
     """
 

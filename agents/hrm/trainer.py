@@ -133,9 +133,8 @@ class Trainer:
         about, state = checkpoint.read_config(folder), checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
         if about.get("model", {}).get("q_features", "mean") != self.recipe.model.q_features:
             # a Q-head that reads something else starts afresh
-            own = self.model.state_dict()
             state = {name: tensor for name, tensor in state.items() if not name.startswith("q_")}
-            state |= {name: tensor for name, tensor in own.items() if name.startswith("q_")}
+            state |= {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith("q_")}
         load_weights(self.model, state, folder)
         own: dict[str, Any] = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
         self.before = [*about.get("before", []), own]
@@ -324,7 +323,7 @@ class Trainer:
     def held_out_rows(self, model: HRM, first: int, count: int) -> NDArray[np.float32]:
         """(count, 3) of held-out puzzles first … first + count - 1: solved, exact (0 or 1), and segments.
 
-        They are thought about by the loop that `HRMAgent` uses, so that it scores the same.
+        They run in the loop that `HRMAgent` uses, so that it scores the same.
         """
         batch = self.feed.held_out.take(first, count)
         inputs, ids = self.feed.held_out_boards(batch)

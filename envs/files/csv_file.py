@@ -70,7 +70,7 @@ _BAR_AFTER_SECONDS = 3.0
 class PuzzleFile:
     """The puzzles of one file, with the answers and ratings it stores.
 
-    A key gives row `key % len`, an index gives that row, and nothing is turned or solved anew. All puzzles of a file
+    A key gives row `key % len`, an index gives that row, and nothing is turned or solved again. All puzzles of a file
     must have one size.
 
     Attributes:

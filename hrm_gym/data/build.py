@@ -64,7 +64,7 @@ class Workers:
             pipe.close()
 
     def ordered(self, jobs: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
-        """The results of endless `jobs`, in their order; a few are computed ahead, and dropped if nobody asks.
+        """The results of endless `jobs`, in their order; a few are computed ahead, and dropped if not asked for.
 
         Raises:
             OSError: if a process died.
@@ -217,7 +217,7 @@ class Workplace:
         if overwrite or (begun is None and not any(self.path.iterdir())):
             return False
         raise ValueError(f"{self.path}: {_difference(begun, wanted)}; use the arguments it was begun with, another "
-                         f"--out, or --overwrite to begin anew")  # fmt: skip
+                         f"--out, or --overwrite to start again")  # fmt: skip
 
     def parts(self, split: str) -> Iterator[Part]:
         """The parts of a split that are there, from the first to the one before the first gap."""
@@ -228,7 +228,7 @@ class Workplace:
             number += 1
 
     def add(self, split: str, number: int, part: Part) -> None:
-        """Write one part, whole or not at all."""
+        """Write one part atomically."""
         with written_atomically(self._file(split, number)) as draft:
             np.savez(draft, **vars(part))
 
@@ -310,7 +310,7 @@ class DatasetBuild:
         """Compute what is missing; yields `done` after every part.
 
         Raises:
-            ValueError: if there are not so many different puzzles.
+            ValueError: if there are fewer different puzzles.
             OSError: if a part cannot be written, or a worker process died.
         """
         if processes == 1:
