@@ -1,6 +1,6 @@
 """When to stop thinking: halting rules, each a small frozen object that looks at a batch and says which boards halt.
 
-`thinking.think` applies them; training has its own rule, `slots.training_halt`. A rule has a text form for command lines
+`thinking.think` applies them; training has its own rule, `slots.training_halt`. A rule has a text form for commands
 and `make_agent`: see `parse_halting`.
 """
 
