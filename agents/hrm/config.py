@@ -83,9 +83,9 @@ class HRMConfig:
         symbols: with the mixers "symbols" and "colours", how many of the last token ids are interchangeable.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
-        q_features: what the Q-head of the mixer "symbols" reads: "mean", the mean of all states; "worst", also the
-            extremes of a small readout over cells and symbols and the smallest margin of the answer, since one wrong
-            cell is enough to be wrong and hardly moves a mean.
+        q_features: what the Q-head of "symbols", "colours" and "convolution" reads: "mean", the mean of all states;
+            "worst", also the extremes of a small readout over cells and symbols and the smallest margin of the answer,
+            since one wrong cell is enough to be wrong and hardly moves a mean.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -155,8 +155,8 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
-        if self.q_features == "worst" and self.mixer != "symbols":
-            raise ValueError(f"q_features 'worst' needs the mixer 'symbols', got {self.mixer!r}")
+        if self.q_features == "worst" and self.mixer in ("attention", "mlp"):
+            raise ValueError(f"q_features 'worst' needs an equivariant mixer, got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
                 f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "

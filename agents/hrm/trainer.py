@@ -130,8 +130,13 @@ class Trainer:
                     f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
                 )
             folder = bundled[str(folder)]
-        load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
-        about = checkpoint.read_config(folder)
+        about, state = checkpoint.read_config(folder), checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
+        if about.get("model", {}).get("q_features", "mean") != self.recipe.model.q_features:
+            # a Q-head that reads something else starts afresh
+            own = self.model.state_dict()
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("q_")}
+            state |= {name: tensor for name, tensor in own.items() if name.startswith("q_")}
+        load_weights(self.model, state, folder)
         own: dict[str, Any] = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
         self.before = [*about.get("before", []), own]
 
