@@ -21,7 +21,7 @@ from torch import Tensor
 from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.slots import Examples
-from hrm_gym.data.stream import PuzzleStream
+from hrm_gym.data.stream import PrefetchedStream, PuzzleStream
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, mix64, puzzle_keys
 from hrm_gym.registry import registered_env
@@ -344,8 +344,8 @@ class Feed:
         held_out: the numbered puzzles of the test split.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        """Open the sources of a recipe.
+    def __init__(self, recipe: Recipe, device: torch.device, workers: int = 0) -> None:
+        """Open the sources of a recipe; new puzzles are made ahead by `workers` processes, or when they are needed.
 
         Raises:
             ValueError: a source does not fit the recipe.
@@ -354,7 +354,10 @@ class Feed:
         self.family, source = training_source(recipe)
         if recipe.variants and not hasattr(source, "__len__"):
             raise ValueError("expected a fixed set of puzzles (--puzzles N) for --variants, got puzzles without end")
-        self.stream = PuzzleStream(source, recipe.seed)
+        endless = not isinstance(source, Sized)
+        self.stream = (
+            PrefetchedStream(source, recipe.seed, workers) if workers and endless else PuzzleStream(source, recipe.seed)
+        )
         self.held_out = PuzzleStream(environment(recipe, "test")[1], EVAL_SEED)
 
     def boards(self, first: int, count: int) -> Examples:
