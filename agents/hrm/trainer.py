@@ -136,9 +136,7 @@ class Trainer:
             folder = bundled[str(folder)]
         about, state = checkpoint.read_config(folder), checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
         if about.get("model", {}).get("q_features", "mean") != self.recipe.model.q_features:
-            # a Q-head that reads something else starts afresh
-            state = {name: tensor for name, tensor in state.items() if not name.startswith("q_")}
-            state |= {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith("q_")}
+            state = run_folder.with_fresh_q_head(state, self.model)
         load_weights(self.model, state, folder)
         own: dict[str, Any] = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
         self.before = [*about.get("before", []), own]
