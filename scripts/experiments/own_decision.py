@@ -57,6 +57,9 @@ BUNDLED = pretrained.FOLDER / "hrm-sudoku-9x9"
 FIXED = 16
 """Segments of the rule that looks at nothing, and of one attempt with restarts."""
 
+LIMITS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Segments at most for which the own decision is reported too: more of them are test-time scaling."""
+
 SETTLED = 6.0
 """Q(halt) logit, above all thresholds worth trying, at which a right answer is final."""
 
@@ -284,17 +287,22 @@ def figures(plain: Trace, restarted: Trace, threshold: float) -> dict[str, dict[
     if restarted is not plain:
         found["own_restarts"] = rule(restarted, restarted.q_halt > threshold)
         found["check_restarts"] = rule(restarted, (restarted.q_halt > threshold) & restarted.legal)
+    limits = [limit for limit in LIMITS if limit <= plain.right.shape[1]]
+    found["own"]["solved_within"] = {
+        str(limit): rule(plain, plain.q_halt > threshold, limit)["solved"] for limit in limits
+    }
     found["own"]["cpu_milliseconds"] = 1000 * plain.seconds / plain.run * found["own"]["mean_segments"]
     return found
 
 
-def rule(trace: Trace, wants: NDArray[np.bool_]) -> dict[str, Any]:
-    """What comes of halting at the first segment at which `wants` (N, S) is true, or else at the last one.
+def rule(trace: Trace, wants: NDArray[np.bool_], limit: int | None = None) -> dict[str, Any]:
+    """What comes of halting at the first segment at which `wants` (N, S) is true, or else at the last, or the limit.
 
     Returns:
         `solved` with its 95 % Wilson interval; `wrong_halts`, the share of all puzzles on which it halts with a wrong
         answer before the end, with its interval; `unfinished`, the share on which it never halts; `mean_segments`.
     """
+    wants = wants[:, :limit]
     count, segments = wants.shape
     halts = wants.any(axis=1)
     stop = np.where(halts, wants.argmax(axis=1), segments - 1)
