@@ -281,11 +281,11 @@ UNTESTED = (
 
 OPENING = """# The paper's claims
 
-What the HRM paper (arXiv 2506.21734) shows, and what came of it here, in networks small enough for one CPU core. Written
-by `python -m hrm_gym.scripts.experiments.claims` from the figures in [results](results), which name their commands,
-seeds, machines and dates. *Trainings* counts the independently trained networks behind a figure. **With one training a
-row says something about that network, not about the method**: no verdict that compares methods is better than *shown
-weakly* here.
+What the HRM paper (arXiv 2506.21734) shows, and what came of it here, in networks small enough for one CPU core.
+Written by `python -m hrm_gym.scripts.experiments.claims` from the figures in [results](results), which name their
+commands, seeds, machines and dates. *Trainings* counts the independently trained networks behind a figure. **With one
+training a row says something about that network, not about the method**: no verdict that compares methods is better
+than *shown weakly* here.
 
 | claim | measured here | trainings | verdict | because |
 |---|---|---|---|---|"""
