@@ -196,7 +196,7 @@ def kinds(config: OwnDecisionConfig) -> list[tuple[str, PuzzleBatch]]:
     if config.data is None:
         return kinds
     world = gym.make("HRMSudoku-v0", disable_env_checker=True, source=config.data).unwrapped
-    with config.data.open(newline="") as file:
+    with config.data.open(newline="", encoding="utf-8-sig") as file:
         sources = [row["source"] for row in csv.DictReader(file)]
     first = config.puzzles if config.part == "validation" else 0
     for source in dict.fromkeys(sources):

@@ -176,8 +176,8 @@ def test_test_pairs_without_output_are_left_out_and_large_tasks_too(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "bad.json: expected the JSON text of a task"),
-        ("[" * 100_000, "bad.json: expected the JSON text of a task"),
+        ("{", "bad.json: expected JSON"),
+        ("[" * 100_000, "bad.json: expected JSON of at most 100 levels"),
         ([1], "bad.json: expected a task with the keys 'train' and 'test'"),
         ({"train": [], "test": []}, "bad.json: expected a list of at least one train pair"),
         ({"train": [{"output": [[1]]}], "test": []}, r"expected a pair with an 'input', got .* as train pair 0"),
