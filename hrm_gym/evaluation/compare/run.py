@@ -286,9 +286,9 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     env = world.make(entrant.agent.action_mode, "rgb_array")
     recorder = FilmRecorder()
     try:
-        world: Any = env.unwrapped
-        world.set_caption(entrant.label.text)
-        recorder.colours = world.colours
+        shown: Any = env.unwrapped
+        shown.set_caption(entrant.label.text)
+        recorder.colours = shown.colours
         seed = world.seed(comparison.plan.seeds[0])
         for index in range(world.length(comparison.plan.films)):
             kept: list[Image] = []
