@@ -11,7 +11,6 @@ A new kind is a config, two functions and a line in `KINDS`.
 
 from __future__ import annotations
 
-import csv
 import shlex
 import shutil
 import sys
@@ -31,6 +30,7 @@ from hrm_gym.data.build import DatasetBuild, Plan, Workplace, with_images
 from hrm_gym.data.folder import MANIFEST, Groups, SplitRecord, check_place, write_dataset, write_manifest
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, is_npy_folder, open_puzzles
+from hrm_gym.envs.files.csv_file import first_question
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.evaluation.pages import printable
@@ -406,7 +406,9 @@ def main_data_info(argv: Sequence[str]) -> int:
 def _show_csv(path: Path, config: InfoConfig) -> None:
     family = _csv_family(path, config)
     puzzles = PuzzleFile(path, family)
-    print(f"{path}: CSV, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} puzzles, all valid")
+    kind = "CSV" if path.suffix.lower() == ".csv" else "text"
+    count = f"{len(puzzles):,} puzzles"
+    print(f"{path}: {kind}, {family.name} {_size(puzzles.shape)}, {count}, all valid")
     rated = puzzles.ratings[~np.isnan(puzzles.ratings)]
     if len(rated):
         print(f"  ratings: {len(rated):,}, from {rated.min():g} to {rated.max():g}, mean {rated.mean():.2f}")
@@ -417,11 +419,7 @@ def _show_csv(path: Path, config: InfoConfig) -> None:
 
 def _csv_family(path: Path, config: InfoConfig) -> PuzzleFamily:
     """The family of a CSV file, by its first question."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            question = next(csv.DictReader(stream), {}).get("question") or ""
-    except (UnicodeDecodeError, csv.Error):
-        question = ""
+    question = first_question(path)
     if config.family not in (None, "maze", "sudoku", "arc"):
         return make_family(config.family, _square(path, len(question)))
     if (config.family or "maze") == "maze" and set(question) <= MAZE_CHARACTERS:
@@ -504,9 +502,11 @@ def _show_arc(path: Path) -> None:
     for split, found in tasks.splits.items():
         pairs = [pair for task in found for pair in (*task.train, *task.test)]
         sides = [side for pair in pairs for grid in pair for side in grid.shape]
+        open_grids = sum(len(task.asked) - len(task.test) for task in found)
+        without = f" and {open_grids:,} without" if open_grids else ""
         print(
             f"{path}: ARC tasks, {split}: {len(found):,} tasks, {sum(len(task.train) for task in found):,} "
-            f"demonstrations, {sum(len(task.test) for task in found):,} test grids with outputs, "
+            f"demonstrations, {sum(len(task.test) for task in found):,} test grids with outputs{without}, "
             f"sides {min(sides)} to {max(sides)}, all valid"
         )
     task = next(task for found in tasks.splits.values() for task in found)
@@ -534,7 +534,7 @@ HELP = f"""usage: hrm-gym data build KIND|ENV --out FOLDER [options]
 
 build  new puzzles, or those of CSV files, as a folder of npy arrays that the official HRM and TRM code reads as well.
        An interrupted build goes on where it stopped when the same command is given again.
-info   what a CSV file, an npy folder or ARC tasks hold; everything in them is checked.
+info   what a CSV or text file, an npy folder or ARC tasks hold; everything in them is checked.
 fetch  the CSV files of a data set on the Hugging Face hub.
 
 kinds: {", ".join(KINDS)}
@@ -548,6 +548,8 @@ examples:
   hrm-gym data build takuzu:Takuzu-v0 --out data/takuzu        a puzzle of your own, see docs/own_puzzle.md
   hrm-gym data build KIND --help                       every option with its default
   hrm-gym data info data/maze-10
+  hrm-gym data info sudoku.csv                         Kaggle's files (quizzes,solutions or puzzle,solution) as well
+  hrm-gym data info puzzles.sdm                        a puzzle a line, solved here; bad lines are named
   hrm-gym data fetch sapientinc/sudoku-extreme --split train test --out data
 """
 
