@@ -333,6 +333,12 @@ class SudokuFamily(PuzzleFamily):
         """The symmetric image of `clues` that represents them all."""
         return canonical(clues, self.box)
 
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """What the small digits mean."""
+        from hrm_gym.envs.sudoku.drawing import small_digits
+
+        return [small_digits(answer, thought)]
+
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the board so that it fills `surface`."""
         from hrm_gym.envs.sudoku.drawing import draw_sudoku

@@ -30,10 +30,8 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import parse_halting
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
-from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
-from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.evaluation.scores import wilson
 from hrm_gym.files import write_atomically
@@ -148,9 +146,9 @@ def main(argv: Sequence[str]) -> int:
     traces: dict[str, tuple[Trace, Trace]] = {}
     results: dict[str, Any] = {}
     for name, batch in kinds(config, found.about["family"], found.model.config):
-        model, family = _network(found, batch)
-        plain = trace(model, family, batch, config.max_segments)
-        restarted = trace(model, family, batch, config.max_segments, config.restart, plain) if config.restart else plain
+        agent = _agent(found, batch, config.restart)
+        plain = trace(agent, batch, config.max_segments)
+        restarted = trace(agent, batch, config.max_segments, config.restart, plain) if config.restart else plain
         traces[name] = plain, restarted
         results[name] = figures(plain, restarted, config.threshold)
         print(line(name, results[name]), flush=True)
@@ -168,7 +166,8 @@ def main(argv: Sequence[str]) -> int:
         about["scan"] = rows
         for row in rows:
             print(
-                f"threshold {row['threshold']:5.2f}: solved {row['solved']:.2%}, wrong halts {row['wrong_halts']:.2%}"
+                f"threshold {row['threshold']:5.2f}: solved {row['solved']:.2%}, wrong halts {row['wrong_halts']:.2%}, "
+                f"at most {row['most_wrong_halts']:.2%} of a kind"
             )
     if config.json is not None:
         write_atomically(config.json, json.dumps({**about, "results": results}, indent=1) + "\n")
@@ -187,11 +186,11 @@ def _check(config: OwnDecisionConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
 
 
-def _network(found: Pretrained, batch: PuzzleBatch) -> tuple[HRM, PuzzleFamily]:
-    """The network on boards of this size, fast, and their rules."""
+def _agent(found: Pretrained, batch: PuzzleBatch, restart: int) -> HRMAgent:
+    """The agent on boards of this size, with a fast network."""
     grid = batch.clues.shape[1], batch.clues.shape[2]
     family = make_family(found.about["family"], grid)
-    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True).model, family
+    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True, restart=restart)
 
 
 def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tuple[str, PuzzleBatch]]:
@@ -213,7 +212,7 @@ def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tu
     if config.data is None:
         return kinds
     world = gym.make(next(iter(known.values()))["id"], disable_env_checker=True, source=config.data).unwrapped
-    with config.data.open(newline="") as file:
+    with config.data.open(newline="", encoding="utf-8-sig") as file:
         sources = [row["source"] for row in csv.DictReader(file)]
     names = dict.fromkeys(sources) if family == "sudoku" else {config.data.stem: None}
     first = config.puzzles if config.part == "validation" else 0
@@ -224,20 +223,17 @@ def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tu
     return kinds
 
 
-def trace(
-    model: HRM, family: PuzzleFamily, batch: PuzzleBatch, segments: int, restart: int = 0, begun: Trace | None = None
-) -> Trace:
+def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, begun: Trace | None = None) -> Trace:
     """Run segments on puzzles, whatever the Q-head says.
 
     A puzzle is settled once, after `FIXED` segments or more, its answer is right with a Q(halt) logit above `SETTLED`:
     all rules have halted by then. What it would do later is not run; its last values are repeated.
 
     Args:
-        model: the network.
-        family: the rules.
+        agent: the network, the rules, and the images that restarts go through.
         batch: N puzzles.
         segments: how many segments.
-        restart: segments after which all puzzles go back to the next start (`HRM.start`); 0 never.
+        restart: segments after which all puzzles restart; 0 never.
         begun: the trace without restarts of the same puzzles, whose first `restart` segments are taken over.
     """
 
@@ -245,7 +241,8 @@ def trace(
         clues, given = batch.clues[numbers], answers.numpy().reshape(-1, *batch.clues.shape[1:])
         return family.judge(clues, batch.solutions[numbers], given), np.isfinite(family.cost(clues, given))
 
-    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart)
+    model, family, turns = agent.model, agent.family, agent.rules.turns if restart else None
+    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart, turns)
     q_halt, right, legal = (np.zeros((len(batch), segments), kind) for kind in (np.float32, np.bool_, np.bool_))
     first, live = 0, np.arange(len(batch))
     if begun is not None:
@@ -325,7 +322,8 @@ def scan(traces: Sequence[Trace]) -> list[dict[str, float]]:
     for threshold in np.arange(0, SETTLED + 0.25, 0.25):
         found = [rule(trace, trace.q_halt > threshold) for trace in traces]
         means = {name: float(np.mean([row[name] for row in found])) for name in ("solved", "wrong_halts")}
-        rows.append({"threshold": float(threshold), **means})
+        most = max(row["wrong_halts"] for row in found)
+        rows.append({"threshold": float(threshold), **means, "most_wrong_halts": float(most)})
     return rows
 
 
