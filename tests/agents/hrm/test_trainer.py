@@ -182,3 +182,18 @@ def test_a_run_ends_with_the_same_weights_with_and_without_workers(tmp_path: Pat
             assert isinstance(trainer.feed.stream, PrefetchedStream)
             trainer.feed.stream.close()
     assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
+
+
+def test_a_run_of_an_earlier_version_continues(tmp_path: Path) -> None:
+    """Its recipe lacks settings that came later, and means their defaults."""
+    recipe = dataclasses.replace(TINY, updates=5)
+    for _ in Trainer(recipe, tmp_path).fit():
+        pass
+    config = checkpoint.checkpoints(tmp_path)[-1] / checkpoint.CONFIG
+    about = json.loads(config.read_text())
+    del about["recipe"]["random_starts"], about["recipe"]["model"]["q_features"]
+    config.write_text(json.dumps(about))
+    (config.parent / checkpoint.SUMS).unlink()
+    assert Trainer(recipe, tmp_path).update == 5
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer(dataclasses.replace(recipe, random_starts=1.0), tmp_path)
