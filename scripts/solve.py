@@ -100,7 +100,7 @@ class SolveConfig:
     together: bool = True
     json: Annotated[Path | None, _arg("FILE.json")] = None
     seed: int = 0
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "validation", "test"] = "test"
     size: Annotated[int | None, _arg("N", "the environment's own")] = None
 
 

@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.evaluation.scores import wilson
 from hrm_gym.files import written_atomically
 
 PUZZLE_SEED = 2026

@@ -35,7 +35,7 @@ from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch
-from hrm_gym.evaluation.scores import wilson
+from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.files import write_atomically
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.options import parse
@@ -48,7 +48,7 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 """The puzzles of our generators by family and kind: arguments of `gym.make`. "winding" are 30x30 with shortest paths of
 110 cells and more."""
 
-PARTS = {"validation": ("train", 77), "test": ("test", 2026)}
+PARTS = {"validation": ("validation", 77), "test": ("test", 2026)}
 """Split and seed of the puzzle stream of each part. The splits share no puzzle under any symmetry, nor a founder of
 extreme puzzles; the recipes train on other streams of the train split (seeds 0 to 5)."""
 
