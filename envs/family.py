@@ -302,8 +302,12 @@ class PuzzleFamily(ABC):
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
 
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """Lines that explain what `draw` shows besides the board, if it does now."""
+        return []
+
     def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
-        """(row, column) of the answer's cell under the pixel `place` of the board's picture, None beside it.
+        """(row, column) of the answer's cell under the pixel `place` of the board's picture, None outside it.
 
         The default is for square cells, as large as fit, in the middle of the picture.
         """

@@ -69,6 +69,8 @@ class SolveConfig:
             a record (.jsonl) of all, instead of opening a window.
         render: Show the first five puzzles. The figures are taken without rendering in any case.
         together: Show all agents side by side on the same puzzle; --no-together shows one after another.
+        speed: How many times as fast as usual agents are shown.
+        hold: Seconds that the end of a puzzle stays on film.
         json: Write the figures to this file; implies --no-render.
         seed: Which stream of puzzles.
         split: Which part of the puzzles.
@@ -98,6 +100,8 @@ class SolveConfig:
     save: Annotated[Path | None, _arg("OUT.gif")] = None
     render: bool = True
     together: bool = True
+    speed: Annotated[float, _arg("X", "1")] = 1.0
+    hold: Annotated[float, _arg("SECONDS", "3")] = viewer.HOLD
     json: Annotated[Path | None, _arg("FILE.json")] = None
     seed: int = 0
     split: Literal["train", "validation", "test"] = "test"
@@ -197,6 +201,8 @@ def check(config: SolveConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
+    if not (config.speed > 0 and config.hold >= 0):
+        raise ValueError(f"expected --speed above 0 and --hold of at least 0, got {config.speed} and {config.hold}")
     if config.votes > 1 and config.first > 1:
         raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
     if config.check and config.no_check:
@@ -310,7 +316,7 @@ def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) ->
     path = _save_path(config, "-".join(agent.name for agent in agents), whole=config.together)
     if config.save is None and viewer.has_display() and _watch(worlds, agents, shown):
         return
-    viewer.film_together(_players(worlds, agents), shown, worlds.seed, path)
+    viewer.film_together(_players(worlds, agents), shown, worlds.seed, path, config.speed, config.hold)
     print(f"{names}: {puzzle_count(shown)} on film in {path}")
 
 

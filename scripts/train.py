@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ class TrainConfig:
         size: Side length of the puzzles, where the environment has one.
         device: auto, cpu, cuda or mps.
         threads: CPU threads; 0 leaves torch's own choice.
+        workers: Processes that make new puzzles ahead: the same puzzles whatever their number. By default one where
+            there is a core for it.
         compile: Compile the network: about twice the speed, for half a minute at the start (attention on a CPU: once).
     """
 
@@ -67,6 +70,7 @@ class TrainConfig:
     size: int | None = None
     device: str = "auto"
     threads: int = 1
+    workers: int | None = None
     compile: bool = True
 
 
@@ -123,7 +127,9 @@ def train(config: TrainConfig, out: Path) -> None:
         torch.set_num_threads(config.threads)
     processes, device = join(choose_device(config.device))
     try:
-        trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
+        spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
+        workers = int(spare) if config.workers is None else config.workers
+        trainer = Trainer(config.recipe, out, str(device), config.compile, processes, workers)
         with run_lock(out) if processes.rank == 0 else nullcontext(), signals_noted(trainer, out):
             if processes.rank == 0:
                 _follow(trainer)

@@ -19,6 +19,9 @@ MAX_EPISODES = 5
 LINGER = 1.0
 """Seconds that a finished puzzle stays on the screen."""
 
+HOLD = 3.0
+"""Seconds that the end of a puzzle stays on film: time to read why everybody stopped."""
+
 FILM_WIDTH = 1280
 """Pixels to which a film of several boards is scaled down."""
 
@@ -105,7 +108,9 @@ def watch_together(players: Sequence[Player], episodes: int, seed: int | None) -
     return True
 
 
-def film_together(players: Sequence[Player], episodes: int, seed: int | None, path: Path) -> None:
+def film_together(
+    players: Sequence[Player], episodes: int, seed: int | None, path: Path, speed: float = 1.0, hold: float = HOLD
+) -> None:
     """Play several agents on the same puzzles off screen and write what would have been seen.
 
     Args:
@@ -113,14 +118,20 @@ def film_together(players: Sequence[Player], episodes: int, seed: int | None, pa
         episodes: how many puzzles.
         seed: which stream of puzzles; None plays a data file row by row.
         path: a .gif or .mp4 file.
+        speed: how many times as fast as usual.
+        hold: seconds that the end of a puzzle stays.
 
     Raises:
         OSError: if it cannot be written.
     """
-    recorder = FilmRecorder(max_episodes=episodes)
+    recorder = FilmRecorder(episodes, 0.4 / speed, hold, _worlds(players)[0].colours)
 
     def keep(frames: Sequence[Frame]) -> None:
-        recorder.add(_shrunk(_together(players)), all(frame.last for frame in frames))
+        pictures = pictures_of(players)
+        height, width = pictures[0].shape[:2]
+        # no more columns than leave the letters legible
+        columns = min(columns_for(len(pictures), (width, height)), max(1, round(FILM_WIDTH / width)))
+        recorder.add(_shrunk(tiled(pictures, columns)), all(frame.last for frame in frames))
 
     try:
         _play_all(players, episodes, seed, keep)

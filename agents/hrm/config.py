@@ -64,7 +64,7 @@ class HRMConfig:
         rope_theta: base of the rotary frequencies.
         puzzle_count: rows of the puzzle embedding, at least 1.
         puzzle_dim: width of a puzzle embedding row; None means hidden_size, 0 means no puzzle embedding.
-        puzzle_positions: positions in front of the cells for the puzzle embedding; None means as many as it needs.
+        puzzle_positions: positions in front of the cells for the puzzle embedding; None means the number it needs.
         max_segments: segments after which training forces a halt (the paper's M_max).
         exploration: probability that a training segment gets a random minimum of segments (the paper's epsilon).
         halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone.
@@ -159,7 +159,7 @@ class HRMConfig:
             raise ValueError(f"q_features 'worst' needs an equivariant mixer, got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
-                f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "
+                f"the mixer 'colours' expects one symbol a colour (all tokens but pad and end), got "
                 f"{self.symbols} symbols and {self.vocab_size} token ids"
             )
 
@@ -167,7 +167,7 @@ class HRMConfig:
         side = self.grid[0]
         if self.grid != (side, side) or self.symbols != side or self.symbols >= self.vocab_size:
             raise ValueError(
-                f"the mixer 'symbols' expects a square grid and as many symbols as it is wide, fewer than token ids, "
+                f"the mixer 'symbols' expects a square grid and one symbol a column, fewer than token ids, "
                 f"got a grid of {self.grid}, {self.symbols} symbols and {self.vocab_size} token ids"
             )
         if self.box is None or len(self.box) != 2 or min(self.box) < 1 or self.box[0] * self.box[1] != side:
@@ -185,7 +185,7 @@ class HRMConfig:
 
     @property
     def by_symbol(self) -> bool:
-        """Whether there is a state for every symbol in every cell, and all symbols are treated alike."""
+        """Whether there is a state for every symbol in every cell, and the network is symbol-equivariant."""
         return self.mixer in ("symbols", "colours")
 
     @property

@@ -1,6 +1,7 @@
 """When to stop thinking: halting rules, each a small frozen object that looks at a batch and says which boards halt.
 
-A rule has a text form for command lines and `make_agent`: see `parse_halting`.
+`thinking.think` applies them; training has its own rule, `slots.training_halt`. A rule has a text form for commands
+and `make_agent`: see `parse_halting`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Evidence(NamedTuple):
 
 
 class Halting(ABC):
-    """A halting rule. Beside it there is always a limit of segments, at which every board halts."""
+    """A halting rule. `thinking.think` applies it, with the segment limit, the rule check and restarts."""
 
     reads_answers = False
     """Whether the rule needs the parts of the evidence that come from the answers."""
@@ -56,9 +57,9 @@ class Halting(ABC):
     def halts(self, evidence: Evidence) -> Tensor:
         """(B,) bool, the boards that halt now."""
 
-    def reason(self, q_halt: float, q_continue: float) -> str:
-        """Why a board halted, given its Q-values as probabilities."""
-        return self.words
+    def reason(self, q_halt: float, q_continue: float, halts: bool = True) -> str:
+        """Why a board halts, or "" if it does not and there is nothing to say, given its Q-values as probabilities."""
+        return self.words if halts else ""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,13 @@ class QHead(Halting):
     def _words(self) -> str:
         return "own decision (Q)"
 
-    def reason(self, q_halt: float, q_continue: float) -> str:
-        """The two values."""
-        return f"Q(halt) {q_halt:.2f} > " + ("0.50" if self.alone else f"Q(continue) {q_continue:.2f}")
+    def reason(self, q_halt: float, q_continue: float, halts: bool = True) -> str:
+        """The two values, to the digit in which they differ."""
+        other = 0.5 if self.alone else q_continue
+        digits = next((n for n in (2, 3, 4) if f"{q_halt:.{n}f}" != f"{other:.{n}f}"), 5)
+        name = "" if self.alone else "Q(continue) "
+        sign = ">" if halts else "<" if q_halt < other else "="
+        return f"Q(halt) {q_halt:.{digits}f} {sign} {name}{other:.{digits}f}"
 
     def halts(self, evidence: Evidence) -> Tensor:
         """(B,) bool."""
@@ -208,6 +213,12 @@ class FirstOf(Halting):
     def _words(self) -> str:
         return " or ".join(rule.words for rule in self.rules)
 
+    def reason(self, q_halt: float, q_continue: float, halts: bool = True) -> str:
+        """What the rules say: of a board that does not halt those that look at its Q-values."""
+        if halts:
+            return self.words
+        return next(filter(None, (rule.reason(q_halt, q_continue, False) for rule in self.rules)), "")
+
 
 def learned(config: HRMConfig) -> QHead:
     """The rule that a network was trained with."""
@@ -215,7 +226,7 @@ def learned(config: HRMConfig) -> QHead:
 
 
 def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
-    """A rule from its text; a rule is given back as it is.
+    """A rule from its text; a rule is returned unchanged.
 
     Args:
         rule: `q` (the network's own decision), `fixed:8`, `confidence:0.99` (every free cell is that sure),

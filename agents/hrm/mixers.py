@@ -135,7 +135,7 @@ class EquivariantMixer(Mixer):
         return 1
 
     def make_q_head(self, network: Any) -> None:
-        """With `q_features` "worst" the Q-head has a small readout of its own."""
+        """With `q_features` "worst" the Q-head has its own small readout."""
         super().make_q_head(network)
         if self.config.q_features == "worst":
             network.q_readout = Linear(self.config.hidden_size, Q_READOUT)
@@ -263,9 +263,9 @@ class SymbolBlock(nn.Module):
 class ColourBlock(nn.Module):
     """Attention over the cells, mixing with the 3x3 neighbourhood, then a gated MLP, for a state per cell and colour.
 
-    Where a cell attends to depends on the mean over its colours; what it fetches is fetched for every colour alike. The
-    neighbourhood stays within a colour. The MLP sees the means of the cell and of the board beside the state itself. So
-    exchanging colours does the same to the result: the block is equivariant under all permutations of colours.
+    Attention weights depend on the mean over a cell's colours and are shared by all colours. The neighbourhood stays
+    within a colour. The MLP sees the state and the means of its cell and of the board. So exchanging colours does the
+    same to the result: the block is equivariant under all permutations of colours.
     """
 
     def __init__(self, config: HRMConfig) -> None:
@@ -360,7 +360,7 @@ class ColourMixer(SymbolStates):
     block = ColourBlock
 
     def make_heads(self, network: Any) -> None:
-        """Beside the colours an answer may have the end token, read off the mean of a cell's states."""
+        """Besides colours an answer may have the end token, read off the mean of a cell's states."""
         network.answer_head = Linear(self.config.hidden_size, 1)
         network.end_head = Linear(self.config.hidden_size, 1)
         self.make_q_head(network)

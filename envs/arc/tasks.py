@@ -237,7 +237,7 @@ def read_tasks(path: str | Path) -> TaskSet:
     Args:
         path: a folder with a JSON file for each task, or with the folders `training` and `evaluation` of such files;
             or one JSON file, with a single task, a list or a dictionary of tasks. The test outputs of
-            `…_challenges.json` are looked for in `…_solutions.json` beside it. A task may be a bare list of pairs.
+            `…_challenges.json` are looked for in `…_solutions.json` next to it. A task may be a bare list of pairs.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
@@ -279,7 +279,7 @@ def _file_tasks(path: Path) -> tuple[Task, ...]:
 
 
 def _solutions(path: Path) -> Mapping[str, Any]:
-    """The outputs that belong to `…_challenges.json`, by task; empty if there is no such file beside it."""
+    """The outputs that belong to `…_challenges.json`, by task; empty if there is no such file next to it."""
     challenges, solutions = SOLUTIONS
     beside = path.with_name(path.name.replace(challenges, solutions))
     if not path.name.endswith(challenges) or not beside.exists():

@@ -399,6 +399,11 @@ class MazeFamily(PuzzleFamily):
         images = clues.ravel()[dihedral(*clues.shape)]
         return images[np.lexsort(images.T[::-1])[0]].reshape(clues.shape)
 
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """What the dots mean."""
+        planned = thought is not None and bool(((thought.answer == PATH) & (answer == OPEN)).any())
+        return ["blue dots: the way it will go"] if planned else []
+
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the maze so that it fills `surface`."""
         from hrm_gym.envs.maze.drawing import draw_maze

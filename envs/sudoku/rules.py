@@ -337,6 +337,12 @@ class SudokuFamily(PuzzleFamily):
         """From side 8 on puzzles with the same solution under some symmetry; smaller boards have too few solutions."""
         return class_of(puzzle.clues, puzzle.solution, self.box)
 
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """What the small digits mean."""
+        from hrm_gym.envs.sudoku.drawing import small_digits
+
+        return [small_digits(answer, thought)]
+
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the board so that it fills `surface`."""
         from hrm_gym.envs.sudoku.drawing import draw_sudoku

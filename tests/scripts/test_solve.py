@@ -174,7 +174,7 @@ def test_one_window_shows_all_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Window, "wait", lambda self, seconds: None)
     assert main(["solve", "--agent", "oracle", "--agent", "stored", "--episodes", "2"]) == 0
     assert len(shown) == 2 * 2
-    assert set(shown) == {(2 * 760, 520)}
+    assert set(shown) == {(2 * 820, 520)}
     assert list(Path().iterdir()) == []
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation, StatefulAgent
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.thinking import AgentState
 from hrm_gym.envs.puzzle import Thought
@@ -143,7 +143,7 @@ class SearchAgent(StatefulAgent):
         max_segments: int = 64,
         **kwargs: Any,
     ) -> SearchAgent:
-        """The agent for an environment; weights and the rest as `HRMAgent.for_env`."""
+        """The agent for an environment; weights and the others as `HRMAgent.for_env`."""
         return cls(HRMAgent.for_env(env, weights, **kwargs), beam, patience, look, max_segments)
 
     def decide(
@@ -159,20 +159,33 @@ class SearchAgent(StatefulAgent):
         while self.action_mode != "answer" and not self._over(state).all():
             state = self._segment(state, puzzles)
         self._seen = state
-        return carry_out_rows(self.family, self.action_mode, observation, state.answers, self._over(state)), state
+        return answers_to_actions(self.family, self.action_mode, observation, state.answers, self._over(state)), state
 
     def thoughts(self) -> list[Thought] | None:
         """The leading lane of every board at the last `predict`; `segment` counts those of all lanes together."""
         found = self._seen
         if found is None:
             return None
-        reasons = np.where(
-            found.halted, "a sure answer that breaks no rule", np.where(self._over(found), "budget spent", "")
+        over = self._over(found)
+        words = np.where(
+            found.halted, "a sure answer that breaks no rule: halts", np.where(over, "budget spent: halts", "")
         )
-        boards = zip(found.answers, found.confidence, found.q_halt, found.spent, reasons, strict=True)
+        lanes = np.bincount(found.owner, minlength=len(found))
         return [
-            Thought(answer, sure, float(q), None, int(spent), str(why) or None)
-            for answer, sure, q, spent, why in boards
+            Thought(
+                found.answers[i],
+                found.confidence[i],
+                float(found.q_halt[i]),
+                segment=int(found.spent[i]),
+                reason=str(words[i]) or ("guesses one cell more in every lane" if self._branches(found)[i] else None),
+                event="halts" if over[i] else "",
+                facts=(
+                    ("Lanes", str(lanes[i])),
+                    ("Cells guessed in each", str(found.depth[i])),
+                    ("Segments of all lanes", str(found.spent[i])),
+                ),
+            )
+            for i in range(len(found))
         ]
 
     def spent(self) -> NDArray[np.int64]:
@@ -205,14 +218,18 @@ class SearchAgent(StatefulAgent):
         )
 
     def _over(self, state: SearchState) -> NDArray[np.bool_]:
-        """(B,) bool, boards that nothing more is thought about."""
+        """(B,) bool, boards that are finished."""
         steps = self.patience * (state.depth > 0) + np.maximum(state.depth - 1, 0) * self.look + state.age
         return state.halted | (steps >= self.max_segments)
+
+    def _branches(self, state: SearchState) -> NDArray[np.bool_]:
+        """(B,) bool, boards that guess before their next segment, if they are not over."""
+        return np.asarray(state.age >= np.where(state.depth > 0, self.look, self.patience))
 
     def _segment(self, state: SearchState, puzzles: NDArray[np.uint8]) -> SearchState:
         """One segment of every lane of the boards that are not over; boards whose time has come branch before it."""
         active = ~self._over(state)
-        due = active & (state.age >= np.where(state.depth > 0, self.look, self.patience))
+        due = active & self._branches(state)
         if due.any():
             state = self._branched(state, puzzles, due)
         live = np.flatnonzero(active[state.owner])

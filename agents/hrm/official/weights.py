@@ -1,7 +1,7 @@
 """Checkpoints of the official HRM and TRM code: their names and settings translated to ours, and loaded.
 
 The official code saves a run's weights as `step_N`, a plain `torch.save`d state dict whose names begin with
-`model.inner.` (`_orig_mod.model.inner.` when it was compiled), and beside it the settings, `all_config.yaml`.
+`model.inner.` (`_orig_mod.model.inner.` when it was compiled), and next to it the settings, `all_config.yaml`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hrm_gym.agents.hrm.official.config import read_settings, translate_config
 
 _WRAPPERS = re.compile(r"^((_orig_mod|module|model|inner)\.)+")
 _DERIVED = re.compile(r"^(rotary_emb\.(cos|sin)_cached|puzzle_emb\.local_(weights|ids)|n_averaged)$")
-"""Buffers that follow from the rest, or count averages; the official code does not save them, some copies of it do."""
+"""Buffers that follow from others, or count averages; the official code does not save them, some copies do."""
 
 WRAPPED = ("ema", "ema_state_dict", "ema_model", "shadow", "model_state_dict", "state_dict", "model")
 """Names under which training loops keep weights inside a checkpoint; averaged ones, which are evaluated, come first."""

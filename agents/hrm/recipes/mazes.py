@@ -61,7 +61,7 @@ ANY_SIZE_NETWORK = HRMConfig(
     gradient="last_cycle",
     halting="bce",
 )
-"""0.1M parameters that treat all places alike: weights learnt on boards of one size play boards of all sizes."""
+"""0.1M parameters, translation-equivariant: weights learnt on boards of one size play boards of all sizes."""
 
 ANY_SIZE = Recipe(
     env_id="HRMMaze-v0",

@@ -70,7 +70,7 @@ EQUIVARIANT_NETWORK = HRMConfig(
     gradient="last_cycle",
     halting="bce",
 )
-"""0.11M parameters that treat all digits alike, all lines and all boxes, and need not learn that they are alike."""
+"""0.11M parameters, equivariant under all symmetries of Sudoku, which need not be learnt."""
 
 EQUIVARIANT = Recipe(
     env_id="HRMSudoku-v0",
@@ -116,7 +116,7 @@ LONGER = replace(
     init="hrm-sudoku-9x9",
     model=replace(EQUIVARIANT_NETWORK, max_segments=32),
     gradient_segments=4,
-    updates=14_000,
+    updates=9_000,
     lr=4e-3,
     seed=6,
     eval_every=1000,
@@ -187,5 +187,5 @@ RECIPES = {
 "sudoku-4x4" and "sudoku-6x6" take minutes and "sudoku-9x9" hours of one CPU core. "sudoku" and, from there,
 "sudoku-harder" made the bundled weights for 9x9. "sudoku-extreme-1k" is the paper's; the puzzles are
 our own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones. "-full" has no end of puzzles.
-Beside them stand what they are compared with: direct prediction, a recurrent Transformer without hierarchy, TRM.
+Next to them, what they are compared with: direct prediction, a recurrent Transformer without hierarchy, TRM.
 """

@@ -255,7 +255,7 @@ class Comparison:
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
-FILM_WIDTH = 480
+FILM_WIDTH = 640
 """Pixels across."""
 
 SECONDS, LINGER = 5.0, 1.6
@@ -287,7 +287,9 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     env = world.make(entrant.agent.action_mode, "rgb_array")
     recorder = FilmRecorder()
     try:
-        env.unwrapped.set_caption(entrant.label.text)  # type: ignore[attr-defined]
+        shown: Any = env.unwrapped
+        shown.set_caption(entrant.label.text)
+        recorder.colours = shown.colours
         seed = world.seed(comparison.plan.seeds[0])
         for index in range(world.length(comparison.plan.films)):
             kept: list[Image] = []
