@@ -11,7 +11,7 @@ from typing import Any
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, scaled, tiled
 from hrm_gym.evaluation.replay import follow, write_replay
-from hrm_gym.evaluation.rollout import Env, Frame, rollout
+from hrm_gym.evaluation.rollout import Env, Frame, caption, rollout
 
 MAX_EPISODES = 5
 """As many puzzles are shown; a film of more would be long and large."""
@@ -52,7 +52,7 @@ def watch_live(env: Env, agent: Agent, episodes: int, seed: int | None) -> bool:
     import pygame
 
     world: Any = env.unwrapped
-    world.set_caption(agent.name)
+    world.set_caption(caption(agent))
     try:
         for _ in rollout(env, agent, episodes, seed, on_step=_linger, keep_frames=False):
             if world.closed_by_user:
@@ -146,7 +146,7 @@ class _Closed(Exception):
 
 def _play_all(players: Sequence[Player], episodes: int, seed: int | None, on_round: Any) -> None:
     for world, (_, agent) in zip(_worlds(players), players, strict=True):
-        world.set_caption(agent.name)
+        world.set_caption(caption(agent))
     for index in range(episodes):
         play_together(players, index, seed, on_round)
 

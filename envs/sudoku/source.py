@@ -34,7 +34,7 @@ BUNDLED = (
     {"box": (3, 3), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
     {"box": (3, 3), "difficulty": "medium", "train": 4000, "test": 1000, "validation": 1000},
     {"box": (3, 3), "difficulty": "hard", "train": 4000, "test": 1000, "validation": 500},
-    {"box": (3, 3), "difficulty": "extreme", "train": 4000, "test": 1000, "validation": 500},
+    {"box": (3, 3), "difficulty": "extreme", "train": 4000, "test": 1000, "validation": 300},
 )
 """The arguments of `build_bank` for every bundled bank."""
 

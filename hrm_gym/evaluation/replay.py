@@ -16,7 +16,7 @@ import numpy as np
 
 from hrm_gym.evaluation.films import Image, Player
 from hrm_gym.evaluation.pages import data_url, render
-from hrm_gym.evaluation.rollout import Episode, Frame, Playthrough
+from hrm_gym.evaluation.rollout import Episode, Frame, Playthrough, caption
 from hrm_gym.evaluation.scores import puzzle_count
 from hrm_gym.files import write_atomically
 
@@ -84,7 +84,10 @@ def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) 
         "board": list(world.family.board_size),
         "columns": columns,
         "rows": rows,
-        "agents": [{"name": agent.name, "mode": agent.action_mode} for _, agent in players],
+        "agents": [
+            {"name": agent.name, "mode": agent.action_mode, "halting": caption(agent).partition("\n")[2]}
+            for _, agent in players
+        ],
         "puzzles": [
             {
                 "index": courses[0].episode.index,

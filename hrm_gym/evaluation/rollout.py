@@ -88,6 +88,12 @@ def halting_rules(agent: Agent) -> str:
     return str(getattr(agent, "halting_rules", "none"))
 
 
+def caption(agent: Agent) -> str:
+    """The agent's name, and on a second line the halting rules in force, for pictures."""
+    rules = halting_rules(agent)
+    return agent.name if rules == "none" else f"{agent.name}\n{rules}"
+
+
 def puzzle_for(env: Env, seed: int | None, k: int) -> Puzzle:
     """Puzzle k of a run on `env`: puzzle k of `seed`, or number k of its source (row k of a data file) if that is None.
 

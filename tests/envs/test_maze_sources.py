@@ -11,7 +11,7 @@ import pytest
 from hrm_gym.envs.maze import rules, tokens
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import BUNDLED, FOLDER, BankedMazes, GeneratedMazes, build_bank, make_source, split_of
-from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import BANK_SEED, PuzzleSource, puzzle_key
 
 HEADER = "source,question,answer,rating\n"
 KEYS = np.array([puzzle_key(0, k) for k in range(300)], dtype=np.uint64)

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import BANK_SEED, PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku import extreme, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES
 from hrm_gym.envs.sudoku.extreme import BUNDLED_FOUNDERS, load_founders
@@ -154,7 +154,9 @@ def test_packing_round_trip(box):
 @pytest.mark.parametrize("made", BUNDLED, ids=lambda made: f"{made['box']}-{made['difficulty']}")
 def test_bundled_banks_are_what_their_seed_makes(made, tmp_path):
     some = 60 if made["difficulty"] == "easy" else 2
-    built = BankedSudoku(build_bank(**{**made, "train": some, "test": some, "validation": some}, folder=tmp_path), "all")
+    built = BankedSudoku(
+        build_bank(**{**made, "train": some, "test": some, "validation": some}, folder=tmp_path), "all"
+    )
     path = find_bank(made["box"], made["difficulty"])
     for split, first in (("train", 0), ("test", some), ("validation", 2 * some)):
         bundled = BankedSudoku(path, split)

@@ -113,7 +113,7 @@ def test_frames_tell_the_whole_episode() -> None:
     assert np.array_equal(episode.frames[0].answer, episode.puzzle.clues)
     assert episode.frames[0].thought is None
     assert [frame.thought.segment for frame in episode.frames[1:]] == list(range(1, episode.steps + 1))
-    assert env.unwrapped.thought is episode.frames[-1].thought
+    assert env.unwrapped.thoughts[-1] is episode.frames[-1].thought
 
 
 def test_batches_keep_frames_on_request() -> None:
@@ -155,7 +155,7 @@ class Searching:
         self._search([observation, state, args, options])
         clues = observation["puzzle"]
         halts = observation["segment"].reshape(len(clues)) > 0.1
-        return carry_out_rows(MAZE, "answer", observation, clues, halts), clues
+        return answers_to_actions(MAZE, "answer", observation, clues, halts), clues
 
     def thoughts(self) -> None:
         return None

@@ -27,7 +27,7 @@ import hrm_gym
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
 from hrm_gym.evaluation.films import FilmRecorder, Image, scaled
 from hrm_gym.evaluation.pages import slug
-from hrm_gym.evaluation.rollout import Playthrough, halting_rules, rollout_batched
+from hrm_gym.evaluation.rollout import Playthrough, caption, halting_rules, rollout_batched
 from hrm_gym.files import sweep, write_atomically
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
@@ -288,7 +288,7 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     recorder = FilmRecorder()
     try:
         shown: Any = env.unwrapped
-        shown.set_caption(entrant.label.text)
+        shown.set_caption("\n".join([entrant.label.text, *caption(entrant.agent).splitlines()[1:]]))
         recorder.colours = shown.colours
         seed = world.seed(comparison.plan.seeds[0])
         for index in range(world.length(comparison.plan.films)):

@@ -60,7 +60,7 @@ function course(frames, now) {
   return drawn;
 }
 
-function card(player, name, mode, moment) {
+function card(player, { name, mode, halting }, moment) {
   const now = Math.min(moment, player.frames.length - 1), frame = player.frames[now];
   const ended = now === player.frames.length - 1;
   const verdict = !ended ? ["running", "under way"] : player.solved ? ["solved", "solved"] : ["unsolved", "not solved"];
@@ -78,14 +78,14 @@ function card(player, name, mode, moment) {
   const alt = `The board of ${name} after ${now} ${unit}${now === 1 ? "" : "s"}`;
   return node("article", { class: "player" },
     node("header", {}, node("strong", {}, name), node("span", { class: `verdict ${verdict[0]}` }, verdict[1]),
-      node("span", { class: "dim mode" }, `${mode} mode`)),
+      node("span", { class: "dim mode" }, `${mode} mode${halting ? "; " + halting : ""}`)),
     node("div", { class: "board" }, node("img", { src: frame.board, alt, width: data.board[0], height: data.board[1] }), overlay(frame)),
     facts, course(player.frames, now));
 }
 
 function show() {
   const shown = data.puzzles[puzzle], moment = Number(slider.value);
-  players.replaceChildren(...shown.players.map((player, k) => card(player, data.agents[k].name, data.agents[k].mode, moment)));
+  players.replaceChildren(...shown.players.map((player, k) => card(player, data.agents[k], moment)));
   at("where").textContent = `${moment} of ${slider.max}`;
   at("which").textContent = `puzzle ${puzzle + 1} of ${data.puzzles.length}`;
   at("name").textContent = shown.name;
