@@ -136,9 +136,16 @@ class PuzzleFamily(ABC):
         """(clues, solution) of a row of an official CSV file; ValueError unless it is a puzzle and its answer."""
 
     def read_rows(self, questions: Sequence[str], answers: Sequence[str]) -> tuple[Grids, Grids]:
-        """(N, H, W) clues and solutions of N >= 1 such rows; ValueError if any is bad, `read_row` then tells why."""
-        rows = [self.read_row(question, answer) for question, answer in zip(questions, answers, strict=True)]
+        """(N, H, W) clues and solutions of N >= 1 such rows; ValueError if any is bad, `read_solved` tells why."""
+        rows = [self.read_solved(question, answer) for question, answer in zip(questions, answers, strict=True)]
         return np.stack([clues for clues, _ in rows]), np.stack([solution for _, solution in rows])
+
+    def read_solved(self, question: str, answer: str) -> tuple[Grid, Grid]:
+        """`read_row`; ValueError also unless the answer is right by the rules, where there are any."""
+        clues, solution = self.read_row(question, answer)
+        if self.has_solver and not self.judge(clues[None], solution[None], solution[None])[0]:
+            raise ValueError(f"expected an answer that solves its {self.name}, got one that does not")
+        return clues, solution
 
     def make_puzzle(self, puzzle: Any) -> Puzzle:
         """A checked puzzle from text, a token grid or a Puzzle, which alone is not solved here. Raises ValueError."""

@@ -59,6 +59,7 @@ from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle
 from hrm_gym.evaluation.rollout import puzzle_for, rollout_batched
 from hrm_gym.files import check_writable, write_atomically, written_atomically
+from hrm_gym.reading import read_curve
 from hrm_gym.scripts.options import parse, run_subcommand, with_progress
 from hrm_gym.scripts.solve import HRM_AGENTS, SolveConfig, Worlds, agent_named, check
 
@@ -246,6 +247,9 @@ def draw_answers(courses: Sequence[Answers], pictures: Pictures, shown: Sequence
 
 Row = Mapping[str, float]
 
+CURVE_NUMBERS = ("update", "fed", "seconds", "exact", "eval_solved", "eval_exact", "eval_segments")
+"""What is told of every evaluation."""
+
 
 @dataclass(frozen=True)
 class CurveConfig:
@@ -266,25 +270,11 @@ def analyze_curve(argv: Sequence[str]) -> None:
     out = config.out or Path("analysis") / f"{config.run.resolve().name}-curve"
     for suffix in (".png", ".json"):
         check_writable(Path(f"{out}{suffix}"))
-    rows = read_curve(config.run / CURVE if config.run.is_dir() else config.run)
+    path = config.run / CURVE if config.run.is_dir() else config.run
+    if not (rows := read_curve(path, CURVE_NUMBERS)):
+        raise ValueError(f"{path}: expected the evaluations of a training run, found none")
     show(curve_table(rows, config.run.name))
     write({"run": config.run.name, "rows": rows}, out, lambda path: draw_curve(rows, config.run.name, path))
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a curve.
-
-    Raises:
-        FileNotFoundError: there is none; a run writes it at its first evaluation.
-        ValueError: it is no curve.
-    """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if rows and all("eval_exact" in row and "update" in row for row in rows):
-            return rows
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError):
-        pass
-    raise ValueError(f"expected the evaluations of a training run in {path}, got something else")
 
 
 def curve_table(rows: Sequence[Row], name: str) -> Table:

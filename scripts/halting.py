@@ -515,7 +515,7 @@ class _Trained:
         folder = self._config.out / "policies" / f"{recipe.agent}-{recipe.cost:g}-seed{recipe.seed}"
         if folder.exists():
             policy = Learned.load(folder)
-            if policy.about["recipe"] == recipe.to_json() and policy.about["bank"] == bank_digest(self._bank):
+            if policy.about.get("recipe") == recipe.to_json() and policy.about.get("bank") == bank_digest(self._bank):
                 self.bar.update(recipe.steps)
                 return policy
         begun = self.bar.n

@@ -25,6 +25,7 @@ from hrm_gym.envs.sudoku.generator import dig_minimal_kernel, fill_kernel, minim
 from hrm_gym.envs.sudoku.solver import copy_kernel, search_kernel
 from hrm_gym.envs.sudoku.symmetry import in_split_kernel, line_orders, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
+from hrm_gym.reading import read_npz
 
 TRIALS = 48
 """Clues tried on the walk from a founder to the puzzle of a key; about one in ten moves."""
@@ -252,9 +253,11 @@ def load_founders(split: str) -> NDArray[np.uint8]:
     Those of "validation" and of "test" were found as one heap, before the first was cut out of the second; the kernel
     takes those that belong to its split.
     """
-    with np.load(FOUNDERS) as stored:
-        names = ("train", "test") if split == "all" else ("train" if split == "train" else "test",)
-        return np.concatenate([unpack(stored[f"{name}_given"], stored[f"{name}_digits"], 9) for name in names])
+    names = ("train", "test") if split == "all" else ("train" if split == "train" else "test",)
+    lengths = {"given": 11, "digits": 41}
+    schema = {f"{name}_{part}": (np.uint8, (name, n)) for name in names for part, n in lengths.items()}
+    stored = read_npz(FOUNDERS, schema)
+    return np.concatenate([unpack(stored[f"{name}_given"], stored[f"{name}_digits"], 9) for name in names])
 
 
 def build_founders(train: int, test: int, seed: int, rounds: int, path: Path = FOUNDERS) -> Path:
