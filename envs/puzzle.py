@@ -51,11 +51,12 @@ def _mix64_many(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-SPLITS = ("train", "test", "all", "validation")
-"""Splits of generated puzzles; kernels know them by their places here. Every class of symmetric puzzles is in one."""
+SPLITS = ("train", "test", "all", "validation", "held-out")
+"""Splits of generated puzzles; kernels know them by their places here. Every class of symmetric puzzles is in train,
+validation or test; held-out is the last two together, as "test" was before validation was cut out of it.
+"""
 
-HELD_OUT = 4
-"""What kernels know validation and test together by."""
+HELD_OUT = SPLITS.index("held-out")
 
 TEST_SHARE = 8
 """One class of puzzles in this many is held out of the train split, for validation and test."""
@@ -72,7 +73,7 @@ _BANK_KEYS, _APART = 8192, 0x6A09E667F3BCC908
 
 @compiled
 def hash_in_split(value, split):
-    """Whether a class of puzzles with this uint64 hash belongs to SPLITS[split]; HELD_OUT is validation and test."""
+    """Whether a class of puzzles with this uint64 hash belongs to SPLITS[split]."""
     if split == 2:
         return True
     if split == 0 or split == HELD_OUT:

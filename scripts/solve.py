@@ -104,7 +104,7 @@ class SolveConfig:
     hold: Annotated[float, _arg("SECONDS", "3")] = viewer.HOLD
     json: Annotated[Path | None, _arg("FILE.json")] = None
     seed: int = 0
-    split: Literal["train", "validation", "test"] = "test"
+    split: Literal["train", "validation", "test", "held-out"] = "test"
     size: Annotated[int | None, _arg("N", "the environment's own")] = None
 
 

@@ -27,6 +27,9 @@ FOLDER = Path(__file__).parent / "banks"
 PARTS = ("train", "test", "validation")
 """The splits that a bank holds."""
 
+WHOLE = {"all": PARTS, "held-out": ("test", "validation")}
+"""Splits that are several parts."""
+
 BUNDLED = (
     {"size": 8, "min_path": 8, "wall_share": 0.35, "train": 4000, "test": 1000, "validation": 1000},
     {"size": 10, "min_path": 10, "wall_share": 0.35, "train": 4000, "test": 1000, "validation": 1000},
@@ -58,7 +61,7 @@ class BankedMazes:
     def __init__(self, path: Path, split: str = "train") -> None:
         """Open the bank at `path` for `split`: "train", "validation", "test" or "all"."""
         self._path, self.split = path, split
-        names = PARTS if split == "all" else (split,)
+        names = WHOLE.get(split, (split,))
         walls = {f"{name}_walls": (np.uint8, (name, "bytes")) for name in names}
         ends = {f"{name}_ends": (np.uint16, (name, 2)) for name in names}
         stored = read_npz(path, {"size": (np.int64, ()), **walls, **ends})

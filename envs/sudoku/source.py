@@ -29,6 +29,9 @@ FOLDER = Path(__file__).parent / "banks"
 PARTS = ("train", "test", "validation")
 """The splits that a bank holds."""
 
+WHOLE = {"all": PARTS, "held-out": ("test", "validation")}
+"""Splits that are several parts."""
+
 BUNDLED = (
     {"box": (2, 2), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
     {"box": (2, 3), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
@@ -54,7 +57,7 @@ class BankedSudoku:
     def __init__(self, path: Path, split: str = "train") -> None:
         """Open the bank at `path` for `split`: "train", "validation", "test" or "all"."""
         self._path, self.split = path, split
-        names = PARTS if split == "all" else (split,)
+        names = WHOLE.get(split, (split,))
         packed = {f"{name}_{part}": (np.uint8, (name, part)) for name in names for part in ("given", "digits")}
         ratings = {f"{name}_ratings": (np.uint16, (name,)) for name in names}
         stored = read_npz(path, {"box": (np.int64, (2,)), **packed, **ratings})

@@ -43,8 +43,8 @@ SEGMENTS = 4
 
 
 @cache
-def world(size: int = 5) -> Any:
-    return gym.make("HRMMaze-v0", size=size, source="generate", split="test", disable_env_checker=True).unwrapped
+def world(size: int = 5, split: str = "test") -> Any:
+    return gym.make("HRMMaze-v0", size=size, source="generate", split=split, disable_env_checker=True).unwrapped
 
 
 def network(**changes: Any) -> HRM:
@@ -207,6 +207,6 @@ def test_the_bundled_bank_holds_the_puzzles_it_names() -> None:
     about = bank.about
     for row in range(0, len(bank), len(bank) // 12):
         size = int(about["worlds"][bank.world[row]].split("size=")[1].split(",")[0])
-        puzzle = puzzle_for(world(size), about["seed"], int(stored["index"][row]))
+        puzzle = puzzle_for(world(size, about["split"]), about["seed"], int(stored["index"][row]))
         assert is_test(world(size).family, puzzle, about["test_share"]) == bank.test[row]
         assert world(size).family.difficulty(puzzle) == bank.difficulty[row]
