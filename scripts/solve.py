@@ -70,7 +70,7 @@ class SolveConfig:
         render: Show the first five puzzles. The figures are taken without rendering in any case.
         together: Show all agents side by side on the same puzzle; --no-together shows one after another.
         speed: How many times as fast as usual agents are shown.
-        hold: Seconds that the end of a puzzle stays on film.
+        hold: Seconds that the end of a puzzle stays.
         json: Write the figures to this file; implies --no-render.
         seed: Which stream of puzzles.
         split: Which part of the puzzles.
@@ -101,7 +101,7 @@ class SolveConfig:
     render: bool = True
     together: bool = True
     speed: Annotated[float, _arg("X", "1")] = 1.0
-    hold: Annotated[float, _arg("SECONDS", "3")] = viewer.HOLD
+    hold: Annotated[float | None, _arg("SECONDS", "3 on film; a window waits")] = None
     json: Annotated[Path | None, _arg("FILE.json")] = None
     seed: int = 0
     split: Literal["train", "validation", "test", "held-out"] = "test"
@@ -201,7 +201,7 @@ def check(config: SolveConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
-    if not (config.speed > 0 and config.hold >= 0):
+    if not (config.speed > 0 and (config.hold or 0) >= 0):
         raise ValueError(f"expected --speed above 0 and --hold of at least 0, got {config.speed} and {config.hold}")
     if config.votes > 1 and config.first > 1:
         raise ValueError(f"expected --votes or --first, got both: {config.votes} and {config.first}")
@@ -314,9 +314,20 @@ def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) ->
     shown = min(worlds.episodes, viewer.MAX_EPISODES)
     names = ", ".join(agent.name for agent in agents)
     path = _save_path(config, "-".join(agent.name for agent in agents), whole=config.together)
-    if config.save is None and viewer.has_display() and _watch(worlds, agents, shown):
+    if (
+        config.save is None
+        and viewer.has_display()
+        and viewer.watch(_players(worlds, agents), shown, worlds.seed, config.speed, config.hold)
+    ):
         return
-    viewer.film_together(_players(worlds, agents), shown, worlds.seed, path, config.speed, config.hold)
+    viewer.film_together(
+        _players(worlds, agents),
+        shown,
+        worlds.seed,
+        path,
+        config.speed,
+        viewer.HOLD if config.hold is None else config.hold,
+    )
     print(f"{names}: {puzzle_count(shown)} on film in {path}")
 
 
@@ -326,14 +337,6 @@ def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], comman
     shown = min(worlds.episodes, viewer.MAX_EPISODES)
     viewer.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
     print(f"{', '.join(agent.name for agent in agents)}: replay of {puzzle_count(shown)} in {config.save}")
-
-
-def _watch(worlds: Worlds, agents: Sequence[Agent], shown: int) -> bool:
-    """Show the agents in a window; False if none could be opened."""
-    if len(agents) == 1:
-        window = worlds.make(agents[0].action_mode, "human")
-        return viewer.watch_live(window, agents[0], shown, worlds.seed)
-    return viewer.watch_together(_players(worlds, agents), shown, worlds.seed)
 
 
 def _players(worlds: Worlds, agents: Sequence[Agent]) -> list[Player]:

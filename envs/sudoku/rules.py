@@ -213,6 +213,7 @@ class SudokuFamily(PuzzleFamily):
         self.vocab_size = self.size + 2
         self.symbols = tokens.SYMBOLS[: self.vocab_size]
         self.writable = tuple(range(FIRST_DIGIT, self.vocab_size))
+        self.clue_tokens = (BLANK, *self.writable)
         self._peers = np.empty((self.size**2, 2), dtype=np.uint64)
         fill_peers_kernel(*self.box, self._peers)
 
