@@ -89,7 +89,7 @@ class PuzzlesConfig:
     data: Path | None = None
     batch: int = 64
     seed: int = 0
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "validation", "test", "held-out"] = "test"
     size: int | None = None
     compile: bool = False
     out: Path | None = None

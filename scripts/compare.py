@@ -69,7 +69,7 @@ class CompareConfig:
     seed: tuple[int, ...] = ()
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("compare")
     source: Literal["auto", "generate", "bank"] = "auto"
-    split: Literal["test", "train"] = "test"
+    split: Literal["test", "validation", "train", "held-out"] = "test"
     batch: int = 50
     chunk: int = 100
     films: int = 2

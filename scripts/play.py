@@ -256,7 +256,7 @@ class PlayConfig:
     source: Annotated[str, tyro.conf.arg(metavar="bank|generate|FILE")] = "bank"
     data: Annotated[Path | None, _arg("FILE")] = None
     puzzle: Annotated[Path | None, _arg("FILE")] = None
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "validation", "test", "held-out"] = "test"
     size: Annotated[int | None, _arg("N", "the environment's own")] = None
     difficulty: Annotated[str | None, _arg("LEVEL", "the environment's own")] = None
     box: Annotated[tuple[int, int] | None, _arg("ROWS COLUMNS", "the environment's own")] = None

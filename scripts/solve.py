@@ -104,7 +104,7 @@ class SolveConfig:
     hold: Annotated[float | None, _arg("SECONDS", "3 on film; a window waits")] = None
     json: Annotated[Path | None, _arg("FILE.json")] = None
     seed: int = 0
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "validation", "test", "held-out"] = "test"
     size: Annotated[int | None, _arg("N", "the environment's own")] = None
 
 
