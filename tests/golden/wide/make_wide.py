@@ -554,10 +554,8 @@ def puzzles_entry(env_id: str, arguments: dict[str, Any], small: bool) -> Entry:
     """Twenty puzzles of each split: clues, solutions, and what is known of them; a hash after five and after all."""
     found: Entry = {}
     for split in ("train", "test"):
-        env, recorder = (
-            gym.make(env_id, split=old_split(env_id, split), disable_env_checker=True, **arguments),
-            Recorder(),
-        )
+        env = gym.make(env_id, split=old_split(env_id, split), disable_env_checker=True, **arguments)
+        recorder = Recorder()
         for number in range(1, 6 if small else 21):
             env.reset(**({"seed": SEED} if number == 1 else {}))
             puzzle = puzzle_of(env)
