@@ -212,14 +212,22 @@ def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]
 
 def _open(recipe: Recipe, split: str, arguments: Mapping[str, Any]) -> tuple[PuzzleFamily, PuzzleSource]:
     """The family and the source of the recipe's environment under these arguments."""
-    single_file = Path(recipe.source).suffix != ""
-    source = "generate" if split == "test" and single_file else recipe.source
+    source = held_out_source(recipe)[0] if split == "test" else recipe.source
     env: Any = gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
     if tuple(env.shape) != recipe.model.grid:
         raise ValueError(
             f"{recipe.env_id} has a grid of {tuple(env.shape)}, the recipe's network one of {recipe.model.grid}"
         )
     return env.family, env.puzzle_source
+
+
+def held_out_source(recipe: Recipe) -> tuple[str, str]:
+    """Where a recipe's held-out puzzles come from, and the same in words."""
+    if recipe.test_source:
+        return recipe.test_source, recipe.test_source
+    if Path(recipe.source).suffix:
+        return "generate", f"new puzzles, for {recipe.source} has no test split (--test-source FILE)"
+    return recipe.source, f"the test split of {recipe.env_id}, {recipe.source}"
 
 
 def training_source(recipe: Recipe) -> tuple[PuzzleFamily, PuzzleSource]:

@@ -281,7 +281,7 @@ def quiet(argv: list[str]) -> None:
     ("argv", "said"),
     [
         (["--env", "HRMMaez-v0"], "HRMMaez"),
-        (["--env", "CartPole-v1"], "does not take these arguments"),
+        (["--env", "CartPole-v1"], "expected an environment of puzzles, one of HRMSudoku-v0"),
         (["--env", "HRMMaze-v0:size"], "expected an environment as ID"),
         (["--env", "HRMMaze-v0:size=huge"], "size"),
         (["--env", "HRMMaze-v0:data=nowhere.csv"], "nowhere.csv"),

@@ -113,9 +113,9 @@ For ordinary large mazes: what it learns there it loses on winding ones, as Maze
 and those it starts from keeps most of both (`hrm-gym weights average`).
 """
 
-PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
-
-MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=1000)
+MAZE_HARD_1K = Recipe(
+    env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
+)
 """The paper's: 1,000 puzzles, as they are."""
 
 RECIPES = {
@@ -125,7 +125,6 @@ RECIPES = {
     "maze-any-size-16": ANY_SIZE_16,
     "maze-any-size": ANY_SIZE_LONG,
     "maze-any-size-24": ANY_SIZE_24,
-    "maze-hard": PAPER_MAZES,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.
@@ -133,5 +132,5 @@ RECIPES = {
 "maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
 one CPU core. "maze-any-size-8", "-16", "maze-any-size" and "maze-any-size-24" go on from one another; the mean of the
 last two is bundled for boards of all sizes.
-The others have the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
+"maze-hard-1k" has the paper's 27M network.
 """
