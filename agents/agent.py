@@ -16,7 +16,7 @@ Observation = dict[str, NDArray[Any]]
 
 @runtime_checkable
 class Agent(Protocol):
-    """Anything that acts in our environments. A trained stable-baselines3 model satisfies `predict` as it is.
+    """Anything that acts in our environments. A trained stable-baselines3 model satisfies `predict` unchanged.
 
     `predict` takes the observation of one environment or a batch of them (every array with a leading batch axis) and
     returns actions of the same form. `state` is opaque: pass back what came last, None to start. If it is not None it
@@ -70,7 +70,7 @@ def episode_starts(observation: Observation, state: Any, episode_start: NDArray[
     starts = np.array(np.broadcast_to(state is None if episode_start is None else episode_start, count))
     if "segment" in observation:
         fresh = np.reshape(observation["segment"], count) == 0
-        if "attempt" in observation:  # a second attempt has a budget of its own, and is no new puzzle
+        if "attempt" in observation:  # a second attempt has its own budget, and is no new puzzle
             fresh &= np.reshape(observation["attempt"], count) == 0
         starts |= fresh
     return starts
@@ -108,7 +108,7 @@ class StatefulAgent(ABC):
         """Actions for one observation or a batch, and the next state.
 
         Args:
-            observation: what the environment shows: `puzzle` and `answer` (H, W) uint8, or (B, H, W), and the rest.
+            observation: what the environment shows: `puzzle` and `answer` (H, W) or (B, H, W) uint8, and other entries.
             state: what the last call returned; None starts every board.
             episode_start: (B,) bool, boards on which a new puzzle begins; those whose `segment` is 0 begin in any case.
             deterministic: has no effect; nothing is sampled.

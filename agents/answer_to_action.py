@@ -12,7 +12,7 @@ from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid
 
 
-def carry_out(
+def answer_to_action(
     family: PuzzleFamily, action_mode: str, observation: Observation, answer: Grid, halt: bool = True
 ) -> NDArray[np.int64]:
     """The action by which an agent that holds `answer` comes closer to having given it.
@@ -39,10 +39,10 @@ def carry_out(
     raise ValueError(f"expected action_mode 'answer', 'cell' or 'move', got {action_mode!r}")
 
 
-def carry_out_rows(
+def answers_to_actions(
     family: PuzzleFamily, action_mode: str, observation: Observation, answers: NDArray[np.uint8], halts: Any = True
 ) -> NDArray[np.int64]:
-    """`carry_out` for a batch.
+    """`answer_to_action` for a batch.
 
     Args:
         family: the rules of the puzzle.
@@ -57,7 +57,7 @@ def carry_out_rows(
     bits = np.broadcast_to(np.asarray(halts, dtype=bool), len(answers))
     boards = zip(observation["puzzle"], observation["answer"], strict=True)
     actions = [
-        carry_out(family, action_mode, {"puzzle": puzzle, "answer": shown}, answer, bool(bit))
+        answer_to_action(family, action_mode, {"puzzle": puzzle, "answer": shown}, answer, bool(bit))
         for (puzzle, shown), answer, bit in zip(boards, answers, bits, strict=True)
     ]
     return np.stack(actions)
@@ -67,7 +67,7 @@ def _first_writing(family: PuzzleFamily, observation: Observation, answer: Grid)
     """Cell mode: write the first free cell that differs from `answer`, or halt when none does.
 
     Actions are numbered cell by cell, `len(writable)` to a cell in the order of `family.writable`; the last one halts.
-    A cell whose answer cannot be written (a wall where the puzzle is open, say) is left as it is.
+    A cell whose answer cannot be written (a wall where the puzzle is open, say) is left unchanged.
     """
     writable = np.asarray(family.writable)
     differs = (observation["answer"] != answer) & family.free(observation["puzzle"]) & np.isin(answer, writable)

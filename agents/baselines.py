@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation, PrivilegedAgent, episode_starts
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
@@ -110,7 +110,7 @@ class AnswerKeeper(ABC):
         rows = {key: value[None] for key, value in observation.items()} if single else observation
         answers = self._answers(rows["puzzle"], state, episode_starts(rows, state, episode_start))
         self._thoughts = [Thought(answer=answer, segment=1) for answer in answers]
-        actions = carry_out_rows(self.family, self.action_mode, rows, answers)
+        actions = answers_to_actions(self.family, self.action_mode, rows, answers)
         return (actions[0] if single else actions), answers
 
     def thoughts(self) -> list[Thought] | None:

@@ -48,7 +48,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 def plain(grids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same grids as compiled code knows them: uint8, contiguous, writable (else each kind compiles anew)."""
+    """The same grids as compiled code knows them: uint8, contiguous, writable (else each kind compiles again)."""
     if grids.dtype == np.uint8 and grids.flags.c_contiguous and grids.flags.writeable:
         return grids
     return np.array(grids, dtype=np.uint8, order="C")

@@ -294,7 +294,7 @@ class PuzzleFamily(ABC):
         """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
 
     def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
-        """(row, column) of the answer's cell under the pixel `place` of the board's picture, None beside it.
+        """(row, column) of the answer's cell under the pixel `place` of the board's picture, None outside it.
 
         The default is for square cells, as large as fit, in the middle of the picture.
         """

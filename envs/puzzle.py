@@ -5,7 +5,7 @@ Nothing here knows Gymnasium, torch or pygame. The rules of a kind of puzzle are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -106,6 +106,18 @@ class PuzzleBatch:
         """One of the puzzles."""
         extras = {name: arrays[row] for name, arrays in self.extras.items()}
         return Puzzle(self.clues[row], self.solutions[row], int(self.puzzle_ids[row]), extras=extras)
+
+    def rows(self, index: slice | NDArray[np.int64]) -> PuzzleBatch:
+        """Some of the puzzles."""
+        extras = {name: arrays[index] for name, arrays in self.extras.items()}
+        return PuzzleBatch(self.clues[index], self.solutions[index], self.puzzle_ids[index], extras)
+
+    @staticmethod
+    def joined(batches: Sequence[PuzzleBatch]) -> PuzzleBatch:
+        """The puzzles of all, one after the other."""
+        parts = zip(*((batch.clues, batch.solutions, batch.puzzle_ids) for batch in batches), strict=True)
+        extras = {name: np.concatenate([batch.extras[name] for batch in batches]) for name in batches[0].extras}
+        return PuzzleBatch(*(np.concatenate(part) for part in parts), extras)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,7 @@ class ActionMode(ABC):
 
     @abstractmethod
     def act(self, action: Any) -> bool:
-        """Carry out one action; True if the episode ends by it. ValueError if it is not in the action space."""
+        """Execute one action; True if the episode ends by it. ValueError if it is not in the action space."""
 
     def answer(self) -> Grid:
         """(H, W) uint8, the answer to judge (not to be written to)."""
@@ -419,7 +419,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
             self._screen = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the window, which is opened anew when needed."""
+        """Everything but the window, which is reopened when needed."""
         return {**self.__dict__, "_screen": None}
 
     def _expect_puzzle(self, call: str) -> None:

@@ -29,12 +29,12 @@ Rows = NDArray[np.int64]
 """Numbers of some of the boards."""
 
 
-def tell(info: Info, told: Info, count: int, rows: Rows | None = None) -> None:
-    """Add arrays to `info`, each `key` beside a mask `_key` of the boards that it speaks of.
+def tell(info: Info, found: Info, count: int, rows: Rows | None = None) -> None:
+    """Add arrays to `info`, each `key` with a mask `_key` of the boards that it speaks of.
 
     Args:
         info: what is added to.
-        told: arrays over all boards, or dictionaries that are infos themselves.
+        found: arrays over all boards, or dictionaries that are infos themselves.
         count: number of boards.
         rows: the boards they speak of; None for all.
     """
@@ -42,18 +42,18 @@ def tell(info: Info, told: Info, count: int, rows: Rows | None = None) -> None:
     said = np.zeros(count, dtype=np.bool_) if some else np.ones(count, dtype=np.bool_)
     if some:
         said[rows] = True
-    for key, array in told.items():
+    for key, array in found.items():
         info[key], info[f"_{key}"] = array, said.copy()
 
 
-def spread(told: Info, rows: Rows, count: int) -> Info:
+def spread(found: Info, rows: Rows, count: int) -> Info:
     """Arrays with an entry for each of `rows` as arrays over all boards, zero elsewhere."""
-    return {key: _spread_array(array, rows, count) for key, array in told.items()}
+    return {key: _spread_array(array, rows, count) for key, array in found.items()}
 
 
-def only(told: Info, rows: Rows) -> Info:
+def only(found: Info, rows: Rows) -> Info:
     """Arrays over all boards with zeros outside `rows`."""
-    return {key: _spread_array(array[rows], rows, len(array)) for key, array in told.items()}
+    return {key: _spread_array(array[rows], rows, len(array)) for key, array in found.items()}
 
 
 def _spread_array(array: NDArray[Any], rows: Rows, count: int) -> NDArray[Any]:
@@ -275,15 +275,15 @@ class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any], ABC):
                 boards[row] = {key: array[place].copy() for key, array in last.items()}
             else:
                 boards[row] = last[place].copy()
-        told: Info = {}
-        tell(told, only(self._running_info(), ended), self.num_envs, ended)
+        found: Info = {}
+        tell(found, only(self._running_info(), ended), self.num_envs, ended)
         if verdict is not None:
-            tell(told, spread(verdict, over, self.num_envs), self.num_envs, over)
-        tell(info, {"final_obs": boards, "final_info": told}, self.num_envs, ended)
+            tell(found, spread(verdict, over, self.num_envs), self.num_envs, over)
+        tell(info, {"final_obs": boards, "final_info": found}, self.num_envs, ended)
         self._begin_next(ended)
 
     def _seed(self, seed: int | Sequence[int | None] | None, rows: Rows) -> None:
-        """Note the seeds of the boards `rows`; a board that never had one gets one of its own."""
+        """Note the seeds of the boards `rows`; a board that never had one gets a new one."""
         if seed is None:
             seeds: Sequence[int | None] = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
@@ -562,10 +562,10 @@ class PuzzleVectorEnv(BatchedEnv):
         return observation
 
     def _running_info(self) -> Info:
-        told: Info = {"segment": self._steps.copy(), "violations": self._mode.violations.astype(np.int64)}
+        found: Info = {"segment": self._steps.copy(), "violations": self._mode.violations.astype(np.int64)}
         if self.world.mask_in_info:
-            told["action_mask"] = self._mode.masks().astype(np.int8)
-        return told
+            found["action_mask"] = self._mode.masks().astype(np.int8)
+        return found
 
     def _picture(self, row: int) -> Any:
         extras = {name: arrays[row] for name, arrays in self._extras.items()}

@@ -283,7 +283,7 @@ def read_arguments(text: str, expected: str = "") -> dict[str, Any]:
 
 
 LONGEST = 10_000
-"""Characters of constructor arguments; nobody types more."""
+"""Maximum length of constructor arguments in an id."""
 
 
 def _split_at_commas(text: str) -> list[str]:

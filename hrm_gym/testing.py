@@ -144,7 +144,7 @@ def _check_rules_on_answers(family: PuzzleFamily, batch: PuzzleBatch, rng: np.ra
 
 def _check_reading(family: PuzzleFamily, batch: PuzzleBatch) -> None:
     clues, solution = batch.clues[0], batch.solutions[0]
-    _expect(np.array_equal(family.parse(clues), clues), "expected parse() to take a token grid as it is")
+    _expect(np.array_equal(family.parse(clues), clues), "expected parse() to return a token grid unchanged")
     _expect(np.array_equal(family.parse(family.to_text(clues)), clues), "expected parse() to read what to_text() wrote")
     texts = ["".join(family.symbols[token] for token in grid.ravel()) for grid in (clues, solution)]
     for found, grid in zip(family.read_row(*texts), (clues, solution), strict=True):
@@ -334,8 +334,8 @@ def _check_repeated(
         _expect(
             np.array_equal(alone, actions[row]), f"expected the action of board {row} alone to be that of the batch"
         )
-    anew = agent.predict(batch, state, np.ones(len(actions), dtype=np.bool_))[0]
-    _expect(np.array_equal(anew, actions), "expected episode_start to begin anew, with the actions of no state")
+    again = agent.predict(batch, state, np.ones(len(actions), dtype=np.bool_))[0]
+    _expect(np.array_equal(again, actions), "expected episode_start to restart, with the actions of no state")
     if state is None:
         return
     rows = np.array([1, 3])

@@ -30,6 +30,7 @@ from hrm_gym.scripts.options import (
     Env,
     PanelOptions,
     PuzzleOptions,
+    RuleOptions,
     RunOptions,
     arg,
     at_least,
@@ -189,21 +190,15 @@ def scaling(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Answers(Network):
+class Answers(RuleOptions, Network):
     """The answer after each segment, as a row of pictures a puzzle (HRM paper, figure 7).
 
     Attributes:
-        segments: The segments that are shown.
-        halting: The rule whose decision is marked: q, fixed:8, confidence:0.99, stable:2 or never.
+        segments: The segments that are shown; blue frames mark those after which the agent has halted.
     """
 
     EXAMPLES = ("hrm-gym analyze answers HRMMaze-v0", "hrm-gym analyze answers --episodes 3 --segments 1 2 4 8")
     segments: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
-    halting: Annotated[str | None, arg("RULE", "what suits the weights, mostly q")] = None
-
-    def thinking(self) -> dict[str, Any]:
-        """What the HRM is given beyond its own defaults."""
-        return super().thinking() | ({} if self.halting is None else {"halting": self.halting})
 
 
 def answers(argv: Sequence[str]) -> None:
@@ -254,7 +249,7 @@ class Convergence(Network):
 
     EXAMPLES = (
         "hrm-gym analyze convergence HRMMaze-v0 --episodes 128",
-        "hrm-gym analyze convergence --size 8 --beside runs/maze-recurrent runs/maze-direct",
+        "hrm-gym analyze convergence --size 8 --beside runs/maze-direct",
     )
     segments: int = 8
     beside: tuple[Path, ...] = ()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -57,8 +58,8 @@ class Build(RunOptions):
     """
 
     EXAMPLES = (
-        "hrm-gym halting bank build --env HRMMaze-v0:size=10 HRMMaze-v0:size=12 --out mazes.npz",
-        "hrm-gym halting bank build --env HRMSudokuExtreme-v0:source=test.csv --out a.npz",
+        "hrm-gym halting bank build --env HRMMaze-v0 HRMMaze-v0:size=12 --out a.npz",
+        "hrm-gym halting bank build --env HRMSudokuExtreme-v0 --out extreme.npz",
     )
     env: Annotated[tuple[str, ...], arg("ENV")]
     out: Annotated[Path, arg("FILE.npz")]
@@ -108,7 +109,7 @@ def build(argv: Sequence[str]) -> None:
     for env, count in zip(envs, counts, strict=True):
         source = env.puzzle_source
         rows = hasattr(source, "__getitem__") and type(source).__module__.startswith("hrm_gym.envs.files")
-        stream = lambda k, env=env, seed=None if rows else config.seed: puzzle_for(env, seed, k)  # noqa: E731
+        stream = partial(puzzle_for, env, None if rows else config.seed)
         worlds.append(World(agent_on(found, env.family, env.shape, config.device), stream, count))
     agent = worlds[0].agent
     recipe = {

@@ -33,9 +33,9 @@ class List:
     """
 
     EXAMPLES = ("hrm-gym list", "hrm-gym list agents")
-    what: Annotated[
-        tyro.conf.Positional[Literal["all", "environments", "agents", "recipes"]], arg("[WHAT]", "all")
-    ] = "all"
+    what: Annotated[tyro.conf.Positional[Literal["all", "environments", "agents", "recipes"]], arg("[WHAT]", "all")] = (
+        "all"
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,7 +60,9 @@ def environments() -> Table:
 def agents() -> Table:
     """A row a set of bundled weights and a kind of puzzles, and one for each agent that has none of its own."""
     table = new_table("agents", "agent", "bundled weights", "puzzles", "solved", left=3)
-    table.caption = "new puzzles of the test split; hrm: by its own decision (Q-head) alone; in brackets: 95 % intervals"
+    table.caption = (
+        "new puzzles of the test split; hrm: by its own decision (Q-head) alone; in brackets: 95 % intervals"
+    )
     for name in agent_names():
         found = [folder for folder, _ in bundled(name)]
         for folder in found:
@@ -91,7 +93,7 @@ def recipes() -> Table:
 
 
 def training_minutes() -> Iterator[tuple[str, str]]:
-    """Command and minutes of each training that made bundled weights, as their JSON says; CPU time where it is known."""
+    """Command and minutes of each training that made bundled weights, from their JSON; CPU time where it is known."""
     from hrm_gym.agents.hrm.recipes import RECIPES
     from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "solve": ("solve:main", "let agents solve puzzles: watch them, then read the table"),
     "play": ("play:main", "solve puzzles yourself, with keyboard and mouse"),
     "compare": ("compare:main", "agents x environments on the same puzzles, as one page"),
+    "predict": ("predict:main", "answer ARC tasks whose outputs nobody knows, for the ARC Prize"),
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
@@ -181,9 +182,7 @@ def _after(name: str) -> dict[str, str]:
 def _command(name: str) -> Callable[[list[str]], int | None]:
     """The function behind a command."""
     module, _, function = COMMANDS[name][0].partition(":")
-    found: Callable[[list[str]], int | None] = getattr(
-        importlib.import_module(f"hrm_gym.scripts.{module}"), function
-    )
+    found: Callable[[list[str]], int | None] = getattr(importlib.import_module(f"hrm_gym.scripts.{module}"), function)
     return found
 
 

@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import gymnasium as gym
 import tyro
@@ -199,20 +199,33 @@ class AgentOptions:
 
 
 @dataclass(frozen=True)
-class HaltingOptions(AgentOptions):
-    """When an HRM halts.
+class RuleOptions(AgentOptions):
+    """By which rule an HRM halts.
 
     Attributes:
         halting: When an HRM stops: q (its own decision), fixed:8, confidence:0.99 (every free cell is that sure;
             confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never; q,stable:2 is
             whichever halts first.
+    """
+
+    halting: Annotated[str | None, arg("RULE", "what suits the weights, mostly q")] = None
+
+    def thinking(self) -> dict[str, Any]:
+        """What every HRM is given beyond its own defaults."""
+        return super().thinking() | ({} if self.halting is None else {"halting": self.halting})
+
+
+@dataclass(frozen=True)
+class HaltingOptions(RuleOptions):
+    """When an HRM halts.
+
+    Attributes:
         check: Let an HRM halt only on an answer that breaks no rule.
         no_check: Let it halt on any answer.
         restart: Segments after which a thought that has not halted restarts; 0 never.
         max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
     """
 
-    halting: Annotated[str | None, arg("RULE", "what suits the weights, mostly q")] = None
     check: Annotated[Switch, arg(default="what suits the weights")] = False
     no_check: Annotated[Switch, arg(default="what suits the weights")] = False
     restart: Annotated[int | None, arg("N", "what suits the weights")] = None
@@ -225,7 +238,7 @@ class HaltingOptions(AgentOptions):
 
     def thinking(self) -> dict[str, Any]:
         """What every HRM is given beyond its own defaults."""
-        given: dict[str, Any] = {"halting": self.halting, "restart": self.restart}
+        given: dict[str, Any] = {"restart": self.restart}
         given["check"] = self.check if self.check or self.no_check else None
         return super().thinking() | {key: value for key, value in given.items() if value is not None}
 
@@ -355,10 +368,7 @@ def parse_recipe(
         SystemExit: with code 0, after `--help`.
     """
     if argv and argv[0] in ("-h", "--help"):
-        blocks = [textwrap.fill(" ".join(part.split()), 79, break_on_hyphens=False) for part in about.split("\n\n")]
-        print(f"usage: {prog} RECIPE|ENV [options]\n\n" + "\n\n".join(blocks))
-        print(f"\n{prog} RECIPE --help shows every setting with its default.\n\n{examples(kind.EXAMPLES)}")  # type: ignore[attr-defined]
-        raise SystemExit(0)
+        print_about(prog, "RECIPE", about, kind.EXAMPLES)  # type: ignore[attr-defined]
     if not argv:
         raise ValueError(f"no recipe given: expected one of {', '.join(recipes)} (see {prog} --help)")
     name = argv[0]
@@ -370,6 +380,14 @@ def parse_recipe(
         recipe = recipe_for(name)
     default = kind(recipe=recipe)
     return name, parse(type(default), f"{prog} {name}", argv[1:], default)
+
+
+def print_about(prog: str, what: str, about: str, shown: Sequence[str | tuple[str, str]]) -> NoReturn:
+    """Print the help of a command whose options depend on its first argument, and leave."""
+    blocks = [textwrap.fill(" ".join(part.split()), 79, break_on_hyphens=False) for part in about.split("\n\n")]
+    print(f"usage: {prog} {what}|ENV [options]\n\n" + "\n\n".join(blocks))
+    print(f"\n{prog} {what} --help shows every option with its default.\n\n{examples(shown)}")
+    raise SystemExit(0)
 
 
 def parsed(config: Config) -> Config:

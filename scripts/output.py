@@ -67,7 +67,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-# ---- progress: twice a second on a terminal, twice a minute in a log ----
+# ---- progress ----
+
+ON_TERMINAL, IN_LOG = 0.5, 30.0
+"""Seconds between two states of a bar."""
+
+DELAY = 3.0
+"""Seconds that a wait may take without a bar."""
 
 
 def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm[Any]:
@@ -78,13 +84,13 @@ def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm[Any]:
         unit: of what.
         **options: as `tqdm`, e.g. `initial`, units done in an earlier session.
     """
-    interval = 0.5 if sys.stderr.isatty() else 30.0
+    interval = ON_TERMINAL if sys.stderr.isatty() else IN_LOG
     return tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=interval, **options)
 
 
 def passing_bar(total: int | None, unit: str, label: str, **options: Any) -> tqdm[Any]:
     """A bar for what may be over in a moment: it comes after three seconds, and a terminal loses it at the end."""
-    return progress_bar(total, unit, desc=label, delay=3.0, leave=not sys.stderr.isatty(), **options)
+    return progress_bar(total, unit, desc=label, delay=DELAY, leave=not sys.stderr.isatty(), **options)
 
 
 def with_progress(items: Iterable[Item], total: int, label: str, unit: str = " puzzles") -> Iterator[Item]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+
+import torch
 
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
@@ -26,8 +29,8 @@ from hrm_gym.scripts.output import progress_bar
 OWN = "sudoku-4x4"
 """The recipe whose settings an environment without one takes."""
 
-ABOUT = f"""Train an HRM by deep supervision. The run's folder holds checkpoints, curve.jsonl, TensorBoard scalars and, at
-the end, model/. Started again with the same settings, a run goes on from its newest checkpoint as if it had never
+ABOUT = f"""Train an HRM by deep supervision. The run's folder holds checkpoints, curve.jsonl, TensorBoard scalars and,
+at the end, model/. Started again with the same settings, a run goes on from its newest checkpoint as if it had never
 stopped; so does one that Ctrl-C stopped. A finished run continues with more --updates.
 
 recipes: {", ".join(RECIPES)}
@@ -44,6 +47,7 @@ class Train(RunOptions):
         recipe: What is trained, and how.
         out: Folder of the run. A run found there is continued.
         size: Side length of the grid.
+        workers: Processes that make new puzzles ahead: the same puzzles whatever their number.
         compile: Compile the network: about twice the speed, for half a minute at the start (attention on a CPU: once).
     """
 
@@ -55,6 +59,7 @@ class Train(RunOptions):
     recipe: Annotated[Recipe, arg(name="")]
     out: Annotated[Path | None, arg("FOLDER", "runs/RECIPE")] = None
     size: Annotated[int | None, arg("N", "the environment's own")] = None
+    workers: Annotated[int | None, arg("N", "one where there is a core for it")] = None
     compile: bool = True
 
 
@@ -90,7 +95,9 @@ def train(config: Train, out: Path) -> None:
     config.use_threads()
     processes, device = join(choose_device(config.device))
     try:
-        trainer = Trainer(config.recipe, out, str(device), config.compile, processes)
+        spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
+        workers = int(spare) if config.workers is None else config.workers
+        trainer = Trainer(config.recipe, out, str(device), config.compile, processes, workers)
         with run_lock(out) if processes.rank == 0 else nullcontext(), signals_noted(trainer, out):
             if processes.rank == 0:
                 _follow(trainer)

@@ -154,7 +154,7 @@ class Learned:
         return (scores[:, 1] > scores[:, 0]).numpy().reshape(np.shape(observations)[:-1])
 
     def save(self, folder: Path) -> None:
-        """Write weights and JSON to `folder`, whole or not at all."""
+        """Write weights and JSON to `folder` atomically."""
 
         def fill(draft: Path) -> None:
             save_file({name: tensor.contiguous() for name, tensor in self.net.state_dict().items()}, draft / WEIGHTS)
@@ -206,13 +206,13 @@ def bank_digest(bank: HaltingBank) -> str:
     return digest.hexdigest()
 
 
-def train(recipe: HaltingRecipe, bank: HaltingBank, told: Callable[[int], None] = lambda steps: None) -> Learned:
+def train(recipe: HaltingRecipe, bank: HaltingBank, progress: Callable[[int], None] = lambda steps: None) -> Learned:
     """Learn a policy from the training split of a bank.
 
     Args:
         recipe: how.
         bank: the whole bank.
-        told: called with the number of environment steps so far.
+        progress: called with the number of environment steps so far.
     """
     limit = recipe.max_segments or bank.segments
     learnt_from = bank.only("train", limit)
@@ -220,7 +220,7 @@ def train(recipe: HaltingRecipe, bank: HaltingBank, told: Callable[[int], None] 
     mean, scale = flat.mean(axis=0), np.maximum(flat.std(axis=0), 1e-3)
     envs = make_sb3_vec(ENV_ID, recipe.envs, recipe.seed, bank=bank, cost=recipe.cost, max_segments=limit)
     model = _model(recipe, envs, {"mean": mean, "scale": scale})
-    model.learn(recipe.steps, _Told(told))
+    model.learn(recipe.steps, _Progress(progress))
     net = _extracted(model, recipe, mean, scale)
     return Learned(net, {"recipe": recipe.to_json(), "bank": bank_digest(bank), "segments": limit})
 
@@ -289,13 +289,13 @@ def _form(net: DecisionNet) -> dict[str, int]:
     return {"features": first.in_features, "hidden": first.out_features}
 
 
-class _Told(BaseCallback):
+class _Progress(BaseCallback):
     """Passes on the number of steps."""
 
-    def __init__(self, told: Callable[[int], None]) -> None:
+    def __init__(self, progress: Callable[[int], None]) -> None:
         super().__init__()
-        self._told = told
+        self._progress = progress
 
     def _on_step(self) -> bool:
-        self._told(self.num_timesteps)
+        self._progress(self.num_timesteps)
         return True

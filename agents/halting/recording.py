@@ -222,7 +222,7 @@ class BankBuild:
             yield k + 1
 
     def finish(self) -> None:
-        """Write the bank from its parts, whole or not at all, and take down the folder of parts.
+        """Write the bank from its parts atomically, and delete the folder of parts.
 
         Raises:
             ValueError: a split would be empty.

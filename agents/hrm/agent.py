@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.agent import Observation, StatefulAgent
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
@@ -36,14 +36,14 @@ class HRMAgent(HubAgent, StatefulAgent):
     In answer mode a `predict` runs one segment on every board and halts a board when its halting rule says so, by
     default when Q(halt) > Q(continue); a board that halted leaves the batch (or makes room for the next puzzle), so
     thinking less costs less. In cell and move mode it thinks to the end when a puzzle begins, boards that halt leaving
-    the batch, and then carries out its answer.
+    the batch, and then executes its answer.
 
     Attributes:
         name: what tables call it.
         action_mode: "answer", "cell" or "move".
         model: the network.
         max_segments: most segments of one puzzle; may exceed the number used in training. In answer mode the
-            environment has a limit of its own.
+            environment has its own limit.
         halting: when it halts before that.
         task_rows: which row of the puzzle embedding belongs to a task.
         weights: where `for_env` found them.
@@ -76,8 +76,8 @@ class HRMAgent(HubAgent, StatefulAgent):
             halting: a halting rule or its text, see `halting.parse_halting`.
             name: what tables call it.
             compile: compile the network; pays after a minute of thinking or so.
-            restart: segments after which a thought that has not halted begins anew; 0 never. Networks that treat all
-                symmetric images alike, or know tasks by their colours and their turn, begin from another start
+            restart: segments after which a board that has not halted restarts; 0 never. Networks that treat all
+                symmetric images equally, or know tasks by their colours and their turn, take another start
                 (`HRM.start`); others first try the board turned, mirrored or renamed, and then other starts. Bundled
                 weights say in their JSON what suits them.
             check: do not halt by the rule with an answer that breaks the rules of the puzzle (the environment tells
@@ -152,7 +152,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         assert state is not None
         self._seen = state
         answers = state.answers.cpu().numpy().reshape(puzzles.shape)
-        return carry_out_rows(self.family, self.action_mode, observation, answers, halts), state
+        return answers_to_actions(self.family, self.action_mode, observation, answers, halts), state
 
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""
@@ -205,7 +205,7 @@ class HRMAgent(HubAgent, StatefulAgent):
             tasks: (B, 1) ids of tasks, for families that show them; a task without a row of the puzzle embedding gets
                 row 0, that of no task in particular.
             images: (B,) number of the symmetric image that each board is, where images have rows of their own; 0, the
-                puzzle as it is, by default.
+                unchanged puzzle, by default.
         """
         count = len(puzzles)
         none = np.zeros(count, np.int64)
@@ -250,10 +250,10 @@ class HRMAgent(HubAgent, StatefulAgent):
 
     @cached_property
     def _turns(self) -> Turns:
-        """The images on which a thought is tried: one where all are alike, or where the row of a task fits just one."""
+        """The images that restarts go through: one where all are equivalent, or a task row fits just one."""
         config = self.model.config
-        alike = config.by_symbol or config.puzzle_count > 1
-        return Turns(self.family, config.grid, 1 if alike else IMAGES, self.device)
+        equivalent = config.by_symbol or config.puzzle_count > 1
+        return Turns(self.family, config.grid, 1 if equivalent else IMAGES, self.device)
 
 
 def _bundled_for(family: str, grid: tuple[int, ...]) -> Path:

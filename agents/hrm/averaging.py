@@ -37,22 +37,22 @@ def average(folders: Sequence[Path | str], out: Path) -> Path:
     model, about = loaded[0]
     first = model.state_dict()
     total = {name: tensor.double() for name, tensor in first.items()}
-    for folder, (other, told) in zip(folders[1:], loaded[1:], strict=True):
-        for name, tensor in _alike(model, about, other, told, folder).state_dict().items():
+    for folder, (other, about_other) in zip(folders[1:], loaded[1:], strict=True):
+        for name, tensor in _checked(model, about, other, about_other, folder).state_dict().items():
             total[name] += tensor
     state = {name: (tensor / len(folders)).to(first[name].dtype) for name, tensor in total.items()}
-    averaged = [told for _, told in loaded]
+    averaged = [about_other for _, about_other in loaded]
     write_folder(out, lambda draft: write_model(draft, state, model.config, {**about, "averaged": averaged}))
     return out
 
 
-def _alike(model: HRM, about: dict[str, Any], other: HRM, told: dict[str, Any], folder: Path | str) -> HRM:
+def _checked(model: HRM, about: dict[str, Any], other: HRM, about_other: dict[str, Any], folder: Path | str) -> HRM:
     """`other` on the board of `model`; a ValueError names what differs."""
     if other.config.any_grid:
         other = other.on_grid(model.config.grid)
     own, its = model.config.to_json(), dataclasses.replace(other.config, dtype=model.config.dtype).to_json()
-    own["family"], its["family"] = about.get("family"), told.get("family")
+    own["family"], its["family"] = about.get("family"), about_other.get("family")
     if own != its:
         names = ", ".join(f"{name} {its[name]} (the first: {own[name]})" for name in own if own[name] != its[name])
-        raise ValueError(f"expected networks that are alike, got {folder} with {names}")
+        raise ValueError(f"expected networks of one architecture, got {folder} with {names}")
     return other

@@ -64,7 +64,7 @@ class HRMConfig:
         rope_theta: base of the rotary frequencies.
         puzzle_count: rows of the puzzle embedding, at least 1.
         puzzle_dim: width of a puzzle embedding row; None means hidden_size, 0 means no puzzle embedding.
-        puzzle_positions: positions in front of the cells for the puzzle embedding; None means as many as it needs.
+        puzzle_positions: positions in front of the cells for the puzzle embedding; None means the number it needs.
         max_segments: segments after which training forces a halt (the paper's M_max).
         exploration: probability that a training segment gets a random minimum of segments (the paper's epsilon).
         halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone.
@@ -83,9 +83,9 @@ class HRMConfig:
         symbols: with the mixers "symbols" and "colours", how many of the last token ids are interchangeable.
         box: with the mixer "symbols", (rows, columns) of a box.
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
-        q_features: what the Q-head of the mixer "symbols" reads: "mean", the mean of all states; "worst", also the
-            extremes of a small readout over cells and symbols and the smallest margin of the answer, since one wrong
-            cell is enough to be wrong and hardly moves a mean.
+        q_features: what the Q-head of "symbols", "colours" and "convolution" reads: "mean", the mean of all states;
+            "worst", also the extremes of a small readout over cells and symbols and the smallest margin of the answer,
+            since one wrong cell is enough to be wrong and hardly moves a mean.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -155,11 +155,11 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
-        if self.q_features == "worst" and self.mixer != "symbols":
-            raise ValueError(f"q_features 'worst' needs the mixer 'symbols', got {self.mixer!r}")
+        if self.q_features == "worst" and self.mixer in ("attention", "mlp"):
+            raise ValueError(f"q_features 'worst' needs an equivariant mixer, got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
-                f"the mixer 'colours' expects as many symbols as there are colours beside pad and end, got "
+                f"the mixer 'colours' expects one symbol a colour (all tokens but pad and end), got "
                 f"{self.symbols} symbols and {self.vocab_size} token ids"
             )
 
@@ -167,7 +167,7 @@ class HRMConfig:
         side = self.grid[0]
         if self.grid != (side, side) or self.symbols != side or self.symbols >= self.vocab_size:
             raise ValueError(
-                f"the mixer 'symbols' expects a square grid and as many symbols as it is wide, fewer than token ids, "
+                f"the mixer 'symbols' expects a square grid and one symbol a column, fewer than token ids, "
                 f"got a grid of {self.grid}, {self.symbols} symbols and {self.vocab_size} token ids"
             )
         if self.box is None or len(self.box) != 2 or min(self.box) < 1 or self.box[0] * self.box[1] != side:
@@ -185,7 +185,7 @@ class HRMConfig:
 
     @property
     def by_symbol(self) -> bool:
-        """Whether there is a state for every symbol in every cell, and all symbols are treated alike."""
+        """Whether there is a state for every symbol in every cell, and the network is symbol-equivariant."""
         return self.mixer in ("symbols", "colours")
 
     @property

@@ -21,7 +21,7 @@ from torch import Tensor
 from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.slots import Examples
-from hrm_gym.data.stream import PuzzleStream
+from hrm_gym.data.stream import PrefetchedStream, PuzzleStream
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, mix64, puzzle_keys
 from hrm_gym.registry import registered_env
@@ -100,7 +100,7 @@ def draw_placements(
     Args:
         inputs: (N, H, H) boards with a grid top left.
         labels: (N, H, H) boards, the same.
-        keys: N 64-bit keys of the turns; None leaves a puzzle as it is.
+        keys: N 64-bit keys of the turns; None leaves a puzzle unchanged.
         shifts: N keys of the shifts, None likewise; by default the same keys.
     """
     device, shifts = inputs.device, keys if shifts is None else shifts
@@ -122,7 +122,7 @@ def draw_placements(
 def place_grids(placements: Placements, boards: Tensor) -> Tensor:
     """(N, H, H) boards whose grids are turned, shifted, and framed by end tokens below and to the right again.
 
-    This is how the official ARC data lay out a grid; with turn 0 and no shift a board stays as it is.
+    This is how the official ARC data lay out a grid; with turn 0 and no shift a board is unchanged.
     """
     count, side = len(boards), boards.shape[1]
     heights, widths = (size.view(-1, 1, 1) for size in grid_sizes(boards))
@@ -182,14 +182,14 @@ def choose_variants(seed: int, numbers: Sequence[int], variants: int) -> list[in
 
 
 def puzzle_variant_key(seed: int, row: int, variant: int, variants: int) -> int | None:
-    """The key of one of the `variants` images of puzzle `row` of a fixed set: every puzzle has images of its own."""
+    """The key of one of the `variants` images of puzzle `row` of a fixed set: every puzzle has its own images."""
     return mix64(seed ^ mix64(row * (variants + 1) + variant)) if variant else None
 
 
 def embedded_variant_key(seed: int, variant: int) -> int | None:
     """The key of an image with an embedding row to itself: the same symmetry for all puzzles.
 
-    So all pairs of a task look alike under one row, and the row of an image is known when it is voted on.
+    So all pairs of a task share a symmetry under one row, and the row of an image is known when it is voted on.
     """
     return mix64(mix64(seed ^ _EMBEDDED) ^ variant) if variant else None
 
@@ -267,7 +267,7 @@ class Mixture:
 
 
 class FixedPuzzles:
-    """The first so many puzzles of a source's stream, as a set with a length: puzzle i is a function of (seed, i)."""
+    """The first N puzzles of a source's stream, as a set with a length: puzzle i is a function of (seed, i)."""
 
     def __init__(self, source: PuzzleSource, count: int, seed: int) -> None:
         """Describe the set; the puzzles are made when they are first asked for."""
@@ -294,7 +294,7 @@ class FixedPuzzles:
 
 
 class SolvedPairs:
-    """Every solved example of tasks as a puzzle of its own, with the task's id: the training set of ARC.
+    """Every solved example of tasks as a separate puzzle, with the task's id: the training set of ARC.
 
     These are the demonstrations of all tasks, and the test grids of those that are there to be learnt from.
     """
@@ -352,8 +352,8 @@ class Feed:
         held_out: the numbered puzzles of the test split.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        """Open the sources of a recipe.
+    def __init__(self, recipe: Recipe, device: torch.device, workers: int = 0) -> None:
+        """Open the sources of a recipe; new puzzles are made ahead by `workers` processes, or when they are needed.
 
         Raises:
             ValueError: a source does not fit the recipe.
@@ -362,7 +362,10 @@ class Feed:
         self.family, source = training_source(recipe)
         if recipe.variants and not hasattr(source, "__len__"):
             raise ValueError("expected a fixed set of puzzles (--puzzles N) for --variants, got puzzles without end")
-        self.stream = PuzzleStream(source, recipe.seed)
+        endless = not isinstance(source, Sized)
+        self.stream = (
+            PrefetchedStream(source, recipe.seed, workers) if workers and endless else PuzzleStream(source, recipe.seed)
+        )
         self.held_out = PuzzleStream(environment(recipe, "test")[1], EVAL_SEED)
 
     def boards(self, first: int, count: int) -> Examples:
@@ -425,7 +428,7 @@ class Feed:
     def _augmented(
         self, inputs: Tensor, labels: Tensor, keys: Sequence[int | None], numbers: range
     ) -> tuple[Tensor, Tensor]:
-        """(N, S) inputs and labels, each pair under the symmetry of its key; grids shifted anew by puzzle number."""
+        """(N, S) inputs and labels, each pair under the symmetry of its key; grids are shifted by puzzle number."""
         grid = self._recipe.model.grid
         symmetries = draw_symmetries(self.family, grid, keys, self._device)
         inputs, labels = (apply_symmetries(symmetries, boards) for boards in (inputs, labels))

@@ -1,6 +1,7 @@
 """When to stop thinking: halting rules, each a small frozen object that looks at a batch and says which boards halt.
 
-A rule has a text form for command lines and `make_agent`: see `parse_halting`.
+`thinking.think` applies them; training has its own rule, `slots.training_halt`. A rule has a text form for commands
+and `make_agent`: see `parse_halting`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Evidence(NamedTuple):
 
 
 class Halting(ABC):
-    """A halting rule. Beside it there is always a limit of segments, at which every board halts."""
+    """A halting rule. `thinking.think` applies it, with the segment limit, the rule check and restarts."""
 
     reads_answers = False
     """Whether the rule needs the parts of the evidence that come from the answers."""
@@ -215,7 +216,7 @@ def learned(config: HRMConfig) -> QHead:
 
 
 def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
-    """A rule from its text; a rule is given back as it is.
+    """A rule from its text; a rule is returned unchanged.
 
     Args:
         rule: `q` (the network's own decision), `fixed:8`, `confidence:0.99` (every free cell is that sure),

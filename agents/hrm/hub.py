@@ -34,7 +34,7 @@ CARDS = ("CARD.md", "README.md")
 NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")
 """Files of a repository on the hub that are not fetched."""
 
-FORMS = "a folder written by save_pretrained, or a checkpoint file beside its all_config.yaml or config.json"
+FORMS = "a folder written by save_pretrained, or a checkpoint file next to its all_config.yaml or config.json"
 
 A = TypeVar("A", bound="HubAgent")
 
@@ -44,7 +44,7 @@ class Pretrained(NamedTuple):
 
     Attributes:
         model: in evaluation mode.
-        about: the JSON beside our weights; `family` is always there.
+        about: the JSON next to our weights; `family` is always there.
         card: the text of the model card without its metadata, if there is one.
         task_rows: which row of the puzzle embedding belongs to a task.
     """

@@ -19,7 +19,7 @@ TRIES = 64
 
 
 def known_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> tuple[int, ...]:
-    """Keys of `count` symmetries that differ from each other and from the identity, or of as many as there are.
+    """Keys of `count` symmetries that differ from each other and from the identity, or of all there are.
 
     Args:
         family: whose symmetries.
@@ -44,12 +44,12 @@ def distinct_keys(family: PuzzleFamily, shape: tuple[int, int], count: int) -> t
     """`known_keys`, exactly `count` of them.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: there are fewer.
     """
     keys = known_keys(family, shape, count)
     if len(keys) < count:
         raise ValueError(
-            f"expected at most {len(keys) + 1} images, so many symmetries were found of {family.name} "
+            f"expected at most {len(keys) + 1} images, the number of symmetries found of {family.name} "
             f"{shape[0]}x{shape[1]}, got {count + 1}"
         )
     return keys
@@ -72,7 +72,7 @@ def answers_back(family: PuzzleFamily, answers: NDArray[np.uint8], keys: Sequenc
 
 
 def images_of_each(family: PuzzleFamily, puzzles: NDArray[np.uint8], keys: Sequence[Keys]) -> NDArray[np.uint8]:
-    """`images_of` where each of (B, H, W) puzzles has K keys of its own."""
+    """`images_of` where each of (B, H, W) puzzles has its own K keys."""
     images = np.empty((len(puzzles), 1 + len(keys[0]), *puzzles.shape[1:]), np.uint8)
     for own, rows in _alike(keys):
         images[rows] = images_of(family, puzzles[rows], own)
@@ -103,7 +103,7 @@ class Turns:
     """
 
     def __init__(self, family: PuzzleFamily, shape: tuple[int, int], count: int, device: torch.device) -> None:
-        """Choose `count` symmetries of boards (H, W), or as many as there are."""
+        """Choose `count` symmetries of boards (H, W), or all there are."""
         keys = (None, *known_keys(family, shape, count - 1))
         self.count = len(keys)
         self._there = draw_symmetries(family, shape, keys, device)

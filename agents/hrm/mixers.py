@@ -127,19 +127,49 @@ class Mixer:
 
 
 class EquivariantMixer(Mixer):
-    """Without puzzle positions: the Q-head reads the mean state."""
+    """Without puzzle positions: the Q-head reads the mean state, and with `q_features` "worst" the worst cell too."""
+
+    @property
+    def states_per_cell(self) -> int:
+        """State vectors of a cell."""
+        return 1
+
+    def make_q_head(self, network: Any) -> None:
+        """With `q_features` "worst" the Q-head has its own small readout."""
+        super().make_q_head(network)
+        if self.config.q_features == "worst":
+            network.q_readout = Linear(self.config.hidden_size, Q_READOUT)
+
+    @property
+    def q_width(self) -> int:
+        """The mean state, and with "worst" two extremes of the readout and the least and the mean margin."""
+        return self.config.hidden_size + (2 * Q_READOUT + 2 if self.config.q_features == "worst" else 0)
 
     def q_values(self, network: Any, z_h: Tensor) -> Tensor:
         """(B, 2) float32 logits; in float32, since one wrong cell is enough to be wrong and hardly moves a mean."""
         return network.q_head(self.q_features(network, z_h))
 
     def q_features(self, network: Any, z_h: Tensor) -> Tensor:
-        """(B, q_width) float32, what the Q-head reads."""
-        return z_h.float().mean(1)
+        """(B, q_width) float32: the mean state, and what the least decided cell looks like."""
+        config, wide = self.config, z_h.float()
+        if config.q_features == "mean":
+            return wide.mean(1)
+        read = network.q_readout(wide).view(len(z_h), config.cells, self.states_per_cell, Q_READOUT)
+        lowest = read.amax(2).amin(1)  # the cell whose best symbol is worst
+        highest = read.amin(2).amax(1)
+        # without gradient: Q learns to judge the answer, it must not shape it
+        best = self.answer_logits(network, z_h.detach()).float().topk(2, dim=2).values
+        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).detach()
+        return torch.cat((wide.mean(1), lowest, highest, margin.amin(1, keepdim=True), margin.mean(1, keepdim=True)), 1)
 
 
 class SymbolStates(EquivariantMixer):
     """A state for every cell and symbol; the last `symbols` token ids are interchangeable."""
+
+    @property
+    def states_per_cell(self) -> int:
+        """One a symbol."""
+        return self.config.symbols
 
     @property
     def token_classes(self) -> int:
@@ -233,9 +263,9 @@ class SymbolBlock(nn.Module):
 class ColourBlock(nn.Module):
     """Attention over the cells, mixing with the 3x3 neighbourhood, then a gated MLP, for a state per cell and colour.
 
-    Where a cell attends to depends on the mean over its colours; what it fetches is fetched for every colour alike. The
-    neighbourhood stays within a colour. The MLP sees the means of the cell and of the board beside the state itself. So
-    exchanging colours does the same to the result: the block is equivariant under all permutations of colours.
+    Attention weights depend on the mean over a cell's colours and are shared by all colours. The neighbourhood stays
+    within a colour. The MLP sees the state and the means of its cell and of the board. So exchanging colours does the
+    same to the result: the block is equivariant under all permutations of colours.
     """
 
     def __init__(self, config: HRMConfig) -> None:
@@ -319,33 +349,9 @@ class SudokuMixer(SymbolStates):
 
     block = SymbolBlock
 
-    def make_heads(self, network: Any) -> None:
-        """With `q_features` "worst" the Q-head has a small readout of its own."""
-        super().make_heads(network)
-        if self.config.q_features == "worst":
-            network.q_readout = Linear(self.config.hidden_size, Q_READOUT)
-
-    @property
-    def q_width(self) -> int:
-        """The mean state, and with "worst" two extremes of the readout and the least and the mean margin."""
-        return self.config.hidden_size + (2 * Q_READOUT + 2 if self.config.q_features == "worst" else 0)
-
     def answer_logits(self, network: Any, z_h: Tensor) -> Tensor:
         """(B, S, V); tokens that are no symbols are never chosen."""
         return F.pad(self.symbol_logits(network, z_h), (self.first_symbol, 0), value=NEVER)
-
-    def q_features(self, network: Any, z_h: Tensor) -> Tensor:
-        """(B, q_width) float32: the mean state, and what the least decided cell looks like."""
-        config, wide = self.config, z_h.float()
-        if config.q_features == "mean":
-            return wide.mean(1)
-        read = network.q_readout(wide).view(len(z_h), config.cells, config.symbols, Q_READOUT)
-        lowest = read.amax(2).amin(1)  # the cell whose best symbol is worst
-        highest = read.amin(2).amax(1)
-        # without gradient: Q learns to judge the answer, it must not shape it
-        best = self.symbol_logits(network, z_h.detach()).float().topk(2, dim=2).values
-        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).detach()
-        return torch.cat((wide.mean(1), lowest, highest, margin.amin(1, keepdim=True), margin.mean(1, keepdim=True)), 1)
 
 
 class ColourMixer(SymbolStates):
@@ -354,7 +360,7 @@ class ColourMixer(SymbolStates):
     block = ColourBlock
 
     def make_heads(self, network: Any) -> None:
-        """Beside the colours an answer may have the end token, read off the mean of a cell's states."""
+        """Besides colours an answer may have the end token, read off the mean of a cell's states."""
         network.answer_head = Linear(self.config.hidden_size, 1)
         network.end_head = Linear(self.config.hidden_size, 1)
         self.make_q_head(network)

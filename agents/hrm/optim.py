@@ -85,7 +85,7 @@ class AdamATan2(torch.optim.Optimizer):
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, for the matrices inside a network; Adam for everything else.
 
-    Orthogonal updates move all directions of a matrix alike (Muon, K. Jordan 2024), here at the size of Adam's updates
+    Orthogonal updates move all directions of a matrix equally (Muon, K. Jordan 2024), here at the size of Adam's
     (arXiv 2502.16982: 0.2 sqrt(max(rows, columns))), so that one learning rate serves both.
 
     Args:

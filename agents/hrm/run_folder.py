@@ -74,6 +74,12 @@ def load_weights(model: HRM, state: dict[str, Tensor], origin: Path | str, outli
         model.load_state_dict(fits)
 
 
+def with_fresh_q_head(state: dict[str, Tensor], model: HRM) -> dict[str, Tensor]:
+    """The weights `state` with the Q-head of `model`, which may read other features."""
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("q_")}
+    return kept | {name: tensor for name, tensor in model.state_dict().items() if name.startswith("q_")}
+
+
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
     """The state of an optimiser as named tensors; `names` are the parameters in the optimiser's order."""
     state = optimizer.state_dict()["state"]
@@ -115,7 +121,7 @@ def write_checkpoint(
         weights: the weights worth using.
         state: the complete state of training, under names of our own.
         config: of the network.
-        about: what the JSON beside the weights says.
+        about: what the JSON next to the weights says.
         keep: checkpoints to keep.
     """
 

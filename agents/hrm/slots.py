@@ -1,4 +1,4 @@
-"""Training's side of adaptive computation: boards under way in slots, the halting rule of training, the Q-target."""
+"""Training's side of adaptive computation: active boards in slots, the halting rule of training, the Q-target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Examples(NamedTuple):
 
 @dataclass
 class Slots:
-    """The boards under way in training. A slot that halts is refilled with a fresh puzzle before the next segment.
+    """The active boards in training. A slot that halts is refilled with a fresh puzzle before the next segment.
 
     Attributes:
         carry: states of the boards.
@@ -42,7 +42,7 @@ class Slots:
 
     @classmethod
     def waiting(cls, model: HRM, batch: int, device: torch.device) -> Slots:
-        """So many slots, all waiting for a puzzle."""
+        """N slots, all waiting for a puzzle."""
         blank = torch.zeros((batch, model.config.cells), dtype=torch.int32, device=device)
         return cls.empty(model, Examples(blank, blank.clone(), blank[:, 0].clone()))
 

@@ -1,7 +1,7 @@
-"""Which row of the puzzle embedding belongs to a task, as it is and under each symmetry that has a row to itself.
+"""Which row of the puzzle embedding belongs to a task, unchanged and under each symmetry that has its own row.
 
 Our own weights number rows as the environments number tasks, and image k is the same symmetry for all tasks. Official
-weights come with a list of names, a row each (`identifiers.json`), and every task has symmetries of its own.
+weights come with a list of names, a row each (`identifiers.json`), and every task has its own symmetries.
 """
 
 from __future__ import annotations
@@ -57,12 +57,11 @@ class TaskRows(NamedTuple):
         """The keys of the symmetries of images 1 … count, as they were in training.
 
         Raises:
-            ValueError: there are not so many with a row of their own.
+            ValueError: fewer have their own row.
         """
         if count > self.variants:
             raise ValueError(
-                f"expected at most {self.variants + 1} images, so many have a puzzle embedding of their own, "
-                f"got {count + 1}"
+                f"expected at most {self.variants + 1} images, those with their own puzzle embedding, got {count + 1}"
             )
         keys = (embedded_variant_key(self.seed, image) for image in range(1, count + 1))
         return tuple(key for key in keys if key is not None)
@@ -72,14 +71,14 @@ class TaskRows(NamedTuple):
         return self
 
     def keys_of(self, family: PuzzleFamily, task: int, count: int) -> None:
-        """None: a task has no symmetries of its own."""
+        """None: a task has no separate symmetries."""
 
     def rows(self, tasks: NDArray[np.int64], images: NDArray[np.int64], count: int) -> NDArray[np.int32]:
         """(B,) rows of tasks (B,) under images (B,); row 0, that of no task in particular, for tasks without one.
 
         Args:
             tasks: ids of tasks, counted from 1; 0 for an unknown one.
-            images: 0 for the task as it is, else the number of the image; those past `variants` are the same again.
+            images: 0 for the unchanged task, else the number of the image; those past `variants` are the same again.
             count: rows of the embedding.
         """
         rows = tasks * (self.variants + 1) + images % (self.variants + 1)
@@ -101,7 +100,7 @@ class NamedRows:
 
     Attributes:
         path: the list of names.
-        images: name of a task -> its rows, that of the task as it is first.
+        images: name of a task -> its rows, that of the unchanged task first.
         tasks: the names of an environment's tasks: task k is `tasks[k - 1]`. Empty: none is known.
     """
 
@@ -160,7 +159,7 @@ class NamedImage(NamedTuple):
     Attributes:
         row: its number.
         turn: of the task's grids, 0 to 7, as the official augmentation numbers them.
-        colours: that take the place of colours 0 to 9; none for the task as it is.
+        colours: that take the place of colours 0 to 9; none for the unchanged task.
     """
 
     row: int

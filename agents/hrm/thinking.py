@@ -1,4 +1,4 @@
-"""The one loop over segments: agents, evaluation in training, voting, search, analyses and banks all think with it."""
+"""The one loop over segments: agents, evaluation in training, voting, search, analyses and banks all run it."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Rules:
 
 
 class Step(NamedTuple):
-    """A segment of the boards that were under way: their numbers, rows (K,) int64, and their state after it."""
+    """A segment of the active boards: their numbers, rows (K,) int64, and their state after it."""
 
     rows: Tensor
     state: AgentState
@@ -198,12 +198,12 @@ def think(
         rules: when they halt.
         state: where to continue; None starts all boards.
         starts: (B,) bool, boards that start although there is a state.
-        numbers: (B,) int64, from which start each board is thought about (`HRM.start`); 0 by default.
+        numbers: (B,) int64, from which start each board begins (`HRM.start`); 0 by default.
         vectors: (B, embedding_dim) puzzle vectors; by default the network's own, of `puzzle_ids`.
         on_update: called with the name of a module and all states after each of its updates.
 
     Yields:
-        The boards under way after each segment, until all have halted.
+        The active boards after each segment, until all have halted.
     """
     rows = torch.arange(len(boards.inputs), device=boards.inputs.device)
     state = AgentState.before(model, len(rows)) if state is None else state
@@ -273,7 +273,7 @@ def solve(
     rule: Halting | None = None,
     free: Tensor | None = None,
 ) -> AgentState:
-    """Think about N boards until they halt.
+    """Run N boards until they halt.
 
     Args:
         model: the network.

@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, l
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
 from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
-from hrm_gym.envs.puzzle import mix64
+from hrm_gym.envs.puzzle import PuzzleBatch, mix64
 
 
 class Progress:
@@ -99,8 +99,11 @@ class Trainer:
         device: str = "cpu",
         compile: bool = False,
         processes: Processes = ALONE,
+        workers: int = 0,
     ) -> None:
         """Start a run, or continue the newest checkpoint in the folder `run`, made by any number of processes.
+
+        `workers` further processes make new puzzles ahead; they are the same whatever their number.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or a damaged checkpoint; or the slots cannot be
@@ -108,7 +111,7 @@ class Trainer:
         """
         self.recipe, self.run, self.device, self.processes = recipe, Path(run), torch.device(device), processes
         self.share = processes.share(recipe.batch_size)
-        self.feed = Feed(recipe, self.device)
+        self.feed = Feed(recipe, self.device, workers)
         torch.manual_seed(recipe.seed)
         self.model = HRM(recipe.model).to(self.device)
         self.before: list[dict[str, Any]] = []
@@ -119,6 +122,7 @@ class Trainer:
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
         self.slots = Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
+        self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
         self._resume()
         accelerate(self.model, compile, dynamic=False)
 
@@ -130,8 +134,10 @@ class Trainer:
                     f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
                 )
             folder = bundled[str(folder)]
-        load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.WEIGHTS), folder)
-        about = checkpoint.read_config(folder)
+        about, state = checkpoint.read_config(folder), checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
+        if about.get("model", {}).get("q_features", "mean") != self.recipe.model.q_features:
+            state = run_folder.with_fresh_q_head(state, self.model)
+        load_weights(self.model, state, folder)
         own: dict[str, Any] = {name: about[name] for name in ("recipe", "update", "fed", "seconds") if name in about}
         self.before = [*about.get("before", []), own]
 
@@ -319,9 +325,11 @@ class Trainer:
     def held_out_rows(self, model: HRM, first: int, count: int) -> NDArray[np.float32]:
         """(count, 3) of held-out puzzles first … first + count - 1: solved, exact (0 or 1), and segments.
 
-        They are thought about by the loop that `HRMAgent` uses, so that it scores the same.
+        They run in the loop that `HRMAgent` uses, so that it scores the same.
         """
-        batch = self.feed.held_out.take(first, count)
+        if (first, count) not in self._held_out:  # an evaluation's puzzles are made once
+            self._held_out[first, count] = self.feed.held_out.take(first, count)
+        batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
         found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
         answers = found.answers.cpu().numpy().reshape(batch.clues.shape)

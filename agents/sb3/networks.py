@@ -1,12 +1,12 @@
-"""What the actions of an environment are, read from its action space: so many symbols a cell, and halting.
+"""What the actions of an environment are, read from its action space: N symbols a cell, and halting.
 
 A features extractor for token grids with a walker: it plans on the puzzle, then looks around the walker.
 
-The baselines' network for token grids: an embedding, a recurrent convolution, and heads that read every cell alike.
+The baselines' network for token grids: an embedding, a recurrent convolution, and heads shared by all cells.
 
 Shapes: B boards of H x W cells, C channels; states are channels-last, (B, H * W, C).
 
-The baselines' network for boards of interchangeable symbols: a state for every cell and symbol, all treated alike.
+The baselines' network for boards of interchangeable symbols: a state for every cell and symbol, symbol-equivariant.
 
 Shapes: B boards of n x n cells and n symbols, C channels. A policy by this network, like the equivariant HRM, cannot
 tell digits, lines or boxes from one another, and so need not learn of each what holds for all.
@@ -47,7 +47,7 @@ class ActionForm:
         """The form of an action space.
 
         Raises:
-            ValueError: it is neither cell mode's nor answer mode's for so many cells.
+            ValueError: it is neither cell mode's nor answer mode's for N cells.
         """
         if isinstance(space, gym.spaces.Discrete) and space.n > cells and (space.n - 1) % cells == 0:
             return cls("cell", cells, int(space.n - 1) // cells, 1)
@@ -105,7 +105,7 @@ class WalkerFeatures(BaseFeaturesExtractor):
     """Features of `Dict(puzzle, answer, segment)` for a policy that walks.
 
     `Propagation` plans on the puzzle. Of the plan (relative to the walker's own cell) and of the tokens of both planes
-    the 3x3 cells around the walker are read out, beside the share of each token in `answer` and the share of the budget
+    the 3x3 cells around the walker are read out, with the share of each token in `answer` and the share of the budget
     used. Equal puzzles in a batch are planned on once, and without gradients a plan is kept for the next call while the
     weights stay the same: a walk through one maze plans once.
     """
@@ -445,7 +445,7 @@ class SymbolModel:
 
     Attributes:
         channels: width of the state of every cell and symbol.
-        layers: blocks, each with weights of its own. Two find a cell's only candidate, or a symbol's only cell.
+        layers: blocks, each with its own weights. Two find a cell's only candidate, or a symbol's only cell.
         box: rows and columns of a box.
         hidden: width of the value's hidden layer.
     """

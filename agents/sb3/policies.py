@@ -1,4 +1,4 @@
-"""Policies of stable-baselines3 and sb3-contrib on `GridFeatures` and `SymbolFeatures`: all cells are read alike.
+"""Policies of stable-baselines3 and sb3-contrib on `GridFeatures` and `SymbolFeatures`: heads are shared by all cells.
 
 From a recipe's network to a policy class and its arguments, and back from plain JSON.
 

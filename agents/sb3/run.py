@@ -68,7 +68,7 @@ class Run(ABC):
     @property
     @abstractmethod
     def policy(self) -> BasePolicy:
-        """The policy as it is now."""
+        """The current policy."""
 
     @property
     @abstractmethod
@@ -89,7 +89,7 @@ class Run(ABC):
     # ---- time ----
 
     def seconds(self) -> float:
-        """Seconds by the clock spent so far, those before the checkpoint included and evaluations left out."""
+        """Wall seconds spent so far, those before the checkpoint included and evaluations left out."""
         return time.perf_counter() - self._began
 
     def processor_seconds(self) -> float:
@@ -116,7 +116,7 @@ class Run(ABC):
 
         Args:
             row: figures of the update.
-            watcher: told of all figures.
+            watcher: called with all figures.
             final: whether the run ends here, after an update that was counted already: then both are due.
 
         Returns:

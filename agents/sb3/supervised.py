@@ -48,7 +48,7 @@ class SupervisedRun(Run):
 
     @property
     def policy(self) -> BasePolicy:
-        """The policy as it is now."""
+        """The current policy."""
         return self._policy
 
     @property

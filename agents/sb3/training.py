@@ -111,7 +111,7 @@ class RLRun(Run):
 
     @property
     def policy(self) -> BasePolicy:
-        """The policy as it is now."""
+        """The current policy."""
         found: BasePolicy = self.model.policy
         return found
 

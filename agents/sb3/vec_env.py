@@ -162,8 +162,8 @@ def board_info(info: dict[str, Any], row: int) -> dict[str, Any]:
     """The info of one board out of a vector environment's: what its masks say is there, as plain numbers."""
     found: dict[str, Any] = {}
     for key, values in info.items():
-        told = info.get(f"_{key}")
-        if told is None or key in FINAL or not told[row]:
+        known = info.get(f"_{key}")
+        if known is None or key in FINAL or not known[row]:
             continue
         value = board_info(values, row) if isinstance(values, dict) else values[row]
         found[key] = value.item() if isinstance(value, np.generic) else value

@@ -26,7 +26,7 @@ class ArcEnv(PuzzleEnv):
     All grids lie on boards of `canvas` x `canvas` cells, written in the tokens of the official HRM data sets: 0 pad,
     1 end, 2..11 the colours 0..9 (black, blue, red, green, yellow, grey, magenta, orange, sky, maroon). A grid lies top
     left; end tokens stand in the row below it and in the column to its right, but not in the corner where these meet;
-    a grid as wide or as high as the board has none there; the rest is pad. In text `.`, `|` and the digits.
+    a grid as wide or as high as the board has none there; other cells are pad. In text `.`, `|` and the digits.
 
     ## Action space
 
@@ -60,7 +60,7 @@ class ArcEnv(PuzzleEnv):
     ## End of an episode
 
     ARC allows two attempts. The first halt ends the episode if the answer is right; else the second attempt begins: the
-    answer stays on the board and the budget starts anew. The second halt ends the episode in any case.
+    answer stays on the board and the budget restarts. The second halt ends the episode in any case.
 
     - Answer mode: the halt bit halts, and at `max_segments` the halt is forced, in each attempt; `terminated`.
     - Cell mode: `terminated` when solved or halted for good, `truncated` at `max_steps` of an attempt.
@@ -99,7 +99,7 @@ class ArcEnv(PuzzleEnv):
       each attempt.
     - `reward` = `"sparse"` or `"dense"`, `step_cost` = 0, `shaping_gamma` = 1.
     - `mask_in_info` = False, `render_mode` = None, `"human"`, `"rgb_array"` or `"ansi"` (text: the demonstrations, then
-      the test input beside the answer; digits are colours, `|` ends a grid, `.` is pad).
+      the test input next to the answer; digits are colours, `|` ends a grid, `.` is pad).
 
     `reset(options={"puzzle": ...})` plays your own task: `{"train": [{"input": rows, "output": rows}, ...], "test":
     [...]}`, its JSON text, (task, number of the test pair), or a `Puzzle`; of more than ten demonstrations the first

@@ -94,7 +94,7 @@ def answer_panel(canvas: int) -> tuple[int, int, int]:
 
 
 def answer_cell(canvas: int, place: tuple[int, int]) -> tuple[int, int] | None:
-    """(row, column) of the answer's board under the pixel `place` of the picture, None beside it."""
+    """(row, column) of the answer's board under the pixel `place` of the picture, None outside it."""
     left, top, cell = answer_panel(canvas)
     row, column = (place[1] - top) // cell, (place[0] - left) // cell
     return (row, column) if 0 <= row < canvas and 0 <= column < canvas else None

@@ -44,7 +44,7 @@ def turned(grid: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
 
     Args:
         grid: (h, w).
-        turn: 0 as it is, 1..3 turned left so many times, 4 left and right swapped, 5 top and bottom swapped, 6
+        turn: 0 unchanged, 1..3 turned left that many times, 4 left and right swapped, 5 top and bottom swapped, 6
             transposed, 7 transposed along the other diagonal.
 
     Returns:
@@ -116,7 +116,7 @@ FORMS = "a Puzzle, a task dictionary or its JSON text, or (task, number of the t
 class ArcFamily(PuzzleFamily):
     """ARC tasks on boards of `canvas` x `canvas` cells; see `PuzzleFamily` for the methods.
 
-    All cells are free, none is given: the answer is a board of its own, at first all pad, on which a grid of any shape
+    All cells are free, none is given: the answer is a separate board, at first all pad, on which a grid of any shape
     is drawn top left. Only what `tokens.crop` reads off the board is judged.
 
     Attributes:
@@ -209,7 +209,7 @@ class ArcFamily(PuzzleFamily):
         return puzzle if whole else replace(puzzle, extras=extras)
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
-        """Demonstrations, the test input, and beside it the board of the answer."""
+        """Demonstrations, the test input, and next to it the board of the answer."""
         shown = tuple(puzzle.extras["demonstrations"][: puzzle.extras["pairs"].item()])
         blocks = [
             f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
@@ -297,7 +297,7 @@ class ArcFamily(PuzzleFamily):
         draw_arc(surface, puzzle, answer, thought)
 
     def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
-        """The (row, column) of the answer's board under a pixel of the picture, None beside it."""
+        """The (row, column) of the answer's board under a pixel of the picture, None outside it."""
         return answer_cell(shape[0], place)
 
 

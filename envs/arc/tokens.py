@@ -31,7 +31,7 @@ def place(grid: Colours, canvas: int) -> Grid:
     """A grid of colours as a board of tokens.
 
     The grid lies top left; end tokens stand in the row below it and in the column to its right, but not in the corner
-    where those two meet, and where the grid reaches the edge of the board there are none. The rest is pad.
+    where those two meet, and where the grid reaches the edge of the board there are none. Other cells are pad.
 
     Args:
         grid: (h, w) uint8 colours 0..9, 1 <= h, w <= canvas.

@@ -24,7 +24,9 @@ def open_puzzles(path: str | Path, family: PuzzleFamily, split: str = "train") -
 
     Args:
         path: one of
-            - a CSV file with the columns `source,question,answer,rating`; it is one split by itself,
+            - a CSV file with the columns `source,question,answer,rating`, or Kaggle's (`quizzes,solutions`;
+              `puzzle,solution`), or a text file with a puzzle a line (.sdm, .txt); it is one split by itself. Puzzles
+              without an answer are solved,
             - a folder with `train.csv` and / or `test.csv`,
             - a folder of npy arrays in the layout of the official HRM and TRM code, or one split's folder in it,
             - `owner/name` or `owner/name@revision`, a data set on the Hugging Face hub with such CSV files.

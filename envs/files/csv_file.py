@@ -1,19 +1,21 @@
-"""Puzzles read from CSV files in the official layout `source,question,answer,rating`.
+"""Puzzles read from text files: CSV in the official layout `source,question,answer,rating` or Kaggle's, bare lines.
 
-A file is read in chunks of rows: the family turns a whole chunk into tokens at once (`read_rows`), and only where that
-fails are its rows read one by one, to name the line.
+Answers that a file lacks are found by the family's solver. A file is read in chunks of rows: the family turns a whole
+chunk into tokens at once (`read_rows`), and only where that fails are its rows read one by one, to name the line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +65,18 @@ def encode_rows(texts: Sequence[str], table: bytes) -> NDArray[np.uint8]:
 
 
 COLUMNS = ("source", "question", "answer", "rating")
+NAMES = (
+    ("question", "quizzes", "quiz", "puzzles", "puzzle"),
+    ("answer", "solutions", "solution"),
+    ("rating", "difficulty"),
+)
+"""What files call the columns that are read, in capitals or not; the official files come first, Kaggle's after."""
+
+_SHORTEST = 16
+"""Characters of a first line from which on it is a puzzle, and no misspelt header."""
+
+_MOST_LISTED = 10
+"""Lines that a message lists."""
 _CHUNK_CHARACTERS = 1 << 20
 _BAR_AFTER_SECONDS = 3.0
 
@@ -70,8 +84,8 @@ _BAR_AFTER_SECONDS = 3.0
 class PuzzleFile:
     """The puzzles of one file, with the answers and ratings it stores.
 
-    A key gives row `key % len`, an index gives that row, and nothing is turned or solved anew. All puzzles of a file
-    must have one size.
+    A key gives row `key % len`, an index gives that row, and nothing is turned; only where a file has no answers are
+    its puzzles solved. All puzzles of a file must have one size.
 
     Attributes:
         file: name of the file.
@@ -85,12 +99,15 @@ class PuzzleFile:
         """Read and check the whole file; a progress bar shows up if that takes more than a few seconds.
 
         Args:
-            path: a CSV file with a header line and the columns `source,question,answer,rating`.
-            family: reads the rows.
+            path: a CSV file whose header names a column of puzzles, and where it has them those of answers and ratings
+                (`NAMES`); or lines that are a puzzle each (.sdm, .txt), or a puzzle, a comma and its answer. Families
+                whose puzzles have no space and no `#` skip spaces around them, and lines that begin with `#`.
+            family: reads the rows, and solves those without an answer.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if a row is not a puzzle with its answer; the message begins with file and line.
+            ValueError: if a row is not a puzzle with its answer; the message begins with file and line. Of puzzles
+                without an answer all that have no solution, or several, are listed.
         """
         path = Path(path)
         self.file = path.name
@@ -155,7 +172,7 @@ class _Chunk:
     file: str
     lines: list[int]
     questions: list[str]
-    answers: list[str]
+    answers: list[str] | None
     ratings: list[str]
 
 
@@ -166,14 +183,20 @@ def _read(path: Path, family: PuzzleFamily) -> _Columns:
     if not path.is_file():
         raise ValueError(f"{path}: expected a CSV file of puzzles, got a folder")
     columns, count, cells = None, 0, None
+    unsolved: list[tuple[int, str]] = []
     with _bar(path) as bar:
-        for chunk in _chunks(path):
-            part = _read_chunk(family, chunk, cells)
+        for chunk in _chunks(path, family):
+            part = _read_chunk(family, chunk, cells, unsolved)
             if columns is None:
                 cells = len(chunk.questions[0])
                 columns = _Columns.room_for(_most_rows(path, cells), part.clues.shape[1:])
             count = columns.put(count, part)
             bar.update(len(part.clues))
+    if unsolved:
+        (line, reason), others = unsolved[0], [str(line) for line, _ in unsolved[1:]]
+        more = ", …" if len(others) > _MOST_LISTED else ""
+        listed = f"; bad lines besides: {len(others)} ({', '.join(others[:_MOST_LISTED])}{more})" if others else ""
+        raise ValueError(f"{path.name}:{line}: {reason}{listed}")
     if columns is None:
         raise ValueError(f"{path.name}: expected at least one puzzle below the header, got none")
     return columns.first(count)
@@ -192,20 +215,56 @@ def _most_rows(path: Path, cells: int) -> int:
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
             ends += block.count(b"\n") + block.count(b"\r")
-    return min(ends + 1, path.stat().st_size // (2 * cells) + 1)
+    return min(ends + 1, path.stat().st_size // cells + 1)
 
 
-def _chunks(path: Path) -> Iterator[_Chunk]:
+class _Layout(NamedTuple):
+    """How many fields a row has, and which of them are read; None for what a file does not have."""
+
+    width: int
+    question: int
+    answer: int | None
+    rating: int | None
+
+
+def _chunks(path: Path, family: PuzzleFamily) -> Iterator[_Chunk]:
     """The data rows, some at a time; the header is checked first."""
     with path.open(newline="", encoding="utf-8-sig") as stream:
         try:
             rows, count = _rows(path.name, stream), 1
-            header = _header(path.name, next(rows, None))
-            while chunk := _take(path.name, rows, header, count):
+            if not set(" #") & set(family.symbols):
+                rows = _without_remarks(rows)
+            first = next(rows, None)
+            layout = _header(path, first)
+            if layout is None:
+                assert first is not None
+                layout, rows = _Layout(len(first[1]), 0, 1 if len(first[1]) == 2 else None, None), chain([first], rows)
+            while chunk := _take(path.name, rows, layout, count):
                 count = _CHUNK_CHARACTERS // max(1, len(chunk.questions[0])) + 1
                 yield chunk
         except UnicodeDecodeError:
             raise ValueError(f"{path.name}: expected a text file in UTF-8, got other bytes") from None
+
+
+def first_question(path: Path) -> str:
+    """The first puzzle of a file as it is written there, "" if there is none; so its family can be guessed."""
+    with contextlib.suppress(UnicodeDecodeError, ValueError), path.open(newline="", encoding="utf-8-sig") as stream:
+        # A wall of a maze is a # too, but words have letters that no maze has.
+        rows = (row for row in _rows(path.name, stream) if not re.match("#.*[a-np-z0-9]", row[1][0]))
+        first = next(rows, None)
+        layout = _header(path, first)
+        fields = first if layout is None else next(rows, None)
+        found = "" if fields is None else fields[1][layout.question if layout else 0]
+        return found.strip() if set(found) & set("0123456789") else found
+    return ""
+
+
+def _without_remarks(rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """The rows without spaces around fields, blank lines, and lines that begin with `#`."""
+    for line, fields in rows:
+        bare = [field.strip() for field in fields]
+        if any(bare) and not bare[0].startswith("#"):
+            yield line, bare
 
 
 def _rows(name: str, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -235,35 +294,49 @@ def _quoted_rows(name: str, lines: Iterable[str], number: int) -> Iterator[tuple
         raise ValueError(f"{name}:{number + reader.line_num}: expected a CSV row, got {error}") from None
 
 
-def _header(name: str, row: tuple[int, list[str]] | None) -> list[str]:
-    """The names of the columns; ValueError unless the official ones are among them."""
-    expected = ",".join(COLUMNS)
+def _header(path: Path, row: tuple[int, list[str]] | None) -> _Layout | None:
+    """Which columns the first row names; None if it is a puzzle itself.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    expected = f"expected the columns {','.join(COLUMNS)}, or Kaggle's quizzes,solutions or puzzle,solution, or puzzles"
     if row is None:
-        raise ValueError(f"{name}:1: expected the columns {expected}, got an empty file")
-    if not set(COLUMNS) <= set(row[1]):
-        raise ValueError(f"{name}:{row[0]}: expected the columns {expected}, got {','.join(row[1])[:80]!r}")
-    return row[1]
+        raise ValueError(f"{path.name}:1: {expected}, got an empty file")
+    fields = [field.strip().lower() for field in row[1]]
+    question, answer, rating = (next((fields.index(name) for name in names if name in fields), None) for names in NAMES)
+    if question is not None:
+        return _Layout(len(fields), question, answer, rating)
+    bare = len(row[1][0]) >= _SHORTEST or (path.suffix.lower() != ".csv" and not row[1][0].isalpha())
+    if len(fields) <= 2 and bare:
+        return None
+    raise ValueError(f"{path.name}:{row[0]}: {expected}, got {','.join(row[1])[:80]!r}")
 
 
-def _take(name: str, rows: Iterator[tuple[int, list[str]]], header: list[str], count: int) -> _Chunk | None:
+def _take(name: str, rows: Iterator[tuple[int, list[str]]], layout: _Layout, count: int) -> _Chunk | None:
     """The next rows, at most `count`; None at the end. Columns, not rows, are kept: that is fast."""
-    width = len(header)
-    question, answer, rating = (header.index(column) for column in COLUMNS[1:])
-    chunk = _Chunk(name, [], [], [], [])
+    width, question, answer, rating = layout
+    chunk = _Chunk(name, [], [], None if answer is None else [], [])
     for line, fields in rows:
         if len(fields) != width:
-            raise ValueError(f"{name}:{line}: expected {width} fields, got {len(fields)}")
+            raise ValueError(f"{name}:{line}: expected {width} field{'s' * (width > 1)}, got {len(fields)}")
         chunk.questions.append(fields[question])
-        chunk.answers.append(fields[answer])
-        chunk.ratings.append(fields[rating])
+        if answer is not None and chunk.answers is not None:
+            chunk.answers.append(fields[answer])
+        chunk.ratings.append("" if rating is None else fields[rating])
         chunk.lines.append(line)
         if len(chunk.lines) == count:
             break
     return chunk if chunk.lines else None
 
 
-def _read_chunk(family: PuzzleFamily, chunk: _Chunk, cells: int | None) -> _Columns:
-    """The rows of a chunk, all at once if they are good; `cells` is the length of the questions before them."""
+def _read_chunk(family: PuzzleFamily, chunk: _Chunk, cells: int | None, unsolved: list[tuple[int, str]]) -> _Columns:
+    """The rows of a chunk, all at once if they are good; `cells` is the length of the questions before them.
+
+    Of puzzles without an answer, lines and faults of those that cannot be solved are added to `unsolved`.
+    """
+    if chunk.answers is None:
+        return _solve_chunk(family, chunk, cells, unsolved)
     try:
         if len(chunk.questions[0]) != (cells or len(chunk.questions[0])):
             raise ValueError("expected rows as long as those before, got others")
@@ -274,8 +347,36 @@ def _read_chunk(family: PuzzleFamily, chunk: _Chunk, cells: int | None) -> _Colu
     return _Columns(clues, solutions, np.array(ratings), np.array(chunk.lines))
 
 
+def _solve_chunk(family: PuzzleFamily, chunk: _Chunk, cells: int | None, unsolved: list[tuple[int, str]]) -> _Columns:
+    """The puzzles of a chunk, solved; those that have no one solution get none, and a place in `unsolved`."""
+    if not family.has_solver:
+        raise ValueError(f"{chunk.file}:{chunk.lines[0]}: expected answers: nothing solves {family.title} puzzles")
+    grids: list[tuple[Grid, Grid]] = []
+    ratings = []
+    for line, question, rating in zip(chunk.lines, chunk.questions, chunk.ratings, strict=True):
+        try:
+            _check_lengths(question, question, cells)
+            clues = family.parse(question)
+            ratings.append(_rating(rating))
+        except ValueError as error:
+            raise ValueError(f"{chunk.file}:{line}: {error}") from None
+        cells = len(question)
+        try:
+            solution = family.solve(clues)
+            if solution is None:
+                family.check(clues)  # says why
+                raise ValueError("expected a puzzle with a solution, got one without")
+        except ValueError as error:
+            unsolved.append((line, str(error)))
+            solution = clues
+        grids.append((clues, solution))
+    clues_of, solutions = (np.stack(column) for column in zip(*grids, strict=True))
+    return _Columns(clues_of, solutions, np.array(ratings), np.array(chunk.lines))
+
+
 def _read_one_by_one(family: PuzzleFamily, chunk: _Chunk, cells: int | None) -> _Columns:
-    """The rows of a chunk; ValueError with the line of the first that is bad."""
+    """The rows of a chunk with answers; ValueError with the line of the first that is bad."""
+    assert chunk.answers is not None
     grids: list[tuple[Grid, Grid]] = []
     ratings = []
     for line, question, answer, rating in zip(chunk.lines, chunk.questions, chunk.answers, chunk.ratings, strict=True):

@@ -1,1 +1,1 @@
-"""The decision to halt or to think on as an environment of its own, over the recorded segments of a trained HRM."""
+"""The decision to halt or to continue as an environment, over the recorded segments of a trained HRM."""

@@ -30,7 +30,7 @@ CONTINUE, HALT = 0, 1
 
 
 class HaltingEnv(gym.Env[NDArray[np.float32], int]):
-    """Decide after every segment whether an HRM should halt or think on.
+    """Decide after every segment whether an HRM should halt or continue.
 
     ## Description
 
@@ -66,7 +66,7 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
 
     ## End of an episode
 
-    `terminated` by halting; at `max_segments` the halt is forced: the network cannot think on, and either action ends
+    `terminated` by halting; at `max_segments` the halt is forced: the network cannot continue, and either action ends
     the episode there. Never `truncated`.
 
     ## Reward
@@ -88,7 +88,7 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
     - `split` = `"train"`: or `"test"`, `"all"`. A puzzle and its symmetric images are in one split.
     - `order` = `"random"`: each episode draws a puzzle; or `"sequential"`: puzzle s + k in episode k of seed s, all
       around, beginning at the first if there is no seed.
-    - `max_segments` = None: as many as the bank has, or fewer.
+    - `max_segments` = None: those of the bank; at most that number.
     - `render_mode` = None, `"human"`, `"rgb_array"` or `"ansi"`.
 
     `reset(options={"index": i})` plays puzzle i of the split; it does not count as an episode of the seed.
@@ -199,7 +199,7 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
         return self.picture(self._row, self._segment, solved)
 
     def picture(self, row: int, segment: int, solved: bool | None) -> Any:
-        """What `render` gives for a puzzle of the split after so many segments; `solved` is the verdict, if told."""
+        """What `render` gives for a puzzle of the split after N segments; `solved` is the verdict, if known."""
         shown = self.bank.observations[row, :segment]
         if self.render_mode == "ansi":
             return _as_text(shown, self.max_segments, solved)
@@ -222,14 +222,14 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
             self._screen = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the window, which is opened anew when needed."""
+        """Everything but the window, which is reopened when needed."""
         return {**self.__dict__, "_screen": None}
 
     def _observation(self) -> NDArray[np.float32]:
         return self.bank.observations[self._row, self._segment - 1].copy()
 
     def _verdict(self) -> dict[str, Any]:
-        """What is told at the end."""
+        """What the info says at the end."""
         at = self._row, self._segment - 1
         solved = bool(self.bank.solved[at])
         exact, accuracy = bool(self.bank.exact[at]), float(self.bank.cell_accuracy[at])
@@ -272,8 +272,8 @@ class HaltingVectorEnv(BatchedEnv):
 
     def _verdict(self, over: Rows) -> Info:
         bank, at = self.world.bank, (self._rows[over], self._segments[over] - 1)
-        told = {"solved": bank.solved[at], "exact": bank.exact[at], "cell_accuracy": bank.cell_accuracy[at]}
-        return {"is_success": bank.solved[at], **told, "row": self.world.bank_rows[at[0]]}
+        verdict = {"solved": bank.solved[at], "exact": bank.exact[at], "cell_accuracy": bank.cell_accuracy[at]}
+        return {"is_success": bank.solved[at], **verdict, "row": self.world.bank_rows[at[0]]}
 
     def _running_info(self) -> Info:
         return {"segment": self._segments.copy()}

@@ -64,7 +64,7 @@ def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thoug
 
 
 def _walker(clues: Grid, answer: Grid) -> tuple[int, int] | None:
-    """The walker's cell if `answer` is a walk as move mode shows it, under way."""
+    """The walker's cell if `answer` is a walk as move mode shows it, not finished."""
     places = np.flatnonzero(answer == START)
     if len(places) != 1 or answer.flat[np.argmax(clues == START)] not in (PATH, PAD):
         return None

@@ -63,7 +63,7 @@ class WalkMode(ActionMode):
         move = one_integer(action, 3)
         here = self._at
         there = here + self._offsets[move]
-        # Walls and the border have no distance to the goal; cells cut off from it are never beside the walker.
+        # Walls and the border have no distance to the goal; cells cut off from it are never next to the walker.
         if self._distance[there] == UNREACHED:
             return False
         trail = self._trail
@@ -82,7 +82,7 @@ class WalkMode(ActionMode):
         return {name: value for name, value in self.__dict__.items() if name != "_flat"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, and look at `shown` anew."""
+        """Restore, and look at `shown` again."""
         self.__dict__.update(state)
         if "shown" in state:
             self._flat = self.shown.reshape(-1)
@@ -195,8 +195,8 @@ class VectorWalkMode(VectorMode):
 
     def masks(self) -> NDArray[np.bool_]:
         """(N, 4) bool: moves that no wall stops."""
-        beside = self._at[:, None] + self._offsets
-        return np.take_along_axis(self._distance, beside, axis=1) != UNREACHED
+        neighbours = self._at[:, None] + self._offsets
+        return np.take_along_axis(self._distance, neighbours, axis=1) != UNREACHED
 
     def _reached(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether the walkers stand on the goal."""

@@ -130,7 +130,7 @@ class WalkingHand(Hand):
 
 
 class CellHand(Hand):
-    """What typing and painting share: a cursor, moved by arrows, and Enter that hands the answer in.
+    """What typing and painting share: a cursor, moved by arrows, and Enter that submits the answer.
 
     Attributes:
         cursor: (row, column) of the cell in hand.

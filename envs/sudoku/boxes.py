@@ -1,7 +1,7 @@
 """The geometry of a board: its box, and the tables by which the compiled solver sees it.
 
-A box of (rows, columns) cells makes an n x n board with n = rows * columns. `columns` bands of `rows` lines lie below
-each other and `rows` stacks of `columns` lines beside each other; so band and stack of 4x4, 6x6, 8x8 and 9x9 are known.
+A box of (rows, columns) cells makes an n x n board with n = rows * columns: `columns` bands of `rows` rows, and `rows`
+stacks of `columns` columns.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ bands each of k columns of a stack uses (column after column, k = box columns).
 - STACKS: the columns of a line as bits -> the stacks they touch as bits.
 - LONE: a line with one bit -> itself, any other -> 0.
 - SPREAD: the columns of a band as bits -> bit column * bands.
-- LINE_CELLS: pattern of lines -> the cells, as a word, that are left once each line takes a stack of its own; 0 if
+- LINE_CELLS: pattern of lines -> the cells, as a word, that are left once each line takes a different stack; 0 if
   that cannot be.
-- COLUMN_CELLS: pattern of columns -> bit band * n + column for those left once each column takes a band of its own; 0
+- COLUMN_CELLS: pattern of columns -> bit band * n + column for those left once each column takes a different band; 0
   if that cannot be.
 - LINE_LONE, COLUMN_LONE: pattern -> its bits that are alone in their line or column.
 """

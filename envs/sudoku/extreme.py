@@ -33,7 +33,7 @@ CLIMB = 40
 """Clues tried before a climb from a random puzzle is given up and the next one begun."""
 
 MOST_SOLUTIONS = 64
-"""A clue whose removal leaves so many solutions is put back at once."""
+"""A clue whose removal leaves this number of solutions is put back at once."""
 
 MOST_CHANGES = 16
 """New clues tried in place of one."""
@@ -42,7 +42,7 @@ FLOOR = 30
 """Twice the guesses of the easiest extreme puzzle."""
 
 HIGHEST = 110
-"""The bar of a key's walk is up to so many guesses above the floor; low bars are more likely than high ones."""
+"""The bar of a key's walk is up to this number of guesses above the floor; low bars are more likely than high ones."""
 
 SLACK = 0.08
 """How far a step of annealing goes down: the rating may fall to its u^SLACK-fold, u uniform from 0 to 1."""
@@ -119,7 +119,7 @@ def _try_changes(state, layout, split, base, changes, least, trial, found):
 
 @compiled
 def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
-    """Walk from a puzzle, in place, for so many trials; with `stop`, only until its doubled rating reaches `bar`.
+    """Walk from a puzzle, in place, for N trials; with `stop`, only until its doubled rating reaches `bar`.
 
     Returns the doubled rating reached.
     """
@@ -148,7 +148,7 @@ def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
 
 @compiled
 def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
-    """Replace each of N puzzles by the hardest on a walk of so many trials that also goes down now and then.
+    """Replace each of N puzzles by the hardest on a walk of N trials that also goes down now and then.
 
     Args:
         keys: (N,) uint64, one a walk.

@@ -1,4 +1,4 @@
-"""New Sudokus made from 64-bit keys, each with a proof that it has one solution.
+"""New Sudokus made from 64-bit keys, easy to hard (extreme ones: `extreme.py`), each proved to have one solution.
 
 A random solution grid is filled first. Easy puzzles are dug out of it, clue by clue, as long as propagation alone
 solves them, down to a number of clues drawn by the key. Medium and hard ones are random minimal puzzles, thrown
@@ -26,7 +26,7 @@ from hrm_gym.envs.sudoku.solver import (
 from hrm_gym.envs.sudoku.symmetry import BY_SOLUTION, SPLITS, in_split_kernel
 
 PATIENCE = 8
-"""Digits tried, for each cell of a board, before a random filling begins anew."""
+"""Digits tried, for each cell of a board, before a random filling restarts."""
 
 
 @compiled
@@ -244,7 +244,7 @@ def split_of(clues: Grid, solution: Grid, box: Box) -> str:
 
 
 class GeneratedSudoku:
-    """New puzzles without end: easy, medium or hard; `extreme.ExtremeSudoku` makes the rest.
+    """New puzzles without end: easy, medium or hard; extreme ones come from `extreme.ExtremeSudoku`.
 
     Attributes:
         shape: (n, n).

@@ -6,8 +6,8 @@ stand in that cell of the band. As many words behind them say where the digit do
 - naked and hidden singles,
 - locked candidates (pointing and claiming): inside one digit, the lines of a band must take different stacks, and the
   columns of a stack different bands; a table gives what is left, and hidden singles come out of it too,
-- locked sets: the cells where a line crosses a box hold exactly as many digits as they are. If so many digits are sure
-  to be there no other can be; if only so many can be there, all of them are.
+- locked sets: the cells where a line crosses a box hold exactly one digit each. If that many digits are sure
+  to be there no other can be; if only that many can be there, all of them are.
 
 Only the last, and naked singles, look across the digits; they do it for all cells of a band at once, as bits.
 
@@ -42,7 +42,7 @@ from hrm_gym.envs.sudoku.boxes import (
 )
 
 WEIGHTS = (0, 0, 3, 2, 1, 0, 0, 0, 0, 0)
-"""How much a cell with so many candidates counts for a guess nearby; found by trial on rated puzzles."""
+"""How much a cell with N candidates counts for a guess nearby; found by trial on rated puzzles."""
 
 
 @compiled
@@ -393,7 +393,7 @@ def _fine_score(words, layout, counts, row, column):
 def choose_kernel(words, layout, counts):
     """The cell to guess: of those with the fewest candidates, the one whose digits meet most cells with few of them.
 
-    Ties are broken without looking at places or names, so that symmetric puzzles are (nearly always) searched alike.
+    Ties are broken without looking at places or names, so that symmetric puzzles are (nearly always) searched equally.
     `counts` (n, n) int64 is room to work in. Returns row * n + column, -1 if all cells are solved.
     """
     size = layout.box_rows * layout.box_cols

@@ -5,7 +5,7 @@ stack, and transposes the board where its boxes are square: 9! * 2 * 1296 * 1296
 
 Which split a puzzle belongs to, the same for all its symmetric images.
 
-A number that no symmetry changes is hashed, modulo 8: 0 is "test", the rest "train".
+A number that no symmetry changes is hashed, modulo 8: 0 is "test", the others "train".
 
 Boards of 8x8 and 9x9 are split by their *solution*, so that no solution grid of one split is, turned, relabelled or
 rearranged, one of the other: any two rows map the digits onto each other by a permutation, whose cycle lengths stay

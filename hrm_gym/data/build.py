@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,116 +21,10 @@ from numpy.typing import NDArray
 
 from hrm_gym.data.folder import put_in_place
 from hrm_gym.data.stream import stream_keys
+from hrm_gym.data.workers import Workers
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
 from hrm_gym.files import write_atomically, written_atomically
-
-
-class Workers:
-    """Processes that call one function on many arguments.
-
-    Use as a context: however the block ends, the processes are ended with it. They ignore Ctrl-C, which is for this
-    process to hear, and end by themselves when this process is gone.
-    """
-
-    def __init__(self, count: int, work: Callable[..., Any]) -> None:
-        """Start `count` processes; `work` travels there, so it must be picklable, as are its arguments and results."""
-        context = multiprocessing.get_context("spawn")
-        pipes = [context.Pipe() for _ in range(count)]
-        self._processes = [context.Process(target=_serve, args=(theirs, work), daemon=True) for _, theirs in pipes]
-        self._idle: list[Any] = [ours for ours, _ in pipes]
-        self._busy: dict[Any, int] = {}
-        self._sent = 0
-        with _sigint_ignored():
-            for process in self._processes:
-                process.start()
-        for _, theirs in pipes:
-            theirs.close()
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.join()
-        for pipe in (*self._idle, *self._busy):
-            pipe.close()
-
-    def ordered(self, jobs: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
-        """The results of endless `jobs`, in their order; a few are computed ahead, and dropped if nobody asks.
-
-        Raises:
-            OSError: if a process died.
-            Exception: whatever the function raised, in its turn.
-        """
-        begin = wanted = self._sent
-        results: dict[int, Any] = {}
-        while True:
-            while self._idle and self._sent < wanted + 2 * len(self._processes):
-                self._send(next(jobs))
-            if wanted not in results:
-                results.update((ticket, result) for ticket, result in self._received() if ticket >= begin)
-                continue
-            result = results.pop(wanted)
-            wanted += 1
-            if isinstance(result, Exception):
-                raise result
-            yield result
-
-    def _send(self, job: tuple[Any, ...]) -> None:
-        pipe = self._idle.pop()
-        self._busy[pipe] = self._sent
-        self._sent += 1
-        try:
-            pipe.send(job)
-        except OSError:
-            raise OSError(_DIED) from None
-
-    def _received(self) -> list[tuple[int, Any]]:
-        """(ticket, result) of the jobs that are ready, at least one."""
-        found = []
-        ready: list[Any] = wait(list(self._busy))
-        for pipe in ready:
-            try:
-                found.append((self._busy[pipe], pipe.recv()))
-            except (EOFError, OSError):
-                raise OSError(_DIED) from None
-            del self._busy[pipe]
-            self._idle.append(pipe)
-        return found
-
-
-_DIED = "a worker process died (out of memory?); the same command goes on where it stopped"
-
-
-def _serve(pipe: Connection, work: Callable[..., Any]) -> None:
-    """What a worker process does until its pipe is closed."""
-    try:
-        while True:
-            job = pipe.recv()
-            try:
-                result = work(*job)
-            except Exception as error:
-                result = error
-            pipe.send(result)
-    except (EOFError, OSError):
-        pass
-
-
-@contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """Processes started meanwhile never hear Ctrl-C, not even while they import."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
 
 RECIPE = "recipe.json"
 
@@ -217,7 +106,7 @@ class Workplace:
         if overwrite or (begun is None and not any(self.path.iterdir())):
             return False
         raise ValueError(f"{self.path}: {_difference(begun, wanted)}; use the arguments it was begun with, another "
-                         f"--out, or --overwrite to begin anew")  # fmt: skip
+                         f"--out, or --overwrite to start again")  # fmt: skip
 
     def parts(self, split: str) -> Iterator[Part]:
         """The parts of a split that are there, from the first to the one before the first gap."""
@@ -228,7 +117,7 @@ class Workplace:
             number += 1
 
     def add(self, split: str, number: int, part: Part) -> None:
-        """Write one part, whole or not at all."""
+        """Write one part atomically."""
         with written_atomically(self._file(split, number)) as draft:
             np.savez(draft, **vars(part))
 
@@ -310,7 +199,7 @@ class DatasetBuild:
         """Compute what is missing; yields `done` after every part.
 
         Raises:
-            ValueError: if there are not so many different puzzles.
+            ValueError: if there are fewer different puzzles.
             OSError: if a part cannot be written, or a worker process died.
         """
         if processes == 1:

@@ -1,6 +1,6 @@
 """Data sets written in the layout of the official HRM and TRM code (see `hrm_gym.envs.files.npy` for reading).
 
-Beside the official files a folder has `manifest.json`: how it was made, how much there is, and what it hashes to.
+Besides the official files a folder has `manifest.json`: how it was made, how much there is, and what it hashes to.
 """
 
 from __future__ import annotations

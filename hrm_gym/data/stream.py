@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count as count_from
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym.data.workers import Workers
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key, puzzle_keys
 
 
@@ -43,3 +48,53 @@ class PuzzleStream:
             order = np.random.Generator(np.random.Philox(puzzle_key(self.seed, round_number)))
             self._round, self._order = round_number, order.permutation(self.length or 1)
         return int(self._order[place])
+
+
+CHUNK = 32
+"""Puzzles of one job of a worker: an extreme Sudoku takes 50 ms, and the first ones are waited for."""
+
+
+class PrefetchedStream(PuzzleStream):
+    """The same puzzles under the same numbers, made ahead by processes; for sources without a length.
+
+    Numbers are meant to be asked for in rising order. A few chunks a process are computed ahead and no more.
+    """
+
+    def __init__(self, source: PuzzleSource, seed: int, processes: int) -> None:
+        """Start `processes` >= 1 of them; `close` ends them."""
+        super().__init__(source, seed)
+        self._workers = Workers(processes, _make)
+        self._coming: Iterator[PuzzleBatch] = iter(())
+        self._next = -1  # the number of the chunk that `_coming` gives next
+        self._chunks: dict[int, PuzzleBatch] = {}
+
+    def take(self, first: int, count: int) -> PuzzleBatch:
+        """Puzzles first … first + count - 1.
+
+        Raises:
+            OSError: a process died.
+        """
+        if self.length is not None or not count:
+            return super().take(first, count)
+        wanted = range(first // CHUNK, (first + count - 1) // CHUNK + 1)
+        self._chunks = {number: chunk for number, chunk in self._chunks.items() if number >= wanted.start}
+        if wanted.start not in self._chunks and self._next != wanted.start:
+            self._chunks, self._next = {}, wanted.start
+            self._coming = self._workers.ordered(self._jobs(wanted.start))
+        while self._next < wanted.stop:
+            self._chunks[self._next] = next(self._coming)
+            self._next += 1
+        place = first - wanted.start * CHUNK
+        return PuzzleBatch.joined([self._chunks[number] for number in wanted]).rows(slice(place, place + count))
+
+    def _jobs(self, first: int) -> Iterator[tuple[Any, ...]]:
+        return ((self.source, self.seed, number * CHUNK, CHUNK) for number in count_from(first))
+
+    def close(self) -> None:
+        """End the processes."""
+        self._workers.__exit__()
+
+
+def _make(source: PuzzleSource, seed: int, first: int, count: int) -> PuzzleBatch:
+    """What a worker does."""
+    return PuzzleStream(source, seed).take(first, count)

@@ -1,4 +1,4 @@
-"""How well an HRM for 9x9 Sudoku decides by itself when it is finished.
+"""How well an HRM for 9x9 Sudoku, or for mazes, decides by itself when it is finished.
 
 `python -m hrm_gym.scripts.experiments.own_decision --help`
 """
@@ -27,8 +27,9 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.halting import Evidence, Halting
-from hrm_gym.agents.hrm.hub import load_pretrained
+from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.halting import parse_halting
+from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
@@ -39,11 +40,19 @@ from hrm_gym.files import write_atomically
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.options import parse
 
-DIFFICULTIES = ("easy", "medium", "hard", "extreme")
+KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    "sudoku": {name: {"id": "HRMSudoku-v0", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")},
+    "maze": {f"{size}x{size}": {"id": "HRMMaze-v0", "size": size} for size in (8, 12, 16, 20, 24, 30)}
+    | {"winding": {"id": "HRMMazeHard-v0"}},
+}
+"""The puzzles of our generators by family and kind: arguments of `gym.make`. "winding" are 30x30 with shortest paths of
+110 cells and more."""
 
 PARTS = {"validation": ("train", 77), "test": ("test", 2026)}
 """Split and seed of the puzzle stream of each part. The splits share no puzzle under any symmetry, nor a founder of
 extreme puzzles; the recipes train on other streams of the train split (seeds 0 to 5)."""
+
+BUNDLED = pretrained.FOLDER / "hrm-sudoku-9x9"
 
 FIXED = 16
 """Segments of the rule that looks at nothing, and of one attempt with restarts."""
@@ -57,19 +66,21 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class OwnDecisionConfig:
-    """Judge an HRM for 9x9 Sudoku by its own decision: it halts when its Q-head says so, and nobody checks the answer.
+    """Judge an HRM by its own decision: it halts when its Q-head says so, and nobody checks the answer.
 
     Every puzzle is given all its segments once, and all halting rules are read off these: the Q-head alone (own); a
     fixed number of segments, 16 (fixed); the Q-head with a check of the rules, which holds it back from halting with a
     broken one (check); and the first and the last with restarts from another start (own_restarts, check_restarts). An
-    answer is taken at the last segment if nothing halted before.
+    answer is taken at the last segment if nothing halted before. "ever" counts puzzles with a right answer after any
+    segment, which no halting rule can exceed. In a maze an answer that breaks no rule is any path; right is a shortest.
 
     Attributes:
-        weights: Folder of weights, e.g. runs/sudoku/model; the bundled ones by default.
+        weights: Folder of weights, e.g. runs/sudoku/model; the bundled ones for 9x9 Sudoku by default.
         part: Validation puzzles (train split, seed 77; rows K to 2 K - 1 of every source of --data) are for choices
             such as a threshold, test puzzles (test split, seed 2026; rows 0 to K - 1) for reports.
         puzzles: Puzzles of each kind, K.
-        difficulty: Which of the own generator's puzzles.
+        kinds: Which of the own generator's puzzles: easy, medium, hard, extreme; for mazes 8x8 to 30x30, and winding.
+            All by default.
         data: Rows of this CSV file (source,question,answer,rating) too, each source by itself.
         max_segments: Segments of a puzzle at most.
         restart: Segments of one attempt where there are restarts; 0 leaves these out.
@@ -85,7 +96,7 @@ class OwnDecisionConfig:
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     part: Literal["validation", "test"] = "validation"
     puzzles: int = 400
-    difficulty: tuple[str, ...] = DIFFICULTIES
+    kinds: tuple[str, ...] = ()
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     max_segments: int = 64
     restart: int = FIXED
@@ -103,14 +114,16 @@ class Trace:
 
     Attributes:
         q_halt: (N, S) float32 logits.
-        right: (N, S) bool, answers that solve the puzzle. It has one solution, so these are also the answers that a
-            check of the rules lets pass.
+        right: (N, S) bool, answers that solve the puzzle.
+        legal: (N, S) bool, answers that are complete and break no rule, which a check lets pass: in a Sudoku the right
+            ones, in a maze all paths from start to goal.
         run: segments run, of all puzzles together.
         seconds: CPU time that they took.
     """
 
     q_halt: NDArray[np.float32]
     right: NDArray[np.bool_]
+    legal: NDArray[np.bool_]
     run: int
     seconds: float
 
@@ -128,10 +141,11 @@ def main(argv: Sequence[str]) -> int:
     config = parse(OwnDecisionConfig, "own_decision", argv)
     _check(config)
     torch.set_num_threads(config.threads)
-    model, family = _network(config)
+    found = load_pretrained(config.weights or BUNDLED)
     traces: dict[str, tuple[Trace, Trace]] = {}
     results: dict[str, Any] = {}
-    for name, batch in kinds(config):
+    for name, batch in kinds(config, found.about["family"], found.model.config):
+        model, family = _network(found, batch)
         plain = trace(model, family, batch, config.max_segments)
         restarted = trace(model, family, batch, config.max_segments, config.restart, plain) if config.restart else plain
         traces[name] = plain, restarted
@@ -158,7 +172,7 @@ def main(argv: Sequence[str]) -> int:
     if config.traces is not None:
         _write_traces(config.traces, traces)
     if config.save is not None:
-        save_shifted(config.weights or pretrained.FOLDER / "hrm-sudoku-9x9", config.threshold, config.save)
+        save_shifted(config.weights or BUNDLED, config.threshold, config.save)
     return 0
 
 
@@ -168,51 +182,43 @@ def _check(config: OwnDecisionConfig) -> None:
     for name in ("puzzles", "max_segments", "threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
-    if unknown := set(config.difficulty) - set(DIFFICULTIES):
-        raise ValueError(f"expected --difficulty of {', '.join(DIFFICULTIES)}, got {', '.join(sorted(unknown))}")
 
 
-def _network(config: OwnDecisionConfig) -> tuple[HRM, PuzzleFamily]:
-    folder = config.weights
-    if folder is None:
-        world: Any = gym.make("HRMSudoku-v0", disable_env_checker=True).unwrapped
-        agent = HRMAgent.for_env(world, device="cpu", compile=True)
-        return agent.model, agent.family
-    found = load_pretrained(folder)
-    if found.about["family"] != "sudoku" or found.model.config.grid != (9, 9):
-        raise ValueError(f"expected weights for Sudoku 9x9, got {found.about['family']} {found.model.config.grid}")
-    family = make_family("sudoku", (9, 9))
-    return HRMAgent(found.model, family, device="cpu", compile=True).model, family
+def _network(found: Pretrained, batch: PuzzleBatch) -> tuple[HRM, PuzzleFamily]:
+    """The network on boards of this size, fast, and their rules."""
+    grid = batch.clues.shape[1], batch.clues.shape[2]
+    family = make_family(found.about["family"], grid)
+    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True).model, family
 
 
-def kinds(config: OwnDecisionConfig) -> list[tuple[str, PuzzleBatch]]:
-    """The puzzles by kind: those of our generators by difficulty, those of the file by source."""
+def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tuple[str, PuzzleBatch]]:
+    """The puzzles by kind: those of our generators, those of the file by source.
+
+    Raises:
+        ValueError: an unknown kind, or weights for which there are no kinds.
+    """
+    known = KINDS.get(family, {})
+    if not known or (family == "sudoku" and network.grid != (9, 9)) or (family == "maze" and not network.any_grid):
+        raise ValueError(f"expected weights for 9x9 Sudoku or for mazes of any size, got {family} {network.grid}")
+    if unknown := set(config.kinds) - set(known):
+        raise ValueError(f"expected --kinds of {', '.join(known)}, got {', '.join(sorted(unknown))}")
     split, seed = PARTS[config.part]
     kinds = []
-    for difficulty in config.difficulty:
-        options: dict[str, Any] = {"difficulty": difficulty, "source": "generate", "split": split}
-        world: Any = gym.make("HRMSudoku-v0", disable_env_checker=True, **options).unwrapped
-        kinds.append((difficulty, PuzzleStream(world.puzzle_source, seed).take(0, config.puzzles)))
+    for name in config.kinds or known:
+        world: Any = gym.make(disable_env_checker=True, source="generate", split=split, **known[name]).unwrapped
+        kinds.append((name, PuzzleStream(world.puzzle_source, seed).take(0, config.puzzles)))
     if config.data is None:
         return kinds
-    world = gym.make("HRMSudoku-v0", disable_env_checker=True, source=config.data).unwrapped
+    world = gym.make(next(iter(known.values()))["id"], disable_env_checker=True, source=config.data).unwrapped
     with config.data.open(newline="") as file:
         sources = [row["source"] for row in csv.DictReader(file)]
+    names = dict.fromkeys(sources) if family == "sudoku" else {config.data.stem: None}
     first = config.puzzles if config.part == "validation" else 0
-    for source in dict.fromkeys(sources):
-        rows = [row for row, name in enumerate(sources) if name == source][first : first + config.puzzles]
-        if rows:
+    for source in names:
+        rows = [row for row, name in enumerate(sources) if family != "sudoku" or name == source]
+        if rows := rows[first : first + config.puzzles]:
             kinds.append((source, world.puzzle_source.batch(np.array(rows, dtype=np.uint64))))
     return kinds
-
-
-@dataclass(frozen=True)
-class Settled(Halting):
-    """Halt where every rule of this study has: Q(halt) above all thresholds, and a right answer, which is the check."""
-
-    def halts(self, evidence: Evidence) -> torch.Tensor:
-        """(B,) bool."""
-        return (evidence.q_halt > SETTLED) & (evidence.segments >= FIXED)
 
 
 def trace(
@@ -232,17 +238,18 @@ def trace(
         begun: the trace without restarts of the same puzzles, whose first `restart` segments are taken over.
     """
 
-    def right_answers(inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        clues, given = (part.numpy().astype(np.uint8).reshape(-1, *batch.clues.shape[1:]) for part in (inputs, answers))
-        return torch.from_numpy(np.isfinite(family.cost(clues, given)))
+    def judged(numbers: NDArray[np.int64], answers: torch.Tensor) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        clues, given = batch.clues[numbers], answers.numpy().reshape(-1, *batch.clues.shape[1:])
+        return family.judge(clues, batch.solutions[numbers], given), np.isfinite(family.cost(clues, given))
 
-    rules = thinking.Rules(Settled(), segments, right_answers, restart)
-    q_halt, right = np.zeros((len(batch), segments), np.float32), np.zeros((len(batch), segments), np.bool_)
+    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart)
+    q_halt, right, legal = (np.zeros((len(batch), segments), kind) for kind in (np.float32, np.bool_, np.bool_))
     first, live = 0, np.arange(len(batch))
     if begun is not None:
         first = min(restart, segments)
-        q_halt[:, :first], right[:, :first] = begun.q_halt[:, :first], begun.right[:, :first]
-        q_halt[:, first:], right[:, first:] = q_halt[:, first - 1 : first], right[:, first - 1 : first]
+        for own, other in ((q_halt, begun.q_halt), (right, begun.right), (legal, begun.legal)):
+            own[:, :first] = other[:, :first]
+            own[:, first:] = own[:, first - 1 : first]
         live = np.flatnonzero(~(right[:, first - 1] & (q_halt[:, first - 1] > SETTLED)))
     began, run = time.process_time(), 0
     for at in range(0, len(live) if first < segments else 0, CHUNK):
@@ -252,12 +259,17 @@ def trace(
         boards = thinking.Boards(clues.to(torch.int32), ids, torch.ones_like(clues, dtype=torch.bool))
         state = thinking.AgentState.before(model, len(chunk))
         state = dataclasses.replace(state, segments=torch.full_like(state.segments, first))
-        for step in thinking.think(model, boards, rules, state):
-            rows, segment = chunk[step.rows.numpy()], int(step.state.segments[0]) - 1
-            q_halt[rows, segment:] = step.state.q_logits[:, :1].numpy()
-            right[rows, segment:] = right_answers(boards.inputs[step.rows], step.state.answers).numpy()[:, None]
-            run += len(rows)
-    return Trace(q_halt, right, run, time.process_time() - began)
+        while len(chunk):
+            step = next(thinking.think(model, boards, rules, state))
+            state, segment = step.state, int(step.state.segments[0]) - 1
+            found_right, found_legal = judged(chunk, state.answers)
+            q_halt[chunk, segment:] = state.q_logits[:, :1].numpy()
+            right[chunk, segment:], legal[chunk, segment:] = found_right[:, None], found_legal[:, None]
+            run += len(chunk)
+            settled = found_right & (q_halt[chunk, segment] > SETTLED) & (segment + 1 >= FIXED)
+            stay = torch.from_numpy(~settled & (segment + 1 < segments))
+            chunk, boards, state = chunk[stay.numpy()], boards.rows(stay), state[stay]
+    return Trace(q_halt, right, legal, run, time.process_time() - began)
 
 
 def figures(plain: Trace, restarted: Trace, threshold: float) -> dict[str, dict[str, Any]]:
@@ -266,11 +278,12 @@ def figures(plain: Trace, restarted: Trace, threshold: float) -> dict[str, dict[
     found = {
         "own": rule(plain, plain.q_halt > threshold),
         "fixed": rule(plain, after_fixed),
-        "check": rule(plain, (plain.q_halt > threshold) & plain.right),
+        "ever": rule(plain, plain.right),
+        "check": rule(plain, (plain.q_halt > threshold) & plain.legal),
     }
     if restarted is not plain:
         found["own_restarts"] = rule(restarted, restarted.q_halt > threshold)
-        found["check_restarts"] = rule(restarted, (restarted.q_halt > threshold) & restarted.right)
+        found["check_restarts"] = rule(restarted, (restarted.q_halt > threshold) & restarted.legal)
     found["own"]["cpu_milliseconds"] = 1000 * plain.seconds / plain.run * found["own"]["mean_segments"]
     return found
 
@@ -332,7 +345,7 @@ def _write_traces(path: Path, traces: dict[str, tuple[Trace, Trace]]) -> None:
     arrays: dict[str, Any] = {}
     for name, pair in traces.items():
         for kind, found in zip(("plain", "restarted"), pair, strict=True):
-            arrays |= {f"{name}.{kind}.{part}": getattr(found, part) for part in ("q_halt", "right")}
+            arrays |= {f"{name}.{kind}.{part}": getattr(found, part) for part in ("q_halt", "right", "legal")}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)
 

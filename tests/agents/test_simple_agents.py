@@ -8,7 +8,7 @@ import pytest
 
 import hrm_gym
 from hrm_gym.agents.agent import Agent
-from hrm_gym.agents.answer_to_action import carry_out, carry_out_rows
+from hrm_gym.agents.answer_to_action import answer_to_action, answers_to_actions
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.evaluation.rollout import rollout
 
@@ -96,21 +96,21 @@ def test_the_stored_agent_must_be_shown_its_puzzles() -> None:
 def test_cell_mode_halts_when_nothing_is_left_to_write() -> None:
     env = make_env("cell")
     observation, _ = env.reset(seed=0)
-    action = carry_out(MAZE, "cell", observation, observation["answer"])
+    action = answer_to_action(MAZE, "cell", observation, observation["answer"])
     assert action == env.action_space.n - 1
 
 
 def test_cell_mode_leaves_alone_what_cannot_be_written() -> None:
     observation, _ = make_env("cell").reset(seed=0)
     walls_everywhere = np.ones((8, 8), dtype=np.uint8)
-    assert carry_out(MAZE, "cell", observation, walls_everywhere) == 8 * 8 * len(MAZE.writable)
+    assert answer_to_action(MAZE, "cell", observation, walls_everywhere) == 8 * 8 * len(MAZE.writable)
 
 
 def test_halt_bits_differ_by_row() -> None:
     env = make_env()
     observations = stacked([env.reset(seed=seed)[0] for seed in range(3)])
     bits = np.array([True, False, True])
-    actions = carry_out_rows(MAZE, "answer", observations, observations["answer"], bits)
+    actions = answers_to_actions(MAZE, "answer", observations, observations["answer"], bits)
     assert np.array_equal(actions[:, -1], bits)
     assert np.array_equal(actions[:, :-1].reshape(3, 8, 8), observations["answer"])
 
@@ -118,4 +118,4 @@ def test_halt_bits_differ_by_row() -> None:
 def test_an_unknown_mode_is_named() -> None:
     observation, _ = make_env().reset(seed=0)
     with pytest.raises(ValueError, match="'fly'"):
-        carry_out(MAZE, "fly", observation, observation["answer"])
+        answer_to_action(MAZE, "fly", observation, observation["answer"])

@@ -19,11 +19,13 @@ from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.scripts.experiments import own_decision
 from hrm_gym.scripts.experiments.own_decision import Trace
 
+NETWORK = load_pretrained(own_decision.BUNDLED).model.config
+
 
 def test_a_rule_halts_where_it_first_wants_to() -> None:
     right = np.array([[0, 1, 1], [0, 1, 1], [0, 0, 0], [0, 0, 1]], dtype=np.bool_)
     wants = np.array([[0, 1, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=np.bool_)
-    found = own_decision.rule(Trace(np.zeros((4, 3), np.float32), right, 12, 1.0), wants)
+    found = own_decision.rule(Trace(np.zeros((4, 3), np.float32), right, right, 12, 1.0), wants)
     assert (found["solved"], found["wrong_halts"], found["unfinished"]) == (0.5, 0.25, 0.5)
     assert found["mean_segments"] == (2 + 1 + 3 + 3) / 4
 
@@ -48,15 +50,15 @@ def test_a_trace_halts_as_the_agent_does() -> None:
 def test_the_parts_share_no_puzzle() -> None:
     parts = []
     for part in ("validation", "test"):
-        config = own_decision.OwnDecisionConfig(part=part, puzzles=50, difficulty=("easy",))  # type: ignore[arg-type]
-        ((_, batch),) = own_decision.kinds(config)
+        config = own_decision.OwnDecisionConfig(part=part, puzzles=50, kinds=("easy",))  # type: ignore[arg-type]
+        ((_, batch),) = own_decision.kinds(config, "sudoku", NETWORK)
         parts.append({clues.tobytes() for clues in batch.clues})
     assert not parts[0] & parts[1]
 
 
 def test_rows_of_a_file_by_source_and_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = own_decision.OwnDecisionConfig(puzzles=4, difficulty=("easy",))
-    ((_, batch),) = own_decision.kinds(config)
+    config = own_decision.OwnDecisionConfig(puzzles=4, kinds=("easy",))
+    ((_, batch),) = own_decision.kinds(config, "sudoku", NETWORK)
     digits = [
         ["".join(".123456789"[token - 1] for token in grid.reshape(-1)) for grid in grids]
         for grids in batch_pair(batch)
@@ -64,7 +66,7 @@ def test_rows_of_a_file_by_source_and_part(tmp_path: Path, capsys: pytest.Captur
     rows = [f"{'ab'[k % 2]},{question},{answer},0" for k, (question, answer) in enumerate(zip(*digits, strict=True))]
     data = tmp_path / "rows.csv"
     data.write_text("\n".join(["source,question,answer,rating", *rows]) + "\n")
-    argv = ["--puzzles", "1", "--difficulty", "easy", "--data", str(data), "--max-segments", "2"]
+    argv = ["--puzzles", "1", "--kinds", "easy", "--data", str(data), "--max-segments", "2"]
     more = ["--scan", "--json", str(tmp_path / "own.json"), "--threshold", "1.5", "--save", str(tmp_path / "shifted")]
     assert own_decision.main([*argv, *more]) == 0
     shifted = load_pretrained(tmp_path / "shifted")
@@ -80,7 +82,7 @@ def batch_pair(batch: Any) -> tuple[Any, Any]:
     return batch.clues, batch.solutions
 
 
-@pytest.mark.parametrize("argv", [["--puzzles", "0"], ["--difficulty", "gruesome"]])
+@pytest.mark.parametrize("argv", [["--puzzles", "0"], ["--kinds", "gruesome"]])
 def test_bad_input_is_refused(argv: list[str]) -> None:
     with pytest.raises(ValueError, match="expected --"):
         own_decision.main(argv)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrm_gym.data.build import DatasetBuild, Plan, Workers, Workplace, with_images
+from hrm_gym.data.build import DatasetBuild, Plan, Workplace, with_images
 from hrm_gym.data.stream import stream_keys
+from hrm_gym.data.workers import Workers
 from hrm_gym.envs.maze import rules
 from hrm_gym.envs.maze.rules import MAZE, MazeFamily
 from hrm_gym.envs.maze.source import GeneratedMazes

@@ -10,7 +10,7 @@ import pytest
 
 import hrm_gym
 from hrm_gym.agents.agent import PrivilegedAgent
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.puzzle import Thought
 from hrm_gym.evaluation.rollout import Episode, puzzle_for, rollout, rollout_batched
@@ -48,7 +48,7 @@ class Ponderer:
         )
         self.batch_sizes.append(len(clues))
         self._thoughts = [Thought(answer, segment=int(n)) for answer, n in zip(answers, carry[:, 1], strict=True)]
-        return carry_out_rows(MAZE, "answer", observation, answers.astype(np.uint8), halts), carry
+        return answers_to_actions(MAZE, "answer", observation, answers.astype(np.uint8), halts), carry
 
     def thoughts(self) -> list[Thought]:
         return self._thoughts

@@ -113,7 +113,7 @@ def can_compile(device: str) -> bool:
     try:
         # a stored graph would hide that there is no compiler for the next one
         torch.compile(lambda x: x + 1, options={"fx_graph_cache": False})(torch.zeros(2, device=device))
-    except Exception as error:  # torch raises errors of its own, which have no common base
+    except Exception as error:  # torch's own errors have no common base
         reason = str(error).strip().splitlines()
         logger.warning("networks are not compiled here: %s", reason[0] if reason else type(error).__name__)
         return False

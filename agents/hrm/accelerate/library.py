@@ -1,7 +1,7 @@
 """The compiled routine as a shared library: built on the machine that runs it, and kept for the next run.
 
 A library runs as whoever loads it, and a damaged one ends the process (bus error) rather than raise. So it lies in a
-folder that nobody else can write to, its name holds a hash of its content, and it is loaded only if both are right.
+folder that no other user can write to, its name holds a hash of its content, and it is loaded only if both are right.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BUILD_SECONDS = 600
 """A compiler that takes longer hangs; a quarter of a minute is usual."""
 
 TRIAL = "import sys, torch; torch.ops.load_library(sys.argv[1]); [getattr(torch.ops.hrm_gym, n) for n in sys.argv[2:]]"
-"""Loads a fresh library in a process of its own, which may crash."""
+"""Loads a fresh library in a separate process, which may crash."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def find_compiler() -> list[str]:
 
 
 def private_folder() -> Path:
-    """Where libraries are kept: `hrm_gym` in `XDG_CACHE_HOME` or `~/.cache`, if nobody else can write to it.
+    """Where libraries are kept: `hrm_gym` in `XDG_CACHE_HOME` or `~/.cache`, if no other user can write to it.
 
     Where it cannot be made, is someone else's or open to others, a temporary one takes its place.
     """

@@ -40,7 +40,7 @@ class Answers:
 def study_answers(
     agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int
 ) -> tuple[list[Answers], list[NDArray[np.uint8]]]:
-    """Think for so many segments about each puzzle, whatever the halting rule would say.
+    """Run N segments on each puzzle, whatever the halting rule would say.
 
     Returns:
         The course of every puzzle, and for every puzzle its (segments, H, W) answers.

@@ -41,7 +41,7 @@ class Trajectories(NamedTuple):
 
 
 def think_through(agent: HRMAgent, puzzles: Sequence[Puzzle], segments: int, batch: int = 64) -> Iterator[Trajectories]:
-    """Let an HRM think about puzzles for so many segments, whatever its halting rule; yields one part a batch.
+    """Run N segments of an HRM on puzzles, whatever its halting rule; yields one part a batch.
 
     Args:
         agent: whose network and family.
@@ -167,7 +167,7 @@ def study_segments(episodes: Sequence[Episode], family: PuzzleFamily, bins: int 
     Args:
         episodes: at least one.
         family: says how hard a puzzle is where it has no rating.
-        bins: at most so many bins, of about as many puzzles each.
+        bins: maximum number of bins, with about equal numbers of puzzles.
 
     Raises:
         ValueError: no episodes, or some that were not played in answer mode.

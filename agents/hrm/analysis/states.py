@@ -3,8 +3,8 @@
 In an HRM the L-level settles within a cycle and is set in motion again by each update of the H-level, which itself
 settles slowly. A recurrent network settles once and then hardly computes; a deep one moves in its first and last
 layers. The participation ratio PR = (sum of eigenvalues)^2 / (sum of squared eigenvalues) of the states' covariance is
-1 if they lie on a line, D if they fill all directions alike. In the brain, and in the paper's trained HRM, the higher
-level uses more dimensions than the lower one; in an untrained network the two are alike.
+1 if they lie on a line, D if they fill all directions equally. In the brain, and in the paper's trained HRM, the higher
+level uses more dimensions than the lower one; in an untrained network the two are about equal.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_deep(model: HRM) -> bool:
 
 
 def steps_of(model: HRM, boards: Boards, segments: int) -> Iterator[Step]:
-    """Every update of a state in so many segments; of a network that runs once, every layer's."""
+    """Every update of a state over N segments; of a feed-forward network, every layer's."""
     if is_deep(model):
         yield from _layers(model, lambda: next(think(model, boards, Rules(Never(), 1))))
         return

@@ -1,7 +1,7 @@
 """Test-time adaptation: the demonstrations of a task that was never seen train its puzzle embedding before it answers.
 
 This is training in small (HRM paper, section 3.1, and its `evaluate.py`, where the demonstrations of the evaluation
-tasks are part of the training data): every symmetric image of the task gets a puzzle vector of its own, which learns
+tasks are part of the training data): every symmetric image of the task gets its own puzzle vector, which learns
 from the images of the demonstrations by deep supervision. With `whole` a copy of the network learns along.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents.agent import Observation, StatefulAgent
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
@@ -43,7 +43,7 @@ class Adaptation:
 
     Attributes:
         updates: optimiser updates, each one segment of `batch` boards; 0 leaves the vectors as they begin.
-        batch: boards under way at once.
+        batch: boards at once.
         puzzle_lr: learning rate of the puzzle vectors (SignSGD), the one of training on ARC.
         puzzle_weight_decay: its decay.
         whole: whether a copy of the network learns too; it is dropped when the task is answered.
@@ -91,7 +91,7 @@ class Adapted(NamedTuple):
 
 @torch.enable_grad()
 def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -> Adapted:
-    """Learn a task from solved examples; the network that is given stays as it is.
+    """Learn a task from solved examples; the given network is not changed.
 
     Args:
         model: on the device of the examples.
@@ -120,7 +120,7 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
 
 
 def _copy(model: HRM) -> HRM:
-    """The network with trainable parameters of its own, and with nothing but one row of the puzzle embedding."""
+    """A trainable copy of the network, with nothing but one row of the puzzle embedding."""
     copy = HRM.from_state(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
     copy.load_state_dict({**model.state_dict(), "puzzles": model.puzzles[:1]})
     return copy
@@ -240,7 +240,7 @@ class AdaptingAgent(StatefulAgent):
     def for_env(
         cls, env: gym.Env[Any, Any], weights: Path | str | None = None, votes: int = 8, **kwargs: Any
     ) -> AdaptingAgent:
-        """The agent for an environment; fields of `Adaptation` by name, the rest as `HRMAgent.for_env`.
+        """The agent for an environment; fields of `Adaptation` by name, the others as `HRMAgent.for_env`.
 
         Raises:
             ValueError: as `HRMAgent.for_env`, or the environment shows no demonstrations.
@@ -282,7 +282,7 @@ class AdaptingAgent(StatefulAgent):
         self._thoughts = [
             Thought(shown[i], state.confidence[i], float(state.q_halt[i]), None, int(state.spent[i])) for i in rows
         ]
-        return carry_out_rows(self.family, self.action_mode, observation, shown, True), state
+        return answers_to_actions(self.family, self.action_mode, observation, shown, True), state
 
     def thoughts(self) -> list[Thought] | None:
         """What the agent had in mind at the last `predict`, one Thought a board."""

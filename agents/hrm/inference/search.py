@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation, StatefulAgent
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.thinking import AgentState
 from hrm_gym.envs.puzzle import Thought
@@ -143,7 +143,7 @@ class SearchAgent(StatefulAgent):
         max_segments: int = 64,
         **kwargs: Any,
     ) -> SearchAgent:
-        """The agent for an environment; weights and the rest as `HRMAgent.for_env`."""
+        """The agent for an environment; weights and the others as `HRMAgent.for_env`."""
         return cls(HRMAgent.for_env(env, weights, **kwargs), beam, patience, look, max_segments)
 
     def decide(
@@ -159,7 +159,7 @@ class SearchAgent(StatefulAgent):
         while self.action_mode != "answer" and not self._over(state).all():
             state = self._segment(state, puzzles)
         self._seen = state
-        return carry_out_rows(self.family, self.action_mode, observation, state.answers, self._over(state)), state
+        return answers_to_actions(self.family, self.action_mode, observation, state.answers, self._over(state)), state
 
     def thoughts(self) -> list[Thought] | None:
         """The leading lane of every board at the last `predict`; `segment` counts those of all lanes together."""
@@ -205,7 +205,7 @@ class SearchAgent(StatefulAgent):
         )
 
     def _over(self, state: SearchState) -> NDArray[np.bool_]:
-        """(B,) bool, boards that nothing more is thought about."""
+        """(B,) bool, boards that are finished."""
         steps = self.patience * (state.depth > 0) + np.maximum(state.depth - 1, 0) * self.look + state.age
         return state.halted | (steps >= self.max_segments)
 

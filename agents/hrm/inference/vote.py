@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation, StatefulAgent
-from hrm_gym.agents.answer_to_action import carry_out_rows
+from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.images import answers_back_from_each, distinct_keys, images_of_each, known_keys
 from hrm_gym.agents.hrm.task_rows import Keys, NamedRows, TaskRows
@@ -201,7 +201,7 @@ class EnsembleAgent(StatefulAgent):
             )
             for i in range(count)
         ]  # fmt: skip
-        return carry_out_rows(self.family, self.action_mode, observation, answers, state.finished), state
+        return answers_to_actions(self.family, self.action_mode, observation, answers, state.finished), state
 
     def _reason(self, halted: NDArray[np.bool_]) -> str:
         """Why a board is finished, given which of its lanes have halted."""
@@ -233,7 +233,7 @@ class EnsembleAgent(StatefulAgent):
         keys: Sequence[Keys],
         starts: NDArray[np.bool_],
     ) -> tuple[EnsembleState, Votes]:
-        """One segment of every lane under way, and the votes after it."""
+        """One segment of every active lane, and the votes after it."""
         tasks, lanes = observation.get("task"), list(state.lanes)
         shape = (len(starts), self.images)
         for number, member in enumerate(self.members):
@@ -342,7 +342,7 @@ def decide(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> Deci
 class VotingAgent(EnsembleAgent):
     """HRMs on symmetric images of every puzzle, which vote on the whole answer.
 
-    Every image is thought about until its own halt; the board halts when all of them have, or when enough of those that
+    Every image runs until its own halt; the board halts when all of them have, or when enough of those that
     have agree. Meanwhile it shows the answer that leads, and the share of votes that agree with it cell by cell. A
     second attempt, where the puzzle allows one, gives the answer that came second.
 
@@ -372,7 +372,7 @@ class VotingAgent(EnsembleAgent):
 
     @classmethod
     def for_env(cls, env: gym.Env[Any, Any], votes: int = 8, agree: int = 0, **kwargs: Any) -> VotingAgent:
-        """The agent for an environment; `votes` images of every puzzle, the rest as `members_for`."""
+        """The agent for an environment; `votes` images of every puzzle, the others as `members_for`."""
         return cls(members_for(env, **kwargs), votes, agree=agree)
 
     def _lanes_in_words(self) -> str:
@@ -405,7 +405,7 @@ class FirstToHaltAgent(EnsembleAgent):
 
     @classmethod
     def for_env(cls, env: gym.Env[Any, Any], images: int = 8, **kwargs: Any) -> FirstToHaltAgent:
-        """The agent for an environment; `images` of every puzzle, the rest as `members_for`."""
+        """The agent for an environment; `images` of every puzzle, the others as `members_for`."""
         return cls(members_for(env, **kwargs), images)
 
     def _lanes_in_words(self) -> str:
@@ -421,8 +421,8 @@ class FirstToHaltAgent(EnsembleAgent):
         order = np.lexsort((-votes.q_halt, ~votes.halted), axis=1)
         first = order[:, 0]
         answers = np.stack([self._attempts(votes.answers[row], order[row]) for row in rows])
-        alike = (votes.answers == answers[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
-        return Decision(answers, alike, votes.q_halt[rows, first])
+        agreement = (votes.answers == answers[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+        return Decision(answers, agreement, votes.q_halt[rows, first])
 
     def _attempts(self, answers: NDArray[np.uint8], order: NDArray[np.int64]) -> NDArray[np.uint8]:
         """(A, H, W): the different ones of (K, H, W) answers in order, the last repeated if there are too few."""

@@ -142,7 +142,7 @@ def data_folders(settings: Mapping[str, Any]) -> list[Path]:
 
 
 def _is_recursive(settings: Mapping[str, Any], state: Mapping[str, Tensor] | None) -> bool:
-    """Whether this is a TRM, which has no H-level of its own. Without weights its fields tell."""
+    """Whether this is a TRM, which has no separate H-level. Without weights its fields tell."""
     if state is not None:
         return not any(name.startswith("H_level.") for name in state)
     arch = settings.get("arch", settings)

@@ -39,8 +39,8 @@ def find_run(path: Path) -> tuple[Path, Path]:
     """The checkpoint and the settings of an official run.
 
     Args:
-        path: a folder with one checkpoint file beside its settings, perhaps in a sub-folder; of several `step_N` the
-            last is taken. Or a checkpoint file that has its settings beside it.
+        path: a folder with one checkpoint file next to its settings, perhaps in a sub-folder; of several `step_N` the
+            last is taken. Or a checkpoint file next to its settings.
 
     Raises:
         FileNotFoundError: one of both is missing.
@@ -49,18 +49,18 @@ def find_run(path: Path) -> tuple[Path, Path]:
     root = path if path.is_dir() else path.parent
     configs = _one_a_folder(root)
     checkpoints = [path] if path.is_file() else [file for file in sorted(root.rglob("*")) if _may_be_weights(file)]
-    beside = {folder: [file for file in checkpoints if file.parent == folder] for folder in configs}
-    runs = sorted((folder for folder in beside if beside[folder]), key=lambda folder: len(folder.parts))
+    nearby = {folder: [file for file in checkpoints if file.parent == folder] for folder in configs}
+    runs = sorted((folder for folder in nearby if nearby[folder]), key=lambda folder: len(folder.parts))
     if not runs and len(configs) == 1 and checkpoints:
         return _last(checkpoints), next(iter(configs.values()))
     if not runs:
         raise FileNotFoundError(
-            f"{path} holds no weights: expected {' or '.join(CONFIGS[::4])} and beside it one checkpoint file "
+            f"{path} holds no weights: expected {' or '.join(CONFIGS[::4])} and next to it one checkpoint file "
             f"(step_N, *{', *'.join(SUFFIXES)}), got {_names(root)}"
         )
     if len(runs) > 1 and len(runs[0].parts) == len(runs[1].parts):
         raise ValueError(f"{path} holds several runs: {_list(runs)}; name one of them")
-    return _last(beside[runs[0]]), configs[runs[0]]
+    return _last(nearby[runs[0]]), configs[runs[0]]
 
 
 def official_family(settings: Mapping[str, Any], config: HRMConfig) -> str:
@@ -80,7 +80,7 @@ def official_family(settings: Mapping[str, Any], config: HRMConfig) -> str:
 
 
 def find_identifiers(folder: Path, settings: Mapping[str, Any]) -> Path | None:
-    """The names of the rows of a run's puzzle embedding: beside its settings, or with the data that they name."""
+    """The names of the rows of a run's puzzle embedding: next to its settings, or with the data that they name."""
     places = (folder, *data_folders(settings))
     return next((place / IDENTIFIERS for place in places if (place / IDENTIFIERS).is_file()), None)
 

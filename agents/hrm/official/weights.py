@@ -1,7 +1,7 @@
 """Checkpoints of the official HRM and TRM code: their names and settings translated to ours, and loaded.
 
 The official code saves a run's weights as `step_N`, a plain `torch.save`d state dict whose names begin with
-`model.inner.` (`_orig_mod.model.inner.` when it was compiled), and beside it the settings, `all_config.yaml`.
+`model.inner.` (`_orig_mod.model.inner.` when it was compiled), and next to it the settings, `all_config.yaml`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.official.config import read_settings, translate_config
 
 _WRAPPERS = re.compile(r"^((_orig_mod|module|model|inner)\.)+")
-_DERIVED = re.compile(r"^(rotary_emb\.(cos|sin)_cached|puzzle_emb\.local_(weights|ids))$")
-"""Buffers that follow from the rest; the official code does not save them, some copies of it do."""
+_DERIVED = re.compile(r"^(rotary_emb\.(cos|sin)_cached|puzzle_emb\.local_(weights|ids)|n_averaged)$")
+"""Buffers that follow from others, or count averages; the official code does not save them, some copies do."""
+
+WRAPPED = ("ema", "ema_state_dict", "ema_model", "shadow", "model_state_dict", "state_dict", "model")
+"""Names under which training loops keep weights inside a checkpoint; averaged ones, which are evaluated, come first."""
 
 _RENAMES = (
     ("embed_tokens.embedding_weight", "tokens"),
@@ -53,8 +56,8 @@ def load_official(checkpoint: Path | str | Mapping[str, Tensor], config_json: Pa
     ...     carry, logits, q_halt, q_continue = model.segment(carry, tokens, puzzle_ids)
 
     Args:
-        checkpoint: a `torch.save`d or safetensors file, read as tensors only, or the state dict itself; names with or
-            without the prefix `_orig_mod.`.
+        checkpoint: a `torch.save`d or safetensors file, read as tensors only, or the state dict itself, also as one
+            entry of a larger checkpoint (`WRAPPED`); names with or without the prefix `_orig_mod.`.
         config_json: an `all_config.yaml`, a JSON file, or their content; the fields may also stand outside `arch`.
 
     Returns:
@@ -163,14 +166,24 @@ def read_state(checkpoint: Path | str | Mapping[str, Tensor]) -> dict[str, Tenso
         ValueError: it is damaged, or holds something else than named tensors.
     """
     if isinstance(checkpoint, Mapping):
-        return _bare(checkpoint.items(), "the state dict")
+        return _bare(_unwrapped(checkpoint).items(), "the state dict")
     path = Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f"expected an official checkpoint file at {path}, found none")
     state = read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: expected a state dict, got {type(state).__name__}")
-    return _bare(state.items(), path)
+    return _bare(_unwrapped(state).items(), path)
+
+
+def _unwrapped(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The weights in a checkpoint that may also hold an optimiser, counters and the like."""
+    while not all(isinstance(value, Tensor) for value in state.values()):
+        inside = [state[name] for name in WRAPPED if isinstance(state.get(name), Mapping) and state[name]]
+        if not inside:
+            break
+        state = inside[0]
+    return state
 
 
 def _unpickled(path: Path) -> Any:

@@ -12,7 +12,7 @@ VARIANTS = 1000
 
 
 def _recipe(env_id: str, tasks: int, evaluation_grids: int) -> Recipe:
-    """The paper's recipe for a data set of up to so many tasks; ids count from 1, and row 0 is for unknown tasks."""
+    """The paper's recipe for a data set of up to N tasks; ids count from 1, and row 0 is for unknown tasks."""
     model = HRMConfig(vocab_size=12, grid=(30, 30), puzzle_count=(tasks + 1) * (VARIANTS + 1))
     return Recipe(
         env_id=env_id,
@@ -69,7 +69,7 @@ COLOURS = replace(
     eval_every=2000,
     checkpoint_every=500,
 )
-"""A network to which all colours are alike, for small grids: what it learns of one colour it knows of all.
+"""A colour-equivariant network for small grids: what it learns of one colour it knows of all.
 
 Every task has four rows, one for itself and three for turned images; with seed 0 they are turned in three ways.
 """
@@ -92,7 +92,7 @@ RECIPES = {
 """Recipes by the name `hrm-gym train` takes.
 
 "arc-1" has room for the 960 tasks of the official set: the 800 public ones of ARC-AGI-1, which it takes by itself, and
-160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files beside the 400 to train:
+160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files next to the 400 to train:
 `--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-colours" is
 for a CPU; "arc-colours-longer" goes on from it to the bundled weights for 12x12.
 """

@@ -61,7 +61,7 @@ ANY_SIZE_NETWORK = HRMConfig(
     gradient="last_cycle",
     halting="bce",
 )
-"""0.1M parameters that treat all places alike: weights learnt on boards of one size play boards of all sizes."""
+"""0.1M parameters, translation-equivariant: weights learnt on boards of one size play boards of all sizes."""
 
 ANY_SIZE = Recipe(
     env_id="HRMMaze-v0",
@@ -113,6 +113,28 @@ For ordinary large mazes: what it learns there it loses on winding ones, as Maze
 and those it starts from keeps most of both (`hrm-gym weights average`).
 """
 
+LONG_THOUGHTS = replace(
+    ANY_SIZE_24,
+    env={"size": 24},
+    mixture=(
+        {"min_path": 48},
+        {"min_path": 40, "wall_share": 0.37},
+        {"min_path": 70, "wall_share": 0.37},
+    ),
+    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=48, exploration=0.4, q_features="worst"),
+    init="hrm-maze-any-size",
+    halt_target="solved",
+    gradient_segments=4,
+    updates=8000,
+    lr=2e-3,
+    seed=7,
+    eval_puzzles=128,
+    test_puzzles=256,
+    eval_every=1000,
+    checkpoint_every=250,
+)
+"""Goes on from the bundled weights: up to 48 segments, many of them after the answer is right, so that it stays."""
+
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
 )
@@ -125,6 +147,7 @@ RECIPES = {
     "maze-any-size-16": ANY_SIZE_16,
     "maze-any-size": ANY_SIZE_LONG,
     "maze-any-size-24": ANY_SIZE_24,
+    "maze-any-size-long": LONG_THOUGHTS,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.

@@ -38,9 +38,9 @@ class Recipe:
             paper's 1 cuts the gradient after every segment; more need a network that keeps it in whole segments.
         random_starts: standard deviation of normal noise on the initial states of every training puzzle, drawn from
             the seed and the puzzle's number (arXiv 2605.21488); 0 for the paper's fixed start.
-        batch_size: boards under way at once (slots).
+        batch_size: active boards (slots).
         updates: optimiser updates, one a segment.
-        optimizer: "adam_atan2" (the paper's), "adamw", or "muon" for the levels' matrices with Adam for the rest.
+        optimizer: "adam_atan2" (the paper's), "adamw", or "muon" for the levels' matrices with Adam for the others.
         clip_norm: maximum gradient norm; 0 for none.
         lr: peak learning rate.
         lr_min_ratio: share of it that is left at the end; 1 keeps it constant, as the paper has it.
@@ -61,7 +61,7 @@ class Recipe:
         shown: probability that a training puzzle is partly filled in: of its blanks a random share shows the solution.
         seed: of weights, puzzles and exploration.
         eval_puzzles: held-out puzzles of an evaluation.
-        test_puzzles: held-out puzzles of the evaluation at the end; 0 for as many as before.
+        test_puzzles: held-out puzzles of the evaluation at the end; 0 for `eval_puzzles`.
         eval_every: updates between evaluations.
         checkpoint_every: updates between checkpoints.
     """

@@ -54,7 +54,7 @@ EQUIVARIANT_NETWORK = HRMConfig(
     gradient="last_cycle",
     halting="bce",
 )
-"""0.11M parameters that treat all digits alike, all lines and all boxes, and need not learn that they are alike."""
+"""0.11M parameters, equivariant under all symmetries of Sudoku, which need not be learnt."""
 
 EQUIVARIANT = Recipe(
     env_id="HRMSudoku-v0",
@@ -100,7 +100,7 @@ LONGER = replace(
     init="hrm-sudoku-9x9",
     model=replace(EQUIVARIANT_NETWORK, max_segments=32),
     gradient_segments=4,
-    updates=14_000,
+    updates=9_000,
     lr=4e-3,
     seed=6,
     eval_every=1000,

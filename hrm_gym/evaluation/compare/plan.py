@@ -178,7 +178,7 @@ def parse_world(label: str, source: str = "bank", split: str = "test", arguments
 
     Args:
         label: as a person types it; its own arguments come first. `data=FILE` plays the rows of a file in order.
-        source: "bank", "generate", `AUTO`, or a file, a folder or a data set on the hub, whose rows are played in order.
+        source: "bank", "generate", `AUTO`, or a file, a folder or a data set on the hub, played row by row.
         split: which part of the puzzles.
         arguments: of the environment's constructor.
 

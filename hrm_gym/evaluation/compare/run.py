@@ -200,7 +200,9 @@ class Comparison:
         for world in self.worlds:
             for label in self.labels:
                 try:
-                    self._entered[world.label, label.text] = enter(label, world, *self.plan.settings.get(label.name, ()))
+                    self._entered[world.label, label.text] = enter(
+                        label, world, *self.plan.settings.get(label.name, ())
+                    )
                 except Unfit as error:
                     self._entered[world.label, label.text] = str(error)
         for label in self.labels:

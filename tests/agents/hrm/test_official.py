@@ -95,6 +95,26 @@ def test_old_files_of_torch(tmp_path: Path) -> None:
     load_official(tmp_path / "step_7", HRM)
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state, other: {"model_state_dict": state, "optimizer_state_dict": {"lr": 0.1}, "epoch": 3},
+        lambda state, other: {"state_dict": state, "hyper_parameters": {"lr": 0.1}},
+        lambda state, other: {"model": other, "ema": state, "step": 7},
+        lambda state, other: {"model": other, "ema": {"mu": 0.999, "shadow": state}},
+        lambda state, other: {"state_dict": {"n_averaged": torch.tensor(3), **state}, "epoch": 1},
+    ],
+)
+def test_weights_inside_a_larger_checkpoint(wrap: Any, tmp_path: Path) -> None:
+    state = random_state(HRM)
+    torch.save(wrap(state, {name: tensor + 1 for name, tensor in state.items()}), tmp_path / "last.pt")
+    expected = load_official(state, HRM).state_dict()
+    found = load_official(tmp_path / "last.pt", HRM).state_dict()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    with pytest.raises(ValueError, match=r"expected named tensors, got 'epoch': int"):
+        load_official({"epoch": 3, "weights": state}, HRM)
+
+
 def test_buffers_that_follow_from_the_rest_are_passed_over() -> None:
     state = random_state(HRM)
     state |= {

@@ -1,0 +1,109 @@
+"""`hrm-gym predict`: answers to ARC tasks whose outputs nobody knows, as the ARC Prize takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+
+from hrm_gym.agents.agent import Agent
+from hrm_gym.envs.arc.tasks import read_tasks, unanswered_puzzle
+from hrm_gym.envs.arc.tokens import crop
+from hrm_gym.envs.puzzle import Puzzle
+from hrm_gym.evaluation.compare.plan import parse_world
+from hrm_gym.evaluation.scores import wilson
+from hrm_gym.files import check_writable, write_atomically
+from hrm_gym.scripts.options import PanelOptions, RunOptions, arg, parse
+from hrm_gym.scripts.output import share, with_progress
+
+NO_ANSWER = [[0, 0], [0, 0]]
+"""What stands for a grid that no answer was found for, as in the sample of the ARC Prize."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(RunOptions, PanelOptions):
+    """Answer the test grids of ARC tasks, with two attempts each, in the format of the ARC Prize: {"TASK":
+    [{"attempt_1": grid, "attempt_2": grid}, one a test grid], ...}. Known outputs are never shown to the agent; where
+    there are some, the share that is right is printed.
+
+    Attributes:
+        path: A folder of JSON files, one a task, or one JSON file such as arc-agi_test_challenges.json.
+        out: The file to write.
+        env: The ARC environment whose boards the agent plays; grids that do not fit them get no answer.
+    """
+
+    EXAMPLES = (
+        "hrm-gym predict tasks/ --out submission.json",
+        "hrm-gym predict tasks/ --agent hrm-adapt --votes 8 --adapt 50 --out a.json",
+        "hrm-gym predict tasks/ --env HRMARC2-v0 --agent hrm=my-weights --out a.json",
+    )
+    path: Annotated[tyro.conf.Positional[Path], arg("PATH")]
+    out: Annotated[Path, arg("FILE.json")]
+    env: Annotated[str, arg("ENV", "HRMARCMini-v0")] = "HRMARCMini-v0"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `hrm-gym predict`; returns 0."""
+    config = parse(Predict, "hrm-gym predict", argv)
+    config.use_threads()
+    check_writable(config.out)
+    tasks = [task for part in read_tasks(config.path).splits.values() for task in part]
+    limit = {} if config.max_segments is None else {"max_segments": config.max_segments}
+    found = parse_world(config.env, arguments=limit)
+    env = found.make("answer")
+    world: Any = env.unwrapped
+    if world.family.name != "arc":
+        raise ValueError(f"expected an ARC environment as --env, got {config.env}")
+    if len(config.agent) > 1:
+        raise ValueError(f"expected one --agent, got {', '.join(config.agent)}")
+    agent = config.enter(*(config.agent or ("hrm",)), found)[0].agent
+    submission = {task.name: [[NO_ANSWER, NO_ANSWER] for _ in task.asked] for task in tasks}
+    numbers = {name: at for at, name in enumerate(getattr(world.puzzle_source, "task_names", ()), 1)}
+    puzzles = [
+        (task.name, test, unanswered_puzzle(task, test, world.family.canvas, numbers.get(task.name, 0)))
+        for task in tasks
+        for test in range(len(task.asked))
+    ]
+    for name, test, puzzle in with_progress(puzzles, len(puzzles), agent.name, " grids"):
+        if puzzle is not None:
+            submission[name][test] = attempts(env, agent, puzzle)
+    written = {
+        name: [{"attempt_1": first, "attempt_2": second} for first, second in grids]
+        for name, grids in submission.items()
+    }
+    write_atomically(config.out, json.dumps(written))
+    left = sum(puzzle is None for _, _, puzzle in puzzles)
+    print(f"{config.out}: {len(puzzles)} test grids of {len(tasks)} tasks, by {agent.name}")
+    if left:
+        print(f"no answer to {left} that do not fit {world.family.canvas}x{world.family.canvas} cells")
+    known = [
+        output.tolist() in submission[task.name][test]
+        for task in tasks
+        for test, (_, output) in zip(task.numbers, task.test, strict=True)
+    ]
+    if known:
+        rate = share(sum(known) / len(known), *wilson(sum(known), len(known)))
+        print(f"of {len(known)} with a known output {sum(known)} are right: {rate}")
+    return 0
+
+
+def attempts(env: gym.Env[Any, Any], agent: Agent, puzzle: Puzzle) -> list[list[list[int]]]:
+    """The agent's two answers to a puzzle whose stored solution no answer is equal to."""
+    observation, _ = env.reset(options={"puzzle": puzzle})
+    found: list[list[list[int]]] = []
+    state, ended = None, False
+    while not ended:
+        attempt = int(observation["attempt"].item())
+        action, state = agent.predict(observation, state)
+        observation, _, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated
+        if ended or int(observation["attempt"].item()) != attempt:
+            board = np.asarray(action[:-1], dtype=np.uint8).reshape(puzzle.shape)
+            found.append(crop(board).tolist() or NO_ANSWER)
+    return [*found, found[-1]][:2]
