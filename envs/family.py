@@ -98,6 +98,8 @@ class PuzzleFamily(ABC):
         attempts: halts an episode may have; a wrong one before the last starts the next attempt.
         board_size: (width, height) in pixels of the board in a picture.
         difficulty_unit: what `difficulty` counts, in words.
+        clue_tokens: tokens that a person may put in a puzzle, the empty one first; () where puzzles cannot be edited.
+        clue_once: those of them that stand in a puzzle exactly once.
     """
 
     name: str
@@ -110,6 +112,8 @@ class PuzzleFamily(ABC):
     attempts: int = 1
     board_size: tuple[int, int] = (480, 480)
     difficulty_unit: str = "free cells"
+    clue_tokens: tuple[int, ...] = ()
+    clue_once: tuple[int, ...] = ()
 
     def extra_arrays(self, shape: tuple[int, int]) -> dict[str, ArrayKind]:
         """What observations show of a puzzle besides its clues: the kinds of the arrays in `Puzzle.extras`, by name."""
@@ -135,9 +139,16 @@ class PuzzleFamily(ABC):
         """(clues, solution) of a row of an official CSV file; ValueError unless it is a puzzle and its answer."""
 
     def read_rows(self, questions: Sequence[str], answers: Sequence[str]) -> tuple[Grids, Grids]:
-        """(N, H, W) clues and solutions of N >= 1 such rows; ValueError if any is bad, `read_row` then tells why."""
-        rows = [self.read_row(question, answer) for question, answer in zip(questions, answers, strict=True)]
+        """(N, H, W) clues and solutions of N >= 1 such rows; ValueError if any is bad, `read_solved` tells why."""
+        rows = [self.read_solved(question, answer) for question, answer in zip(questions, answers, strict=True)]
         return np.stack([clues for clues, _ in rows]), np.stack([solution for _, solution in rows])
+
+    def read_solved(self, question: str, answer: str) -> tuple[Grid, Grid]:
+        """`read_row`; ValueError also unless the answer is right by the rules, where there are any."""
+        clues, solution = self.read_row(question, answer)
+        if self.has_solver and not self.judge(clues[None], solution[None], solution[None])[0]:
+            raise ValueError(f"expected an answer that solves its {self.name}, got one that does not")
+        return clues, solution
 
     def make_puzzle(self, puzzle: Any) -> Puzzle:
         """A checked puzzle from text, a token grid or a Puzzle, which alone is not solved here. Raises ValueError."""
@@ -292,6 +303,24 @@ class PuzzleFamily(ABC):
     @abstractmethod
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
+
+    def edited(self, clues: Grid, cell: tuple[int, int], token: int) -> Grid:
+        """`clues` with one of `clue_tokens` in a cell; what stands once moves there, and nothing is put over it."""
+        changed = clues.copy()
+        if clues[cell] in self.clue_once:
+            return changed
+        if token in self.clue_once:
+            changed[clues == token] = self.clue_tokens[0]
+        changed[cell] = token
+        return changed
+
+    def cleared(self, clues: Grid) -> Grid:
+        """`clues` with nothing left but what has to stand once."""
+        return np.where(np.isin(clues, self.clue_once), clues, np.uint8(self.clue_tokens[0]))
+
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """Lines that explain what `draw` shows besides the board, if it does now."""
+        return []
 
     def cell_at(self, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int] | None:
         """(row, column) of the answer's cell under the pixel `place` of the board's picture, None outside it.

@@ -130,7 +130,11 @@ class Thought:
         q_halt: value of halting now, a probability in [0, 1]; None if the agent has none.
         q_continue: value of thinking on, a probability in [0, 1]; None if the agent has none.
         segment: segments computed so far for this puzzle.
-        reason: why it halts now, or restarted, e.g. "Q(halt) 0.98 > Q(continue) 0.97"; None if there is nothing to say.
+        reason: its decision in words, e.g. "Q(halt) 0.98 > Q(continue) 0.97: halts"; None if there is nothing to say.
+        event: "halts" or "restarts" where it does; "" else.
+        threshold: what Q(halt) has to exceed, in [0, 1]; None if it is Q(continue), or if Q(halt) does not decide.
+        residuals: (module, share of its length that its state moved in this segment), e.g. (("H", 0.03), ("L", 0.1)).
+        facts: what else can be told of it, as (word, value), e.g. (("Lanes", "12"),).
     """
 
     answer: Grid
@@ -139,6 +143,42 @@ class Thought:
     q_continue: float | None = None
     segment: int = 0
     reason: str | None = None
+    event: str = ""
+    threshold: float | None = None
+    residuals: tuple[tuple[str, float], ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A board at one moment of an episode: all that a picture of it shows.
+
+    Attributes:
+        puzzle: the puzzle; its solution is not shown.
+        answer: (H, W) uint8, the answer as the observation shows it.
+        used: segments (in answer mode) or steps of the present attempt.
+        budget: how many there may be.
+        violations: number of cells of `answer` that break a rule.
+        before: (H, W) uint8, the whole answer given before this one; None if there is none.
+        attempt: number of the attempt, from 0.
+        solved: the verdict, None while the episode runs.
+        thoughts: the agent's, one an action since the puzzle began, of all attempts; () if it told none.
+    """
+
+    puzzle: Puzzle
+    answer: Grid
+    used: int
+    budget: int
+    violations: int
+    before: Grid | None = None
+    attempt: int = 0
+    solved: bool | None = None
+    thoughts: tuple[Thought, ...] = ()
+
+    @property
+    def thought(self) -> Thought | None:
+        """The newest one."""
+        return self.thoughts[-1] if self.thoughts else None
 
 
 @runtime_checkable

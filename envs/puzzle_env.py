@@ -19,7 +19,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from hrm_gym.envs.family import Grids, PuzzleFamily
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleSource, Thought, puzzle_key
+from hrm_gym.envs.puzzle import Grid, Moment, Puzzle, PuzzleSource, Thought, puzzle_key
 
 
 class ActionMode(ABC):
@@ -29,6 +29,7 @@ class ActionMode(ABC):
         space: the action space.
         shown: (H, W) uint8, the answer as the observation shows it.
         violations: number of cells of `shown` that break a rule.
+        before: (H, W) uint8, the answer that was shown before it, where actions are whole answers; else None.
         halt_is_forced: whether using up the budget ends the episode as a halt (terminated), not as a cut (truncated).
     """
 
@@ -36,6 +37,7 @@ class ActionMode(ABC):
     space: gym.Space[Any]
     shown: Grid
     violations: int
+    before: Grid | None = None
 
     def __init__(self, family: PuzzleFamily, shape: tuple[int, int]) -> None:
         self.family, self.shape = family, shape
@@ -49,7 +51,7 @@ class ActionMode(ABC):
         """Show `puzzle` with nothing done yet."""
         self.puzzle = puzzle
         self.shown = self.family.blank(puzzle.clues)
-        self.violations = 0
+        self.violations, self.before = 0, None
 
     @abstractmethod
     def act(self, action: Any) -> bool:
@@ -106,6 +108,7 @@ class AnswerMode(ActionMode):
             place = int(np.argmax((action < 0) | (action >= self._sizes)))
             last = self._sizes[place] - 1
             raise ValueError(f"expected 0..{last} at place {place} of the action, got {action[place]}")
+        self.before = self.shown
         self.shown = action[:-1].astype(np.uint8).reshape(self.shape)
         self.violations = int(self.family.count_violations(self.puzzle.clues[None], self.shown[None])[0])
         return bool(action[-1])
@@ -201,7 +204,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         action_mode: "answer", "cell", ...
         max_segments: segments an episode may have in answer mode.
         max_steps: actions an episode may have in the present mode.
-        thought: what the agent has in mind, for the next picture.
+        thoughts: what the agent told of this puzzle, one Thought an action, for pictures.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}  # type: ignore[misc]
@@ -246,7 +249,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         self.action_space = self._mode.space
         self._extras = tuple(family.extra_arrays(self.shape))
         self.puzzle: Puzzle
-        self.thought: Thought | None = None
+        self.thoughts: list[Thought] = []
         self._caption = ""
         self._notes: tuple[tuple[str, str], ...] = ()
         self._seed: int | None = None
@@ -277,15 +280,39 @@ class PuzzleEnv(gym.Env[Observation, Any]):
             super().reset(seed=seed)
             self._seed = seed
             self._next_index = 0
-        self.puzzle = self._next_puzzle() if chosen is None else chosen
-        self._mode.begin(self.puzzle)
-        self._steps, self._attempt, self._running, self.thought = 0, 0, True, None
-        if self.dense:
-            self._phi = self._mode.potential()
+        observation = self.begin(self._next_puzzle() if chosen is None else chosen)
         info = self._info()
         if self.render_mode == "human":
             self.render()
-        return self._observation(), info
+        return observation, info
+
+    def begin(self, puzzle: Puzzle) -> Observation:
+        """Put a puzzle on the board as `reset` does, but unchecked: it may have several solutions, or none."""
+        self.puzzle = puzzle
+        self._mode.begin(puzzle)
+        self._steps, self._attempt, self._running, self.thoughts = 0, 0, True, []
+        if self.dense:
+            self._phi = self._mode.potential()
+        return self._observation()
+
+    def resume(self, moment: Moment, puzzle: Puzzle | None = None) -> Observation:
+        """Answer mode: go on from a moment, even one at which the episode had ended; returns the observation there.
+
+        Args:
+            moment: of this environment.
+            puzzle: what takes the place of its puzzle from here on, unchecked; None leaves it.
+
+        Raises:
+            ValueError: in another action mode, whose boards hold more than a moment does.
+        """
+        if self.action_mode != "answer":
+            raise ValueError(f"expected action mode 'answer' to resume from a moment, got {self.action_mode!r}")
+        self.begin(puzzle or moment.puzzle)
+        mode = self._mode
+        mode.shown, mode.before, self.thoughts = moment.answer, moment.before, list(moment.thoughts)
+        mode.violations = int(self.family.count_violations(self.puzzle.clues[None], mode.shown[None])[0])
+        self._steps, self._attempt = moment.used, moment.attempt
+        return self._observation()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One action; see the family's manual page.
@@ -325,8 +352,9 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return self._mode.mask()
 
     def set_thought(self, thought: Thought | None) -> None:
-        """What the agent has in mind; drawn from the next picture on, until the next puzzle."""
-        self.thought = thought
+        """What the agent has in mind with its next action; drawn from the next picture on, until the next puzzle."""
+        if thought is not None:
+            self.thoughts.append(thought)
 
     def set_caption(self, text: str, notes: Sequence[tuple[str, str]] = ()) -> None:
         """A line for the side panel, such as the agent's name, and below it notes: words with what they mean."""
@@ -342,55 +370,37 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode: give one of human, rgb_array, ansi to gym.make")
             return None
+        return self.picture(self.moment())
+
+    def moment(self) -> Moment:
+        """All that a picture shows of the board as it is now; it stays as it is when the episode goes on."""
         self._expect_puzzle("render")
-        solved = None if self._running else self._mode.solved()
-        used, violations = self._steps, self._mode.violations
-        return self.picture(
-            self.puzzle, self._mode.shown, used, violations, attempt=self._attempt, solved=solved, thought=self.thought
-        )
+        mode, solved = self._mode, None if self._running else self._mode.solved()
+        before = mode.before if self._steps > 1 else None  # the first answer changes nothing that the agent wrote
+        return Moment(
+            self.puzzle, mode.shown.copy(), self._steps, self.max_steps, mode.violations, before, self._attempt, solved,
+            tuple(self.thoughts),
+        )  # fmt: skip
 
-    def picture(
-        self,
-        puzzle: Puzzle,
-        answer: Grid,
-        used: int,
-        violations: int,
-        attempt: int = 0,
-        solved: bool | None = None,
-        thought: Thought | None = None,
-    ) -> Any:
-        """What `render` gives for a board in this state, which need not be the environment's own.
-
-        Args:
-            puzzle: the puzzle.
-            answer: (H, W) uint8, the answer as the observation shows it.
-            used: segments or steps so far.
-            violations: number of cells that break a rule.
-            attempt: 0, or 1 in a second attempt.
-            solved: the verdict, None while the episode runs.
-            thought: what the agent has in mind.
-        """
-        status = {
-            "title": f"{self.family.title} {_times(self.shape)}",
-            "name": puzzle.name,
-            "caption": self._caption,
-            "notes": self._notes,
-            "unit": "segment" if self.action_mode == "answer" else "step",
-            "used": used,
-            "budget": self.max_steps,
-            "attempt": attempt,
-            "attempts": self.family.attempts,
-            "violations": violations,
-            "solved": solved,
-        }
+    def picture(self, moment: Moment) -> Any:
+        """What `render` gives for a board in this state, which need not be the environment's own."""
+        unit = "segment" if self.action_mode == "answer" else "step"
         if self.render_mode == "ansi":
-            return f"{self.family.describe(puzzle, answer)}\n{_status_line(status, thought)}\n"
+            status = _status_line(f"{self.family.title} {_times(self.shape)}", unit, moment, self.family.attempts)
+            return f"{self.family.describe(moment.puzzle, moment.answer)}\n{status}\n"
         if self._screen is None:
             from hrm_gym.envs.rendering.screen import Screen
 
             self._screen = Screen(self.family, self.metadata["render_fps"])
-        frame = self._screen.paint(puzzle, answer, thought, status)
+        frame = self._screen.paint(moment, unit, self._caption, self._notes)
         return self._screen.pixels(frame) if self.render_mode == "rgb_array" else self._screen.show(frame)
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """The colours with a meaning in pictures, for films to keep exactly."""
+        from hrm_gym.envs.rendering.colours import NAMED
+
+        return NAMED
 
     def board_picture(self) -> NDArray[np.uint8]:
         """(height, width, 3) uint8: what `render` shows in mode rgb_array, without margin and panel."""
@@ -481,18 +491,20 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return self.gamma * self._phi - before
 
 
-def _status_line(status: dict[str, Any], thought: Thought | None) -> str:
+def _status_line(title: str, unit: str, moment: Moment, attempts: int) -> str:
     """The status as one line of text."""
-    line = f"{status['title']}  {status['unit']} {status['used']}/{status['budget']}"
-    if status["attempts"] > 1:
-        line += f"  attempt {status['attempt'] + 1}/{status['attempts']}"
-    line += f"  violations {status['violations']}"
+    line, thought = f"{title}  {unit} {moment.used}/{moment.budget}", moment.thought
+    if attempts > 1:
+        line += f"  attempt {moment.attempt + 1}/{attempts}"
+    line += f"  violations {moment.violations}"
     if thought is not None and thought.q_halt is not None:
         line += f"  Q(halt) {thought.q_halt:.2f}"
     if thought is not None and thought.q_continue is not None:
         line += f"  Q(continue) {thought.q_continue:.2f}"
-    if status["solved"] is not None:
-        line += "  solved" if status["solved"] else "  not solved"
+    if thought is not None and thought.event:
+        line += f"  [{thought.reason}]"
+    if moment.solved is not None:
+        line += "  solved" if moment.solved else "  not solved"
     return line
 
 

@@ -21,7 +21,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from hrm_gym.envs.family import CellBoards, PuzzleFamily
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_keys
+from hrm_gym.envs.puzzle import Moment, Puzzle, PuzzleBatch, puzzle_keys
 from hrm_gym.envs.puzzle_env import Observation, PuzzleEnv, answer_masks
 
 Info = dict[str, Any]
@@ -569,10 +569,10 @@ class PuzzleVectorEnv(BatchedEnv):
 
     def _picture(self, row: int) -> Any:
         extras = {name: arrays[row] for name, arrays in self._extras.items()}
+        puzzle = Puzzle(self._boards.clues[row], self._boards.solutions[row], extras=extras)
+        used, attempt, violations = (
+            int(values[row]) for values in (self._steps, self._attempts, self._mode.violations)
+        )
         return self.world.picture(
-            Puzzle(self._boards.clues[row], self._boards.solutions[row], extras=extras),
-            answer=self._mode.shown[row],
-            used=int(self._steps[row]),
-            attempt=int(self._attempts[row]),
-            violations=int(self._mode.violations[row]),
+            Moment(puzzle, self._mode.shown[row], used, self.world.max_steps, violations, attempt=attempt)
         )

@@ -7,11 +7,16 @@ gigabyte). Names in files are looked up in tables of what is registered; they ar
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import re
+import reprlib
+import typing
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +35,24 @@ DEEPEST = 100
 
 T = TypeVar("T")
 
+Schema = Mapping[str, tuple[Any, tuple[int | str, ...]]]
+"""Array -> its dtype and its shape; lengths with the same name are the same in all arrays."""
+
 
 def read_text(path: Path, most: int = MOST_JSON) -> str:
     """The text of a UTF-8 file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it has more than `most` bytes, or is not UTF-8.
+        ValueError: it has more than `most` bytes, is not UTF-8, or no file (a pipe never ends).
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a file, got {'a folder' if path.is_dir() else 'a device or a pipe'}")
     size = path.stat().st_size
     if size > most:
         raise ValueError(f"{path}: expected at most {most:,} bytes, got {size:,}")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8, got {error}") from None
 
@@ -79,13 +89,53 @@ def parse_json(text: str, origin: object) -> Any:
     if deepest > DEEPEST:
         raise ValueError(f"{origin}: expected JSON of at most {DEEPEST} levels, got {deepest}")
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_number, parse_float=_number)
     except ValueError as error:
-        raise ValueError(f"{origin} is not readable JSON: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{origin}: expected JSON, got a text that is none: {' '.join(str(error).split())}") from None
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"expected a number, got {text}")
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"expected a finite number, got {text[:40]}")
+    return value
+
+
+def read_object(path: Path, kind: type[T]) -> T:
+    """The content of a JSON file as a dataclass; fields that it does not name are passed over.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such JSON; names the field, what was expected and what came.
+    """
+    return convert(read_json(path), kind, path, whole=False)
+
+
+def read_curve(path: Path, needed: Iterable[str] = ()) -> list[dict[str, float]]:
+    """The rows of a learning curve: a JSON object of numbers a line. A last line that was cut short is left out.
+
+    Args:
+        path: the file.
+        needed: names that every row must have.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: a line is something else; names the line.
+    """
+    import msgspec
+
+    text, rows = read_text(path), []
+    for number, line in enumerate(text.splitlines() if text.endswith("\n") else text.splitlines()[:-1], 1):
+        row = parse_json(line, f"{path}:{number}")
+        try:
+            row = msgspec.convert(row, dict[str, int | float])
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{path}:{number}: expected an object of numbers, got {error}") from None
+        if missing := [name for name in needed if name not in row]:
+            raise ValueError(f"{path}:{number}: expected the number {missing[0]!r}, found {reprlib.repr(sorted(row))}")
+        if large := [name for name, value in row.items() if abs(value) > 2**63]:
+            raise ValueError(f"{path}:{number}: expected {large[0]} within 2**63, got {reprlib.repr(row[large[0]])}")
+        rows.append(row)
+    return rows
 
 
 def read_yaml(path: Path, most: int = MOST_YAML) -> Any:
@@ -108,20 +158,22 @@ def read_yaml(path: Path, most: int = MOST_YAML) -> Any:
                 raise ValueError(f"{path}: expected YAML of at most {DEEPEST} levels, got more")
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: expected YAML, got a text that is none: {' '.join(str(error).split())}") from None
 
 
-def read_npz(path: Path, names: Iterable[str] | None = None, most: int = MOST_ARRAYS) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: Path, names: Iterable[str] | Schema | None = None, most: int = MOST_ARRAYS
+) -> dict[str, NDArray[Any]]:
     """Arrays of an npz file, without pickles.
 
     Args:
         path: the file.
-        names: which arrays; all by default.
-        most: bytes that they may unpack to.
+        names: which arrays, or their schema; all by default.
+        most: bytes that all arrays of the file may unpack to.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged, lacks an array, or unpacks to more.
+        ValueError: it is damaged, unpacks to more, or lacks an array or has it otherwise.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -129,16 +181,61 @@ def read_npz(path: Path, names: Iterable[str] | None = None, most: int = MOST_AR
         if size > most:
             raise ValueError(f"expected arrays of at most {most:,} bytes, got {size:,}")
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in (stored.files if names is None else names)}
-    except KeyError as error:
-        raise ValueError(f"{path}: expected the array {error}, found {_names(path)}") from None
-    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, MemoryError) as error:
-        raise ValueError(f"{path} is no readable npz file: {' '.join(str(error).split())}") from None
+            wanted = stored.files if names is None else [name for name in names if name in stored.files]
+            arrays = {name: stored[name] for name in wanted}
+            found = ", ".join(stored.files[:10])
+    except OSError:
+        raise
+    except Exception as error:  # zlib's, zipfile's, numpy's, and whatever its parser makes of a damaged header
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: expected an npz file of arrays, got one that is none: {said}") from None
+    if missing := [name for name in names or () if name not in arrays]:
+        raise ValueError(f"{path}: expected the array {missing[0]!r}, found {found or 'none'}")
+    if isinstance(names, Mapping):
+        check_arrays(arrays, names, path)
+    return arrays
 
 
-def _names(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        return ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:10]) or "none"
+def open_npy(path: Path) -> NDArray[Any]:
+    """The array of an npy file, mapped into memory.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: there is none, or it is damaged or cut short.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a file with an array, found no such file")
+    try:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # numpy hands on whatever the parser of a damaged header raises
+        kind = type(error).__name__
+        raise ValueError(f"{path}: expected an array in the npy format, got a file that is none ({kind})") from None
+    return array
+
+
+def check_arrays(arrays: Mapping[str, NDArray[Any]], schema: Schema, origin: object) -> None:
+    """Refuse arrays that are not as their schema says, or hold numbers that are none.
+
+    Raises:
+        ValueError: names the array, what was expected and what came.
+    """
+    lengths: dict[str, int] = {}
+    for name, (dtype, shape) in schema.items():
+        if name not in arrays:
+            raise ValueError(f"{origin}: expected the array {name!r}, found {reprlib.repr(sorted(arrays))}")
+        found = arrays[name]
+        wanted = tuple(lengths.get(length, length) if isinstance(length, str) else length for length in shape)
+        fits = len(wanted) == found.ndim and all(
+            isinstance(a, str) or a == b for a, b in zip(wanted, found.shape, strict=False)
+        )
+        if not fits or found.dtype != dtype:
+            said = f"{np.dtype(dtype)} of shape ({', '.join(map(str, wanted))})"
+            raise ValueError(f"{origin}: expected {name} as {said}, got {found.dtype} of shape {found.shape}")
+        lengths |= {length: n for length, n in zip(shape, found.shape, strict=True) if isinstance(length, str)}
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise ValueError(f"{origin}: expected finite numbers in {name}, got {found[~np.isfinite(found)][0]}")
 
 
 def convert(values: Mapping[str, Any], kind: type[T], origin: object, whole: bool = True) -> T:
@@ -153,8 +250,6 @@ def convert(values: Mapping[str, Any], kind: type[T], origin: object, whole: boo
     Raises:
         ValueError: names the field, what was expected and what came.
     """
-    import dataclasses
-
     import msgspec
 
     if not isinstance(values, Mapping):
@@ -167,5 +262,16 @@ def convert(values: Mapping[str, Any], kind: type[T], origin: object, whole: boo
     try:
         return msgspec.convert(dict(values), kind)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$.")
-        raise ValueError(f"{origin}: {place.rstrip('`') + ': ' if place else ''}{text}") from None
+        text, _, place = str(error).replace("`", "").replace("Expected", "expected").partition(" - at $.")
+        value: Any = values
+        wanted: Any = kind
+        for row, key in re.findall(r"\[(\d+)\]|(\w+)", "" if "[...]" in place else place):
+            value = value[key] if key else value[int(row)]
+            wanted = typing.get_type_hints(wanted).get(key) if dataclasses.is_dataclass(wanted) else None
+        if "Invalid enum value" in text and (choices := re.findall(r"Literal\[(.+?)\]", str(wanted))):
+            text = f"expected one of {choices[0]}, got {reprlib.repr(value)}"
+        elif missing := re.fullmatch(r"Object missing required field (\w+)", text):
+            text = f"expected the field {missing[1]!r}, found {reprlib.repr(sorted(map(str, value)))}"
+        elif place and "got" not in text and value is not values:
+            text += f", got {reprlib.repr(value)}"
+        raise ValueError(f"{origin}: {place + ': ' if place else ''}{text}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.compare.plan import World
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.files import check_writable, written_atomically
+from hrm_gym.reading import read_curve
 from hrm_gym.scripts.options import (
     SHOWN,
     AgentOptions,
@@ -318,6 +318,9 @@ def dimensionality(argv: Sequence[str]) -> None:
 
 # ---- the course of a training ----
 
+CURVE_NUMBERS = ("update", "fed", "seconds", "exact", "eval_solved", "eval_exact", "eval_segments")
+"""What is shown of every evaluation."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -337,7 +340,9 @@ def curve(argv: Sequence[str]) -> None:
     """Run `hrm-gym analyze curve`."""
     config = parse(Curve, "hrm-gym analyze curve", argv)
     out, name = _place(config.out, f"{config.run.resolve().name}-curve"), config.run.name
-    rows = read_curve(config.run / CURVE if config.run.is_dir() else config.run)
+    path = config.run / CURVE if config.run.is_dir() else config.run
+    if not (rows := read_curve(path, CURVE_NUMBERS)):
+        raise ValueError(f"{path}: expected the evaluations of a training run, found none")
     headings = ("update", "puzzles seen", "minutes", "solved", "exact", "segments")
     table = new_table(f"{name}: held-out puzzles", *headings, left=0)
     for row in rows:
@@ -345,19 +350,3 @@ def curve(argv: Sequence[str]) -> None:
         minutes, used = f"{row['seconds'] / 60:.1f}", f"{row['eval_segments']:.2f}"
         table.add_row(f"{row['update']:,}", f"{row['fed']:,}", minutes, *shares, used)
     _write(table, {"run": name, "rows": rows}, out, lambda path: figures.draw_curve(rows, name, path))
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a curve.
-
-    Raises:
-        FileNotFoundError: there is none; a run writes it at its first evaluation.
-        ValueError: it is no curve.
-    """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if rows and all("eval_exact" in row and "update" in row for row in rows):
-            return rows
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError):
-        pass
-    raise ValueError(f"expected the evaluations of a training run in {path}, got something else")

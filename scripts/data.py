@@ -5,7 +5,6 @@ A new kind of data set is a config and a line in `KINDS`.
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -29,7 +28,9 @@ from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, i
 from hrm_gym.envs.files.csv_file import first_question
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
+from hrm_gym.evaluation.pages import printable
 from hrm_gym.files import check_writable, written_atomically
+from hrm_gym.reading import read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
 from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
 from hrm_gym.scripts.output import passing_bar
@@ -404,7 +405,7 @@ def _show_npy(path: Path, config: Info) -> None:
     manifest = _manifest(path)
     folders = [path] if (path / DESCRIPTION).is_file() else [path / split for split in splits_of(path)]
     for folder in folders:
-        family, has_rules = _npy_family(folder, config.family or manifest.get("family"), config.box)
+        family, has_rules = _npy_family(folder, config.family or manifest.family, config.box)
         puzzles = NpyPuzzles(folder, family)
         valid = "all valid" if has_rules else "all tokens valid"
         counts = f"{len(puzzles.puzzle_indices) - 1:,} puzzles in {len(puzzles.group_indices) - 1:,} groups"
@@ -413,20 +414,23 @@ def _show_npy(path: Path, config: Info) -> None:
             f"{len(np.unique(puzzles.puzzle_ids)):,} identifiers, {valid}"
         )
         _show_first(family, puzzles)
-    if "command" in manifest:
-        print(f"made by: {manifest['command']}")
+    if manifest.command:
+        print(printable(f"made by: {manifest.command}"))
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    """How a data set, or that of a split, says it was made; empty if it does not."""
-    for folder in (path, path.parent):
-        if (folder / MANIFEST).is_file():
-            try:
-                found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{folder / MANIFEST}: expected a JSON file, got {error}") from None
-            return found if isinstance(found, dict) else {}
-    return {}
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set says of itself, as far as it is read."""
+
+    family: str | None = None
+    command: str | None = None
+
+
+def _manifest(path: Path) -> Manifest:
+    """How a data set, or that of a split, says it was made."""
+    places = (folder / MANIFEST for folder in (path, path.parent))
+    found = next((place for place in places if place.is_file()), None)
+    return Manifest() if found is None else read_object(found, Manifest)
 
 
 def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> tuple[PuzzleFamily, bool]:

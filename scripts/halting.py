@@ -305,7 +305,7 @@ def report(argv: Sequence[str]) -> None:
         folder = config.out / "policies" / f"{recipe.agent}-{recipe.cost:g}-seed{recipe.seed}"
         if folder.exists():
             found = Learned.load(folder)
-            if found.about["recipe"] == recipe.to_json() and found.about["bank"] == bank_digest(bank):
+            if found.about.get("recipe") == recipe.to_json() and found.about.get("bank") == bank_digest(bank):
                 bar.update(recipe.steps)
                 return found
         trained = _train(recipe, bank, bar)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch
-from hrm_gym.envs.rendering.player import Hand, Notes, make_hand
+from hrm_gym.envs.rendering.deck import Button, Deck
+from hrm_gym.envs.rendering.player import ARROWS, Hand, Notes, TypingHand, make_hand
 from hrm_gym.envs.rendering.window import Window
 from hrm_gym.evaluation.rollout import Env, Episode, play, puzzle_for
 from hrm_gym.evaluation.scores import score, write_json
@@ -31,6 +32,14 @@ from hrm_gym.scripts.options import Json, PuzzleOptions, arg, parse
 NEXT, AGAIN, QUIT = "next", "again", "quit"
 _COMMANDS = {pygame.K_n: NEXT, pygame.K_r: AGAIN, pygame.K_ESCAPE: QUIT}
 _GOING_ON = {**_COMMANDS, pygame.K_SPACE: NEXT, pygame.K_RETURN: NEXT, pygame.K_KP_ENTER: NEXT}
+_BUTTONS = (
+    Button("Next puzzle", pygame.K_n, "N"),
+    Button("Same again", pygame.K_r, "R"),
+    Button("Keys", pygame.K_F1, "?"),
+    Button("Quit", pygame.K_ESCAPE, "Esc"),
+)
+_WALK = zip(("Up", "Right", "Down", "Left"), ARROWS, strict=True)
+_WALKING = tuple(Button(word, key, word) for word, key in _WALK)
 _COMMAND_NOTES: Notes = (("N", "next puzzle"), ("R", "same again"), ("?", "hide or show this"), ("Escape", "quit"))
 _NAP = 1 / 60
 """Most seconds between two looks at keyboard and mouse."""
@@ -64,7 +73,14 @@ class Person:
         self._actions: deque[int] = deque()
         self._held: set[int] = set()
         height, width = world.render().shape[:2]
-        self.window = Window((width, height), f"hrm_gym: {world.family.title}")
+        own: tuple[Button, ...] = (Button("Hand in", pygame.K_RETURN, "Enter"),)
+        if self.action_mode == "move":
+            own = _WALKING
+        elif isinstance(hand, TypingHand):
+            digits = [world.family.symbols[token] for token in world.family.writable]
+            own = (*(Button(digit, ord(digit.lower()), digit) for digit in digits), *own)
+        self._deck, self._top = Deck((*own, *_BUTTONS), width), height
+        self.window = Window((width, height + self._deck.height), f"hrm_gym: {world.family.title}")
         if self.action_mode == "move":
             pygame.key.set_repeat(250, 70)
 
@@ -117,7 +133,11 @@ class Person:
             self._events.extend(self._wait())
         if self.window.closed:
             raise Left(QUIT)
-        event = self._events.popleft() if self._events else None
+        event = raw = self._events.popleft() if self._events else None
+        if raw is not None:
+            event = self._deck.keyed(raw, self._top)
+        if event is not None and event is not raw:
+            self._held.discard(event.key)  # a click has no end that would be told
         if event is not None and event.type == pygame.KEYUP:
             self._held.discard(event.key)
         if event is not None and event.type == pygame.KEYDOWN and event.key not in self._held:
@@ -139,7 +159,10 @@ class Person:
         pixels = np.ascontiguousarray(self._world.render())
         picture = pygame.image.frombuffer(pixels.tobytes(), pixels.shape[1::-1], "RGB")
         self._hand.paint(picture)
-        self.window.show(picture)
+        whole = pygame.Surface(self.window.size)
+        whole.blit(picture, (0, 0))
+        self._deck.paint(whole, self._top, "Click, or use the keys")
+        self.window.show(whole)
 
 
 @dataclass

@@ -31,6 +31,8 @@ class Solve(RunOptions, PanelOptions, PuzzleOptions):
             record (.jsonl) of all, instead of opening a window.
         render: Show the first puzzles. The figures are taken without rendering in any case.
         together: Show all agents side by side on the same puzzle; --no-together shows one after another.
+        speed: How many times as fast as usual agents are shown.
+        hold: Seconds that the end of a puzzle stays.
         json: Write the figures to this file; implies --no-render.
     """
 
@@ -43,10 +45,14 @@ class Solve(RunOptions, PanelOptions, PuzzleOptions):
     save: Annotated[Path | None, arg("OUT.gif")] = None
     render: bool = True
     together: bool = True
+    speed: Annotated[float, arg("X", "1")] = 1.0
+    hold: Annotated[float | None, arg("SECONDS", "3 on film; a window waits")] = None
     json: Json = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not (self.speed > 0 and (self.hold or 0) >= 0):
+            raise ValueError(f"expected --speed above 0 and --hold of at least 0, got {self.speed} and {self.hold}")
         if self.save is not None:
             check_save_path(self.save)
         if self.json is not None:
@@ -106,14 +112,12 @@ def _show(config: Solve, world: World, agents: Sequence[Agent], command: str) ->
             viewer.replay_together(_players(world, group), count, seed, page, command)
             print(f"{names}: replay of {puzzle_count(count)} in {page}")
             continue
-        if config.save is None and viewer.has_display():
-            one = group[0]
-            if len(group) == 1 and viewer.watch_live(world.make(one.action_mode, "human"), one, count, seed):
-                continue
-            if len(group) > 1 and viewer.watch_together(_players(world, group), count, seed):
-                continue
+        seen = config.save is None and viewer.has_display()
+        if seen and viewer.watch(_players(world, group), count, seed, config.speed, config.hold):
+            continue
         path = _save_path(config, "-".join(agent.name for agent in group), whole=config.together)
-        viewer.film_together(_players(world, group), count, seed, path)
+        hold = viewer.HOLD if config.hold is None else config.hold
+        viewer.film_together(_players(world, group), count, seed, path, config.speed, hold)
         print(f"{names}: {puzzle_count(count)} on film in {path}")
 
 

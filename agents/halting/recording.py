@@ -25,9 +25,10 @@ from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
-from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, STATE_LIMIT, from_arrays
+from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, SCHEMA, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.reading import Schema, read_json, read_npz
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -137,6 +138,12 @@ def _logit(probability: torch.Tensor) -> torch.Tensor:
 
 
 RECIPE = "recipe.json"
+PART: Schema = {
+    **{name: SCHEMA[name] for name in ("solved", "exact", "cell_accuracy", *SCALARS[1:])},
+    "pooled": (np.float16, ("puzzles", "segments", "numbers")),
+}
+"""What `record` gives."""
+
 _BARREN = 20
 """Puzzles drawn for each one wanted, after which there seem to be no more that differ."""
 
@@ -236,8 +243,10 @@ class BankBuild:
     def _joined(self) -> Arrays:
         parts = []
         for k in range(self.total):
-            with np.load(self._part(k)) as stored:
-                parts.append({name: stored[name] for name in stored.files})
+            try:
+                parts.append(read_npz(self._part(k), PART))
+            except ValueError as error:
+                raise ValueError(f"{error}; delete it, and the same command makes it again") from None
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         digests = [digest for chosen in self._chosen for digest in chosen.digests]
         counts = [len(chosen.puzzles) for chosen in self._chosen]
@@ -268,9 +277,11 @@ class BankBuild:
         note = self.place / RECIPE
         if note.exists():
             try:
-                begun = json.loads(note.read_text(encoding="utf-8"))
+                begun = read_json(note)
             except ValueError:
-                begun = {}
+                begun = None
+            if not isinstance(begun, dict):
+                raise ValueError(f"{note} is no readable recipe; remove the folder {self.place} to begin anew")
             names = sorted({*begun, *recipe} - {"created", "command"})
             if different := [name for name in names if begun.get(name) != recipe.get(name)]:
                 raise ValueError(

@@ -20,7 +20,7 @@ from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.halting import Halting, parse_halting
 from hrm_gym.agents.hrm.hub import HubAgent, load_pretrained
 from hrm_gym.agents.hrm.images import Turns
-from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.task_rows import NamedRows, TaskRows
 from hrm_gym.agents.hrm.thinking import AgentState, Boards, Rules, Step, finish, think
 from hrm_gym.envs.family import PuzzleFamily
@@ -100,6 +100,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         self.grid, self.vocab_size = model.config.grid, model.config.vocab_size
         accelerate(self.model, compile)
         self._seen: AgentState | None = None
+        self._moved: tuple[Carry | None, NDArray[np.bool_]] = None, np.zeros(0, np.bool_)
 
     @classmethod
     @torch.inference_mode(False)  # else the weights could not take part in learning later
@@ -141,13 +142,16 @@ class HRMAgent(HubAgent, StatefulAgent):
         puzzles = observation["puzzle"]
         boards = self.boards(puzzles, observation.get("task"))
         if self.action_mode == "answer":
+            carry = None if state is None else state.carry
             state = next(self.think(boards, state, torch.from_numpy(starts).to(self.device))).state
             halts = state.halted.cpu().numpy()
+            self._moved = carry, starts
         else:
             if starts.any():
                 rows = torch.from_numpy(np.flatnonzero(starts)).to(self.device)
                 found = finish(self.think(boards.rows(rows)))
                 state = found if state is None else state.put(rows, found)
+            self._moved = None, starts
             halts = np.ones(len(starts), np.bool_)
         assert state is not None
         self._seen = state
@@ -162,7 +166,7 @@ class HRMAgent(HubAgent, StatefulAgent):
         shape = (len(state), *self.grid)
         answers, confidence = (part.cpu().numpy().reshape(shape) for part in (state.answers, state.confidence))
         q_halt, q_continue = state.q_halt.tolist(), state.q_continue.tolist()
-        has_continue, rules = self.model.config.halting == "q_learning", self.rules
+        has_continue, rules, moved = self.model.config.halting == "q_learning", self.rules, self._residuals(state)
         return [
             Thought(
                 answer=answers[i],
@@ -170,9 +174,26 @@ class HRMAgent(HubAgent, StatefulAgent):
                 q_halt=q_halt[i],
                 q_continue=q_continue[i] if has_continue else None,
                 segment=int(state.segments[i]),
-                reason=rules.reason(int(state.outcome[i]), q_halt[i], q_continue[i]),
+                reason=rules.reason(int(state.outcome[i]), q_halt[i], q_continue[i], int(state.segments[i])),
+                event=rules.event(int(state.outcome[i]), int(state.segments[i])),
+                threshold=rules.threshold,
+                residuals=moved[i],
             )
             for i in range(len(state))
+        ]
+
+    def _residuals(self, state: AgentState) -> list[tuple[tuple[str, float], ...]]:
+        """Of every board |z' - z| / |z'| of each module's state in the last segment; none for a first segment."""
+        before, starts = self._moved
+        if before is None:
+            return [()] * len(state)
+        names = list(dict.fromkeys(name.upper() for name, *_ in reversed(self.model.modules_by_speed)))
+        moved = [
+            ((new - old).float().flatten(1).norm(dim=1) / new.float().flatten(1).norm(dim=1)).tolist()
+            for new, old in zip(state.carry, before, strict=True)
+        ]
+        return [
+            () if starts[i] else tuple(zip(names, (one[i] for one in moved), strict=True)) for i in range(len(state))
         ]
 
     def spent(self) -> NDArray[np.int64]:

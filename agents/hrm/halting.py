@@ -57,9 +57,9 @@ class Halting(ABC):
     def halts(self, evidence: Evidence) -> Tensor:
         """(B,) bool, the boards that halt now."""
 
-    def reason(self, q_halt: float, q_continue: float) -> str:
-        """Why a board halted, given its Q-values as probabilities."""
-        return self.words
+    def reason(self, q_halt: float, q_continue: float, halts: bool = True) -> str:
+        """Why a board halts, or "" if it does not and there is nothing to say, given its Q-values as probabilities."""
+        return self.words if halts else ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,13 @@ class QHead(Halting):
     def _words(self) -> str:
         return "own decision (Q)"
 
-    def reason(self, q_halt: float, q_continue: float) -> str:
-        """The two values."""
-        return f"Q(halt) {q_halt:.2f} > " + ("0.50" if self.alone else f"Q(continue) {q_continue:.2f}")
+    def reason(self, q_halt: float, q_continue: float, halts: bool = True) -> str:
+        """The two values, to the digit in which they differ."""
+        other = 0.5 if self.alone else q_continue
+        digits = next((n for n in (2, 3, 4) if f"{q_halt:.{n}f}" != f"{other:.{n}f}"), 5)
+        name = "" if self.alone else "Q(continue) "
+        sign = ">" if halts else "<" if q_halt < other else "="
+        return f"Q(halt) {q_halt:.{digits}f} {sign} {name}{other:.{digits}f}"
 
     def halts(self, evidence: Evidence) -> Tensor:
         """(B,) bool."""
@@ -208,6 +212,12 @@ class FirstOf(Halting):
 
     def _words(self) -> str:
         return " or ".join(rule.words for rule in self.rules)
+
+    def reason(self, q_halt: float, q_continue: float, halts: bool = True) -> str:
+        """What the rules say: of a board that does not halt those that look at its Q-values."""
+        if halts:
+            return self.words
+        return next(filter(None, (rule.reason(q_halt, q_continue, False) for rule in self.rules)), "")
 
 
 def learned(config: HRMConfig) -> QHead:

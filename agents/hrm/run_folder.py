@@ -19,7 +19,7 @@ from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, rea
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.files import write_atomically
-from hrm_gym.reading import parse_json
+from hrm_gym.reading import read_curve
 
 
 def write_model(folder: Path, state: dict[str, Tensor], config: HRMConfig, about: dict[str, Any]) -> None:
@@ -152,9 +152,8 @@ def trim_curve(run: Path, update: int) -> None:
     """Drop evaluations that came after the checkpoint of `update` updates and will be made again."""
     path = run / CURVE
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        rows = [line for line in lines if parse_json(line, path)["update"] <= update]
-        write_atomically(path, "".join(f"{line}\n" for line in rows))
+        rows = [row for row in read_curve(path, ("update",)) if row["update"] <= update]
+        write_atomically(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm.halting import Evidence, Halting, certainty, learned
+from hrm_gym.agents.hrm.halting import Evidence, Halting, QHead, certainty, learned
 from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM, Carry
 
@@ -158,18 +158,34 @@ class Rules:
         )
         return self.rule.words + help_given
 
-    def reason(self, outcome: int, q_halt: float, q_continue: float) -> str | None:
-        """Why a board has this outcome; None if it simply continues."""
-        own = self.rule.reason(q_halt, q_continue)
+    def reason(self, outcome: int, q_halt: float, q_continue: float, segments: int = 0) -> str | None:
+        """The decision in words of a board with this outcome after `segments`; None if there is nothing to say."""
+        if self.event(outcome, segments) == "restarts":
+            outcome = Outcome.RESTARTED
+        halts = outcome in (Outcome.BREAKS_A_RULE, Outcome.HALTED, Outcome.CHECKED)
+        own = self.rule.reason(q_halt, q_continue, halts)
         image = "image" if self.turns is not None and self.turns.count > 1 else "start"
+        first = "" if own == self.rule.words else f"{own} and "
         return {
-            Outcome.CONTINUES: None,
-            Outcome.RESTARTED: f"restart from another {image}",
-            Outcome.BREAKS_A_RULE: f"{own}, but the answer breaks a rule",
-            Outcome.LIMIT: "budget spent",
-            Outcome.HALTED: own,
-            Outcome.CHECKED: f"first answer that breaks no rule, and {own}",
+            Outcome.CONTINUES: f"{own}: continues" if own else None,
+            Outcome.RESTARTED: f"restart {(segments - 1) // max(self.restart, 1)}, from another {image}",
+            Outcome.BREAKS_A_RULE: f"{own}, but a rule is broken: continues"
+            if first
+            else "a rule is broken: continues",
+            Outcome.LIMIT: "budget spent: halts",
+            Outcome.HALTED: f"{own}: halts",
+            Outcome.CHECKED: f"{first}no rule is broken: halts" if first else "first answer that breaks no rule: halts",
         }[Outcome(outcome)]
+
+    def event(self, outcome: int, segments: int) -> str:
+        """What became of a board, for a `Thought`: a restart counts whatever else was decided, unless it halts."""
+        restarted = self.restart and segments > 1 and (segments - 1) % self.restart == 0
+        return "halts" if outcome >= Outcome.LIMIT else "restarts" if restarted else ""
+
+    @property
+    def threshold(self) -> float | None:
+        """What Q(halt) has to exceed as a probability; None where another value, or another rule, decides."""
+        return 0.5 if isinstance(self.rule, QHead) and self.rule.alone else None
 
 
 class Step(NamedTuple):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ import numpy as np
 
 from hrm_gym.agents.hrm.run_folder import CURVE
 from hrm_gym.files import written_atomically
+from hrm_gym.reading import read_curve
 
 AXES = {"timesteps": "environment steps", "processor_seconds": "seconds of one processor core"}
 
 
-def read_curve(run: Path) -> list[dict[str, Any]]:
+def curve_of(run: Path, needed: Iterable[str] = ()) -> list[dict[str, float]]:
     """The evaluations of a run, oldest first; none if it has not got that far."""
-    path = run / CURVE
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return read_curve(run / CURVE, needed) if (run / CURVE).exists() else []
 
 
 def draw_curves(runs: Mapping[str, Path], path: Path, figure: str = "solved") -> Path:
@@ -35,7 +33,7 @@ def draw_curves(runs: Mapping[str, Path], path: Path, figure: str = "solved") ->
     """
     from matplotlib.figure import Figure
 
-    curves = {name: rows for name, run in runs.items() if (rows := read_curve(run))}
+    curves = {name: rows for name, run in runs.items() if (rows := curve_of(run, (*AXES, figure)))}
     picture = Figure(figsize=(10, 4), layout="constrained")
     for place, (axis, label) in enumerate(AXES.items()):
         axes = picture.add_subplot(1, 2, place + 1)

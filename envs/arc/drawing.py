@@ -37,9 +37,6 @@ _EMPTY, _LINE = (22, 31, 51), (72, 78, 90)
 _FINE = 4
 """Tiles are painted this many times larger and scaled down: antialiasing for every shape."""
 
-_SHADES = 8
-"""Levels of confidence that look different."""
-
 Masks = tuple[int, int, int, int]
 
 
@@ -50,8 +47,7 @@ def draw_arc(surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Tho
         surface: where to, of the size `layout.BOARD`.
         puzzle: its demonstrations and clues are shown.
         answer: (C, C) uint8 board; colours outside the grid that is read off it are dim, end cells are slate.
-        thought: every coloured or end cell of which the agent is not sure has a white dot, the larger the less sure; a
-            cell in which it would rather have another colour shows that one as a small square.
+        thought: a cell in which the agent would rather have another colour shows that one as a small square.
     """
     examples = puzzle.extras["demonstrations"][: puzzle.extras["pairs"].item()].tobytes()
     canvas = len(answer)
@@ -105,29 +101,12 @@ def _lattice(canvas: int, cell: int, height: int, width: int) -> pygame.Surface:
 def _mind(
     answer: Grid, thought: Thought, corner: tuple[int, int], cell: int
 ) -> list[tuple[pygame.Surface, tuple[int, int]]]:
-    """Tiles, with their places, for what the agent has in mind."""
+    """Tiles, with their places, for what the agent would rather have on the board."""
     tiles: list[tuple[pygame.Surface, tuple[int, int]]] = []
     for row, column in np.argwhere((thought.answer != answer) & (thought.answer >= BLACK)).tolist():
         place = (corner[0] + column * cell, corner[1] + row * cell)
         tiles.append((_wish(cell, int(thought.answer[row, column])), place))
-    if thought.confidence is None:
-        return tiles
-    doubt = np.clip(np.round((1 - thought.confidence) * _SHADES), 0, _SHADES).astype(np.uint8)
-    for row, column in np.argwhere((doubt > 0) & (answer >= END)).tolist():
-        tiles.append((_dot(cell, int(doubt[row, column])), (corner[0] + column * cell, corner[1] + row * cell)))
     return tiles
-
-
-@lru_cache(maxsize=64)
-def _dot(cell: int, doubt: int) -> pygame.Surface:
-    """A white dot with a dark rim, larger for more doubt."""
-    side = cell * _FINE
-    tile = pygame.Surface((side, side), pygame.SRCALPHA)
-    tile.fill((*GROUND, 0))
-    radius = side * (0.08 + 0.17 * doubt / _SHADES)
-    pygame.draw.circle(tile, (*GROUND, 190), (side / 2, side / 2), radius + side * 0.05)
-    pygame.draw.circle(tile, (*PAPER, 235), (side / 2, side / 2), radius)
-    return pygame.transform.smoothscale(tile, (cell, cell))
 
 
 @lru_cache(maxsize=64)
@@ -153,8 +132,8 @@ def _scene(clues: bytes, examples: bytes, canvas: int, masks: Masks) -> pygame.S
         pygame.draw.rect(scene, CARD, card, border_radius=10)
         scene.blit(lettering(title, 22, PAPER), (card[0] + 16, card[1] + 10))
     boards = np.frombuffer(examples, dtype=np.uint8).reshape(-1, 2, canvas, canvas)
-    _draw_examples(scene, [(crop(first), crop(second)) for first, second in boards])
-    _draw_input(scene, crop(np.frombuffer(clues, dtype=np.uint8).reshape(canvas, canvas)))
+    _draw_examples(scene, [(crop(first), crop(second)) for first, second in boards], canvas)
+    _draw_input(scene, crop(np.frombuffer(clues, dtype=np.uint8).reshape(canvas, canvas)), canvas)
     left, top, cell = answer_panel(canvas)
     area = (left, top, canvas * cell, canvas * cell)
     pygame.draw.rect(scene, _EMPTY, area)
@@ -163,8 +142,8 @@ def _scene(clues: bytes, examples: bytes, canvas: int, masks: Masks) -> pygame.S
     return scene
 
 
-def _draw_input(scene: pygame.Surface, grid: Colours) -> None:
-    left, top, cell = in_panel(grid.shape)
+def _draw_input(scene: pygame.Surface, grid: Colours, canvas: int) -> None:
+    left, top, cell = in_panel(grid.shape, canvas)
     _draw_grid(scene, grid, (left, top), cell)
     words = lettering(_size(grid), 20, DIM)
     scene.blit(words, (INPUT[0] + INPUT[2] - 16 - words.get_width(), INPUT[1] + 11))
@@ -173,12 +152,12 @@ def _draw_input(scene: pygame.Surface, grid: Colours) -> None:
     _arrow(scene, (middle, INPUT[1] + INPUT[3] // 2), 26, DIM)
 
 
-def _draw_examples(scene: pygame.Surface, pairs: list[tuple[Colours, Colours]]) -> None:
+def _draw_examples(scene: pygame.Surface, pairs: list[tuple[Colours, Colours]], canvas: int) -> None:
     words = lettering(str(len(pairs)), 20, DIM)
     scene.blit(words, (EXAMPLES[0] + EXAMPLES[2] - 16 - words.get_width(), EXAMPLES[1] + 11))
     if not pairs:
         return
-    slots = arrange([(first.shape, second.shape) for first, second in pairs])
+    slots = arrange([(first.shape, second.shape) for first, second in pairs], canvas)
     for index, pair in enumerate(pairs):
         _draw_pair(scene, pair, slots.slot(index, len(pairs)), slots.cell, index + 1)
 

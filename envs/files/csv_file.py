@@ -382,7 +382,7 @@ def _read_one_by_one(family: PuzzleFamily, chunk: _Chunk, cells: int | None) -> 
     for line, question, answer, rating in zip(chunk.lines, chunk.questions, chunk.answers, chunk.ratings, strict=True):
         try:
             _check_lengths(question, answer, cells)
-            grids.append(family.read_row(question, answer))
+            grids.append(family.read_solved(question, answer))
             ratings.append(_rating(rating))
         except ValueError as error:
             raise ValueError(f"{chunk.file}:{line}: {error}") from None

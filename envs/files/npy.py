@@ -13,20 +13,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch
+from hrm_gym.reading import open_npy, read_object
 
 INDICES = ("puzzle_identifiers", "puzzle_indices", "group_indices")
 _BLOCK_CELLS = 1 << 24
+
+
+_Count = Annotated[int, Meta(ge=1, lt=2**31)]
+_Name = Annotated[str, Meta(pattern=r"\A[^/\\\x00]+\Z")]  # of a set: begins the names of files in the same folder
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,16 @@ class Metadata:
     Attributes:
         seq_len: cells of a grid.
         vocab_size: number of token ids.
-        ignore_label_id: the label that does not count, None if all do.
         num_puzzle_identifiers: rows of the puzzle embedding.
         sets: names of the sets.
+        ignore_label_id: the label that does not count, None if all do.
     """
 
-    seq_len: int
-    vocab_size: int
-    ignore_label_id: int | None
-    num_puzzle_identifiers: int
-    sets: tuple[str, ...]
+    seq_len: _Count
+    vocab_size: _Count
+    num_puzzle_identifiers: _Count
+    sets: Annotated[tuple[_Name, ...], Meta(min_length=1)]
+    ignore_label_id: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,36 +86,8 @@ class NpySet:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """The contents of a `dataset.json`; ValueError that names the file if they are bad."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: expected a JSON file, got {error}") from None
-    if not isinstance(stored, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {str(stored)[:40]!r}")
-    sets = stored.get("sets")
-    if not isinstance(sets, list) or not sets or not all(isinstance(name, str) and _is_plain(name) for name in sets):
-        raise ValueError(f"{path}: expected the names of one or more sets as sets, got {str(sets)[:80]!r}")
-    ignored = stored.get("ignore_label_id")
-    return Metadata(
-        seq_len=_number(path, stored, "seq_len", 1),
-        vocab_size=_number(path, stored, "vocab_size", 1),
-        ignore_label_id=None if ignored is None else _number(path, stored, "ignore_label_id", -(2**31)),
-        num_puzzle_identifiers=_number(path, stored, "num_puzzle_identifiers", 1),
-        sets=tuple(sets),
-    )
-
-
-def _is_plain(name: str) -> bool:
-    """Whether `name` can begin the name of a file in the same folder."""
-    return bool(name) and not set(name) & set("/\\\0")
-
-
-def _number(path: Path, stored: dict[str, Any], key: str, least: int) -> int:
-    value = stored.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-        raise ValueError(f"{path}: expected an integer of at least {least} as {key}, got {str(value)[:40]!r}")
-    return value
+    """The contents of a `dataset.json`; ValueError that names the file and the field if they are bad."""
+    return read_object(path, Metadata)
 
 
 def read_set(folder: Path, name: str, metadata: Metadata) -> NpySet:
@@ -155,16 +132,7 @@ def _file(path: Path, field: str) -> Path:
 
 def _open(file: Path, dimensions: int) -> NDArray[Any]:
     """An array of integers, mapped into memory."""
-    if not file.is_file():
-        raise ValueError(f"{file}: expected a file with an array, found no such file")
-    try:
-        array: NDArray[Any] = np.lib.format.open_memmap(file, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # numpy hands on whatever the parser of a damaged header raises
-        raise ValueError(
-            f"{file}: expected an array in the npy format, got a file that is none ({type(error).__name__})"
-        ) from None
+    array = open_npy(file)
     if array.ndim != dimensions or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             f"{file}: expected integers in {dimensions} dimension{'s' if dimensions > 1 else ''}, "
@@ -234,7 +202,7 @@ def _check_each(puzzles: NpyPuzzles, family: PuzzleFamily, batch: PuzzleBatch, f
             if (batch.solutions[at] == 0).any():
                 family.check(batch.clues[at])
             else:
-                family.read_row(question, answer)
+                family.read_solved(question, answer)
         except ValueError as error:
             raise ValueError(f"{puzzles.folder}: row {first + at}: {error}") from None
 

@@ -24,19 +24,18 @@ Which puzzle of a bank an episode plays: a pure function of (seed, k), the same 
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
-import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.puzzle import puzzle_key, puzzle_keys
+from hrm_gym.reading import check_arrays, convert, parse_json, read_npz
 
 FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "banks" / "hrm-maze.npz"
@@ -47,13 +46,30 @@ LOGIT_LIMIT, STATE_LIMIT = 16.0, 8.0
 SCALARS = ("segment", "q_halt", "q_continue", "confidence_mean", "confidence_lowest", "changed")
 """The entries of an observation before the state summary, in order."""
 
-_RECORDED = {
-    "solved": np.bool_,
-    "exact": np.bool_,
-    "cell_accuracy": np.float16,
-    **dict.fromkeys(SCALARS[1:], np.float16),
+SCHEMA = {
+    **dict.fromkeys(("solved", "exact"), (np.bool_, ("puzzles", "segments"))),
+    **dict.fromkeys(("cell_accuracy", *SCALARS[1:]), (np.float16, ("puzzles", "segments"))),
+    "state": (np.float16, ("puzzles", "segments", "numbers")),
+    "difficulty": (np.float32, ("puzzles",)),
+    "world": (np.uint8, ("puzzles",)),
+    "index": (np.int32, ("puzzles",)),
+    "test": (np.bool_, ("puzzles",)),
 }
-_PER_PUZZLE = {"difficulty": np.float32, "world": np.uint8, "index": np.int32, "test": np.bool_}
+"""The arrays of a bank's file, as far as they are read."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What the JSON of a bank says, as far as it is read."""
+
+    format_version: Literal[1]
+    agent: str
+    env: str
+    worlds: tuple[str, ...]
+    unit: str
+    weights: str
+    created: str
+    command: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,28 +166,29 @@ def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
 @lru_cache(maxsize=8)
 def _read(path: Path, modified: int) -> HaltingBank:
     """Read a file; `modified` only tells versions of it apart."""
-    try:
-        with np.load(path) as stored:
-            return from_arrays({name: stored[name] for name in stored.files}, path.stem)
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected a halting bank, got a file that is none: {error}") from None
+    return from_arrays(read_npz(path, [*SCHEMA, "about"]), path.stem, path)
 
 
-def from_arrays(arrays: dict[str, NDArray[Any]], name: str = "bank") -> HaltingBank:
-    """A bank from the arrays of its file.
+def from_arrays(arrays: dict[str, NDArray[Any]], name: str = "bank", origin: object = "bank") -> HaltingBank:
+    """A bank from the arrays of its file; `origin` is named in errors.
 
     Raises:
-        ValueError: an array is missing, or has another shape or dtype than it should.
+        ValueError: an array is missing, or has another shape or dtype than it should; the JSON or a number is bad.
     """
-    about = _about(arrays)
-    _check(arrays)
+    about: dict[str, Any] = parse_json(str(arrays["about"]), f"{origin}: about")
+    worlds = convert(about, About, f"{origin}: about", whole=False).worlds
+    check_arrays(arrays, SCHEMA, origin)
+    if not arrays["solved"].size:
+        raise ValueError(f"{origin}: expected solved of (puzzles, segments), got {arrays['solved'].shape}")
+    if (last := int(arrays["world"].max())) >= len(worlds):
+        raise ValueError(f"{origin}: expected world in 0..{len(worlds) - 1}, as about says, got {last}")
     count, segments = arrays["solved"].shape
     share = np.broadcast_to(np.arange(1, segments + 1) / segments, (count, segments))
     columns = [share, *(arrays[part] for part in SCALARS[1:])]
     scalars = np.stack([column.astype(np.float32) for column in columns], axis=2)
     observations = np.concatenate([scalars, arrays["state"].astype(np.float32)], axis=2)
     if not (np.abs(observations) <= high_of(observations.shape[2])).all():
-        raise ValueError("expected finite features within their limits")
+        raise ValueError(f"{origin}: expected features within their limits ({LOGIT_LIMIT:g}, state {STATE_LIMIT:g})")
     return HaltingBank(
         _frozen(arrays["solved"]),
         _frozen(arrays["exact"]),
@@ -196,34 +213,6 @@ def low_of(features: int) -> NDArray[np.float32]:
     low = -high_of(features)
     low[[SCALARS.index("segment"), SCALARS.index("changed")]] = 0.0
     return low
-
-
-def _about(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    if "about" not in arrays:
-        raise ValueError("it lacks 'about'")
-    about = json.loads(str(arrays["about"]))
-    version = about.get("format_version") if isinstance(about, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"expected format_version {FORMAT_VERSION}, got {version!r}")
-    found: dict[str, Any] = about
-    return found
-
-
-def _check(arrays: dict[str, NDArray[Any]]) -> None:
-    """Refuse arrays that do not fit each other."""
-    needed = {**_RECORDED, **_PER_PUZZLE, "state": np.float16}
-    if missing := sorted(set(needed) - set(arrays)):
-        raise ValueError(f"it lacks {missing[0]!r}")
-    shape = arrays["solved"].shape
-    if len(shape) != 2 or not all(shape):
-        raise ValueError(f"expected solved of (puzzles, segments), got {shape}")
-    for name, dtype in needed.items():
-        found = arrays[name]
-        expected = shape[:1] if name in _PER_PUZZLE else shape
-        if found.shape[: len(expected)] != expected or found.ndim != len(expected) + (name == "state"):
-            raise ValueError(f"expected {name} of shape {expected}, got {found.shape}")
-        if found.dtype != dtype:
-            raise ValueError(f"expected {name} of {np.dtype(dtype)}, got {found.dtype}")
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

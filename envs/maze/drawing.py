@@ -15,9 +15,6 @@ from hrm_gym.envs.rendering.colours import BLUE, GREEN, GROUND, ORANGE, PAPER, R
 _FINE = 4
 """Tiles are painted this many times larger and scaled down: antialiasing for every shape."""
 
-_SHADES = 8
-"""Levels of confidence that look different."""
-
 
 def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thought | None) -> None:
     """Paint the maze in the middle of `surface`.
@@ -26,8 +23,7 @@ def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thoug
         surface: where to; the cells are as large as fit.
         clues: (H, W) uint8, the maze.
         answer: (H, W) uint8, the answer, or the walk as move mode shows it.
-        thought: its confidence fades the path, and tints open cells that may be path after all; its answer is dotted in
-            where the board does not show it yet.
+        thought: its answer is dotted in where the board does not show it yet.
     """
     height, width = clues.shape
     cell = min(surface.get_width() // width, surface.get_height() // height)
@@ -35,26 +31,22 @@ def draw_maze(surface: pygame.Surface, clues: Grid, answer: Grid, thought: Thoug
     surface.blit(_maze_layer(clues.tobytes(), clues.shape, cell, surface.get_masks()), (left, top))
     walker = _walker(clues, answer)
     wrong = answer == PAD if walker else MAZE.violations(clues[None], answer[None])[0]
-    shade = _shades(thought, clues.shape)
     blits = []
     for row, column in np.argwhere(wrong).tolist():
         blits.append((_cell_tile(cell, ROSE), (left + column * cell, top + row * cell)))
-    for row, column in np.argwhere(shade < _SHADES - 1).tolist() if thought else ():
-        if answer[row, column] == OPEN:
-            blits.append((_tint(cell, int(shade[row, column])), (left + column * cell, top + row * cell)))
     drawn = (answer == PATH) | (wrong & (answer != WALL) & (answer != OPEN)) | (answer == PAD)
     ends = drawn | (answer == START) | (answer == GOAL)
     for row, column in np.argwhere(ends).tolist():
         mask = _joints(ends, drawn, row, column)
         colour = RED if wrong[row, column] else BLUE
-        tile = _path_tile(cell, mask, colour, int(shade[row, column]))
+        tile = _path_tile(cell, mask, colour)
         if drawn[row, column] or mask:
             blits.append((tile, (left + column * cell, top + row * cell)))
     for row, column in np.argwhere((answer != clues) & (answer == WALL)).tolist():
         blits.append((_cross(cell), (left + column * cell, top + row * cell)))
     if thought is not None:
         for row, column in np.argwhere((thought.answer == PATH) & (answer == OPEN)).tolist():
-            blits.append((_dot(cell, int(shade[row, column])), (left + column * cell, top + row * cell)))
+            blits.append((_dot(cell), (left + column * cell, top + row * cell)))
     for token in (START, GOAL):
         row, column = divmod(int(np.argmax(clues == token)), width)
         blits.append((_badge(cell, token), (left + column * cell, top + row * cell)))
@@ -70,13 +62,6 @@ def _walker(clues: Grid, answer: Grid) -> tuple[int, int] | None:
         return None
     row, column = divmod(int(places[0]), clues.shape[1])
     return row, column
-
-
-def _shades(thought: Thought | None, shape: tuple[int, ...]) -> Grid:
-    """(H, W) confidence as whole shades, the last for certainty."""
-    if thought is None or thought.confidence is None:
-        return np.full(shape, _SHADES - 1, dtype=np.uint8)
-    return np.clip(np.round(np.nan_to_num(thought.confidence) * (_SHADES - 1)), 0, _SHADES - 1).astype(np.uint8)
 
 
 def _joints(ends: Grid, drawn: Grid, row: int, column: int) -> int:
@@ -121,8 +106,8 @@ def _cell_tile(cell: int, colour: Colour) -> pygame.Surface:
 
 
 @lru_cache(maxsize=4096)
-def _path_tile(cell: int, mask: int, colour: Colour, shade: int) -> pygame.Surface:
-    """A round-ended pipe from the middle of the cell to every edge in `mask`, paler for a lower shade."""
+def _path_tile(cell: int, mask: int, colour: Colour) -> pygame.Surface:
+    """A round-ended pipe from the middle of the cell to every edge in `mask`."""
     canvas, side = _canvas(cell)
     canvas.fill((*colour, 0))
     half, thick = side // 2, side * 2 // 5
@@ -132,28 +117,16 @@ def _path_tile(cell: int, mask: int, colour: Colour, shade: int) -> pygame.Surfa
             across = pygame.Rect(0, 0, thick if right == 0 else half, thick if down == 0 else half)
             across.center = (half + right * half // 2, half + down * half // 2)
             pygame.draw.rect(canvas, colour, across)
-    tile = _fine(canvas, cell)
-    tile.set_alpha(_alpha(shade))
-    return tile
+    return _fine(canvas, cell)
 
 
-@lru_cache(maxsize=256)
-def _tint(cell: int, shade: int) -> pygame.Surface:
-    """Doubt on an open cell: the bluer, the likelier it is path after all."""
-    tile = _cell_tile(cell, BLUE).copy()
-    tile.set_alpha(round(110 * (1 - shade / (_SHADES - 1))))
-    return tile
-
-
-@lru_cache(maxsize=256)
-def _dot(cell: int, shade: int) -> pygame.Surface:
+@lru_cache(maxsize=64)
+def _dot(cell: int) -> pygame.Surface:
     """A planned path cell that is not on the board yet."""
     canvas, side = _canvas(cell)
     canvas.fill((*BLUE, 0))
     pygame.draw.circle(canvas, BLUE, (side // 2, side // 2), side // 8)
-    tile = _fine(canvas, cell)
-    tile.set_alpha(_alpha(shade))
-    return tile
+    return _fine(canvas, cell)
 
 
 @lru_cache(maxsize=64)
@@ -190,7 +163,3 @@ def _figure(cell: int) -> pygame.Surface:
     pygame.draw.circle(canvas, WHITE, (half, half), side * 2 // 5)
     pygame.draw.circle(canvas, BLUE, (half, half), side * 3 // 10)
     return _fine(canvas, cell)
-
-
-def _alpha(shade: int) -> int:
-    return round(70 + 185 * shade / (_SHADES - 1))

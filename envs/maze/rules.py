@@ -265,6 +265,8 @@ class MazeFamily(PuzzleFamily):
     vocab_size = tokens.VOCAB_SIZE
     symbols = tokens.SYMBOLS
     writable: tuple[int, ...] = (OPEN, PATH)
+    clue_tokens = (OPEN, WALL, START, GOAL)
+    clue_once = (START, GOAL)
     move_count = len(MOVES)
     difficulty_unit = "cells of a shortest path"
 
@@ -292,13 +294,13 @@ class MazeFamily(PuzzleFamily):
         return clues, solution
 
     def read_rows(self, questions: Sequence[str], answers: Sequence[str]) -> tuple[Grids, Grids]:
-        """(N, H, W) clues and solutions of many rows; a maze whose answer is a shortest path needs no other check."""
+        """(N, H, W) clues and solutions of many rows; with a shortest path as answer, a maze needs no other check."""
         clues, solutions = tokens.read_rows(questions, answers)
         for ends in (START, GOAL):
             if ((clues == ends).sum((1, 2)) != 1).any():
                 raise ValueError("expected one start and one goal in every maze, got another number")
-        for maze in clues[~self.judge(clues, solutions, solutions)]:
-            self.check(maze)
+        if not self.judge(clues, solutions, solutions).all():
+            raise ValueError("expected shortest paths as answers, got another")
         return clues, solutions
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
@@ -398,6 +400,11 @@ class MazeFamily(PuzzleFamily):
         """The first, in the order of their tokens, of the symmetric images."""
         images = clues.ravel()[dihedral(*clues.shape)]
         return images[np.lexsort(images.T[::-1])[0]].reshape(clues.shape)
+
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """What the dots mean."""
+        planned = thought is not None and bool(((thought.answer == PATH) & (answer == OPEN)).any())
+        return ["blue dots: the way it will go"] if planned else []
 
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the maze so that it fills `surface`."""

@@ -20,6 +20,7 @@ from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, Size, split_of
 from hrm_gym.envs.maze.rules import MAZE, dihedral, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
+from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
 
@@ -54,10 +55,12 @@ class BankedMazes:
     def __init__(self, path: Path, split: str = "train") -> None:
         """Open the bank at `path` for `split`: "train", "test" or "all"."""
         self._path, self.split = path, split
-        with np.load(path) as stored:
-            size = int(stored["size"])
-            names = ("train", "test") if split == "all" else (split,)
-            mazes = [_unpack(stored[f"{name}_walls"], stored[f"{name}_ends"], size) for name in names]
+        names = ("train", "test") if split == "all" else (split,)
+        walls = {f"{name}_walls": (np.uint8, (name, "bytes")) for name in names}
+        ends = {f"{name}_ends": (np.uint16, (name, 2)) for name in names}
+        stored = read_npz(path, {"size": (np.int64, ()), **walls, **ends})
+        size = int(stored["size"])
+        mazes = [_unpack(stored[f"{name}_walls"], stored[f"{name}_ends"], size) for name in names]
         self.name = path.stem
         self.shape = (size, size)
         self.clues = np.concatenate(mazes)
@@ -109,9 +112,9 @@ def _unpack(walls: NDArray[np.uint8], ends: NDArray[np.integer], size: int) -> N
 def find_bank(size: int, min_path: int, wall_share: float) -> Path | None:
     """The bundled bank made with exactly these arguments, or None."""
     for path in sorted(FOLDER.glob(f"maze-{size}-*.npz")):
-        with np.load(path) as stored:
-            if int(stored["min_path"]) == min_path and abs(float(stored["wall_share"]) - wall_share) < 1e-9:
-                return path
+        stored = read_npz(path, {"min_path": (np.int64, ()), "wall_share": (np.float64, ())})
+        if int(stored["min_path"]) == min_path and abs(float(stored["wall_share"]) - wall_share) < 1e-9:
+            return path
     return None
 
 

@@ -25,6 +25,12 @@ WHITE = (255, 255, 255)
 BLUE = (37, 99, 235)
 """On paper: what the player wrote or walked."""
 
+VIOLET = (124, 58, 237)
+"""The frame of a cell that the last segment changed."""
+
+CYAN = (6, 182, 212)
+"""The bar of a cell of which the agent is not sure: the longer, the less sure."""
+
 GREEN = (16, 185, 129)
 ORANGE = (245, 158, 11)
 RED = (220, 38, 38)
@@ -37,4 +43,7 @@ SKY = (96, 165, 250)
 MINT = (52, 211, 153)
 AMBER = (251, 191, 36)
 CORAL = (248, 113, 113)
-"""Blue, green, orange and red as they are read on the dark panel."""
+"""Blue, green, orange and red as they are read on the dark panel: budget, Q(halt), Q(continue), what is wrong."""
+
+NAMED = tuple(value for name, value in list(globals().items()) if name.isupper())
+"""All of them: colours with a meaning, which films keep exactly."""

@@ -30,6 +30,17 @@ def lettering(text: str, size: int, colour: Colour, width: int | None = None) ->
         return _line(shown, size, colour, width)
 
 
+def wrapped(text: str, size: int, width: int) -> list[str]:
+    """`text` broken between words into lines of at most `width` pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and lettering(f"{lines[-1]} {word}", size, (0, 0, 0)).get_width() <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def glyph(symbol: str, height: int, colour: Colour, light: bool = False) -> pygame.Surface:
     """One character, cut to its outline; a fresh surface.
 

@@ -5,6 +5,7 @@ A picture without a window needs no display.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,9 +14,32 @@ import pygame
 from numpy.typing import NDArray
 
 from hrm_gym.envs.family import PuzzleFamily
-from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
-from hrm_gym.envs.rendering.colours import AMBER, CARD, CORAL, DIM, GROUND, MINT, PAPER, SKY, SLATE, Colour
-from hrm_gym.envs.rendering.lettering import lettering
+from hrm_gym.envs.puzzle import Moment
+from hrm_gym.envs.rendering.colours import (
+    CARD,
+    CORAL,
+    CYAN,
+    DIM,
+    GROUND,
+    MINT,
+    PAPER,
+    RED,
+    ROSE,
+    SKY,
+    SLATE,
+    VIOLET,
+    Colour,
+)
+from hrm_gym.envs.rendering.lettering import lettering, wrapped
+from hrm_gym.envs.rendering.timeline import (
+    EVENTS,
+    PROBABILITY,
+    RESIDUAL,
+    paint_timeline,
+    q_curves,
+    residual_curves,
+    slots_for,
+)
 from hrm_gym.envs.rendering.window import LiveView
 
 _STRIDE = 6
@@ -74,12 +98,16 @@ def _spans(line: list[int | None], count: int) -> list[tuple[int, int]]:
     return [(line.index(number), line.count(number)) for number in range(count)]
 
 
-MARGIN, PANEL = 20, 240
+MARGIN, PANEL = 20, 300
 """Pixels around the board, and of the panel to its right."""
 
 _INDENT = 20
+_INNER = PANEL - 2 * _INDENT
 _RGB = (0x0000FF, 0x00FF00, 0xFF0000, 0)
 """Masks that lay pixels out in memory as red, green, blue: then an array of them is a plain copy."""
+
+_DOUBT = 0.05
+"""Doubt below which a cell has no bar: many short bars would hide the long ones."""
 
 
 class Screen(LiveView):
@@ -96,133 +124,172 @@ class Screen(LiveView):
         self.size = (MARGIN + width + MARGIN + PANEL, MARGIN + height + MARGIN)
         super().__init__(self.size, f"hrm_gym: {family.title}", fps)
         self._frame = pygame.Surface(self.size, 0, 24, _RGB)
-        self._ground = self._empty_frame()
-        self._changes = _Changes()
+        self._ground = self._frame.copy()
+        self._ground.fill(GROUND)
+        pygame.draw.rect(self._ground, CARD, (self.size[0] - PANEL, 0, PANEL, self.size[1]))
 
-    def paint(self, puzzle: Puzzle, answer: Grid, thought: Thought | None, status: dict[str, Any]) -> pygame.Surface:
-        """The frame for one state.
-
-        Where whole answers are given, the cells that differ from the answer painted before are grey: what the last
-        segment has changed. The first answer marks nothing.
+    def paint(self, moment: Moment, unit: str, caption: str = "", notes: Notes = ()) -> pygame.Surface:
+        """The frame for one moment: the board with its marks, and the panel. Nothing an agent does not have is drawn.
 
         Args:
-            puzzle: the puzzle; its solution is not shown.
-            answer: (H, W) uint8, the answer as the observation shows it.
-            thought: what the agent has in mind, if it told.
-            status: title, name, caption, notes, unit, used, budget, violations, attempt, attempts, solved, as
-                `PuzzleEnv` has them.
+            moment: what to show.
+            unit: what is counted, "segment" or "step".
+            caption: who plays.
+            notes: (word, meaning), the last lines of the panel.
 
         Returns:
             A surface of `size`, valid until the next call.
         """
         self._frame.blit(self._ground, (0, 0))
         board = self._frame.subsurface((MARGIN, MARGIN, *self._family.board_size))
-        self._family.draw(board, puzzle, answer, thought)
-        if status["unit"] == "segment":
-            self._grey(puzzle.shape, self._changes.seen(puzzle, answer, status["used"]))
-        self._panel(thought, status)
+        self._family.draw(board, moment.puzzle, moment.answer, moment.thought)
+        changed, doubt = marks_of(self._family, moment)
+        cells = Cells.of(self._family, moment.puzzle.shape) if changed or doubt else None
+        for row, column in changed:
+            assert cells is not None
+            area = pygame.Rect(cells.rect(row, column))
+            pygame.draw.rect(board, VIOLET, area, 3 if area.width > _SMALL else 2, border_radius=area.width // 8)
+        for row, column, share in doubt:
+            assert cells is not None
+            _bar(board, pygame.Rect(cells.rect(row, column)), share)
+        self._panel(moment, unit, caption, notes, len(changed), doubt)
         return self._frame
 
     def pixels(self, frame: pygame.Surface) -> NDArray[np.uint8]:
         """A fresh (height, width, 3) uint8 RGB array of `frame`."""
-        return _memory(frame)[:, : 3 * self.size[0]].reshape(self.size[1], self.size[0], 3).copy()
+        memory: Any = frame.get_buffer()
+        lines = np.frombuffer(memory, dtype=np.uint8).reshape(frame.get_height(), frame.get_pitch())
+        return lines[:, : 3 * self.size[0]].reshape(self.size[1], self.size[0], 3).copy()
 
-    def _empty_frame(self) -> pygame.Surface:
-        ground = pygame.Surface(self.size, 0, 24, _RGB)
-        ground.fill(GROUND)
-        pygame.draw.rect(ground, CARD, (self.size[0] - PANEL, 0, PANEL, self.size[1]))
-        return ground
-
-    def _grey(self, shape: tuple[int, int], changed: list[list[int]]) -> None:
-        """Darken the picture of some cells by an eighth: paper becomes light grey."""
-        if not changed:
-            return
-        cells, lines = Cells.of(self._family, shape), _memory(self._frame)
-        for row, column in changed:
-            left, top, width, height = cells.rect(row, column)
-            begin = 3 * (MARGIN + left)
-            part = lines[MARGIN + top : MARGIN + top + height, begin : begin + 3 * width]
-            part -= part >> 3
-
-    def _panel(self, thought: Thought | None, status: dict[str, Any]) -> None:
-        self._write(status["title"], 24, 34, PAPER)
-        self._write(status["name"], 54, 20, DIM)
-        if status["caption"]:
-            self._write("Player", 88, 20, DIM)
-            self._write(status["caption"], 106, 24, PAPER)
-        used, budget = status["used"], status["budget"]
-        self._bar(148, f"{status['unit'].capitalize()}s", f"{used} / {budget}", used / budget, SKY)
-        y = 206
-        q_halt, q_continue = (thought.q_halt, thought.q_continue) if thought else (None, None)
-        if q_halt is not None or q_continue is not None or status["unit"] == "segment":
-            self._bar(y, "Q(halt)", _figure(q_halt), q_halt, MINT)
-            self._bar(y + 58, "Q(continue)", _figure(q_continue), q_continue, AMBER)
-            y += 116
-        self._rows(y, status)
-        if status["solved"] is not None:
-            self._verdict(status["solved"])
-
-    def _rows(self, y: int, status: dict[str, Any]) -> None:
-        """Lines of a word and its value: violations, attempt if there are several, then the notes."""
-        wrong, attempts = status["violations"], status["attempts"]
-        rows = [("Violations", str(wrong), CORAL if wrong else PAPER)]
-        rows += [("Attempt", f"{status['attempt'] + 1} / {attempts}", PAPER)] if attempts > 1 else []
-        for word, value, colour in rows:
-            self._write(word, y, 24, DIM)
-            self._write(value, y, 24, colour, right=True)
-            y += 28
-        for word, value in status["notes"]:
-            self._write(word, y + 10, 20, PAPER)
-            self._write(value, y + 10, 20, DIM, right=True)
-            y += 20
-
-    def _bar(self, y: int, label: str, value: str, share: float | None, colour: Colour) -> None:
-        x, width = self.size[0] - PANEL + _INDENT, PANEL - 2 * _INDENT
-        self._write(label, y, 24, DIM)
-        self._write(value, y, 24, PAPER, right=True)
-        pygame.draw.rect(self._frame, SLATE, (x, y + 24, width, 10), border_radius=5)
-        filled = round(width * min(max(share or 0.0, 0.0), 1.0))
+    def _panel(
+        self, moment: Moment, unit: str, caption: str, notes: Notes, changed: int, doubt: list[tuple[int, int, float]]
+    ) -> None:
+        frame, left, family = self._frame, self.size[0] - PANEL + _INDENT, self._family
+        shape = "x".join(map(str, moment.puzzle.shape))
+        self._write(f"{family.title} {shape}", 22, 32, PAPER)
+        self._write(moment.puzzle.name, 48, 18, DIM)
+        y = 72
+        if caption:
+            self._write(caption, y, 24, PAPER)
+            y += 26
+        if family.attempts > 1:
+            self._write(f"Attempt {moment.attempt + 1} of {family.attempts}", y, 20, PAPER)
+            y += 22
+        count = f"{unit.capitalize()}s" + (
+            f" ({len(moment.thoughts)} in all)" if moment.attempt and moment.thoughts else ""
+        )
+        self._write(count, y, 20, DIM)
+        self._write(f"{moment.used} of {moment.budget}", y, 20, PAPER, right=True)
+        pygame.draw.rect(frame, SLATE, (left, y + 19, _INNER, 6), border_radius=3)
+        filled = round(_INNER * min(max(moment.used / moment.budget, 0.0), 1.0))
         if filled:
-            pygame.draw.rect(self._frame, colour, (x, y + 24, filled, 10), border_radius=5)
+            pygame.draw.rect(frame, SKY, (left, y + 19, filled, 6), border_radius=3)
+        y += 36
+        thoughts = moment.thoughts if unit == "segment" else ()  # else all was thought before the first step
+        curves, residuals = q_curves(thoughts), residual_curves(thoughts)
+        events = [one.event for one in thoughts]
+        slots = slots_for(len(thoughts), moment.budget)
+        if curves:
+            threshold = thoughts[-1].threshold
+            paint_timeline(frame, pygame.Rect(left, y, _INNER, 132), curves, slots, PROBABILITY, events, threshold)
+            y += 138
+        words, colour = decision(moment, unit)
+        for line in wrapped(words, 22, _INNER)[:3]:
+            self._write(line, y, 22, colour)
+            y += 21
+        y += 8
+        if residuals:
+            area = pygame.Rect(left, y, _INNER, 88)
+            paint_timeline(frame, area, residuals, slots, RESIDUAL, title="State moved by")
+            y += 94
+        for word, value in moment.thought.facts if moment.thought else ():
+            self._write(word, y, 18, DIM)
+            self._write(value, y, 18, PAPER, right=True)
+            y += 18
+        y = self._legend(moment, changed, doubt, y + 2)
+        for word, value in notes:
+            self._write(word, y + 6, 20, PAPER)
+            self._write(value, y + 6, 20, DIM, right=True)
+            y += 20
+        if moment.solved is not None:
+            colour, text = (MINT, "Solved") if moment.solved else (CORAL, "Not solved")
+            box = pygame.Rect(left, self.size[1] - 50, _INNER, 36)
+            pygame.draw.rect(frame, colour, box, border_radius=10)
+            words_drawn = lettering(text, 28, GROUND)
+            frame.blit(words_drawn, words_drawn.get_rect(center=(box.centerx, box.centery + 1)))
 
-    def _verdict(self, solved: bool) -> None:
-        colour, text = (MINT, "Solved") if solved else (CORAL, "Not solved")
-        box = pygame.Rect(self.size[0] - PANEL + _INDENT, self.size[1] - 68, PANEL - 2 * _INDENT, 48)
-        pygame.draw.rect(self._frame, colour, box, border_radius=12)
-        words = lettering(text, 34, GROUND)
-        self._frame.blit(words, words.get_rect(center=(box.centerx, box.centery + 1)))
+    def _legend(self, moment: Moment, changed: int, doubt: list[tuple[int, int, float]], y: int) -> int:
+        """A line for every kind of mark that is on the board; returns where the next line begins."""
+        left, frame = self.size[0] - PANEL + _INDENT, self._frame
+        rows: list[tuple[Colour | None, str]] = [
+            (None, line) for line in self._family.legend(moment.puzzle, moment.answer, moment.thought) if line
+        ]
+        if changed:
+            rows.append((VIOLET, f"changed now: {_cells(changed)}"))
+        if doubt:
+            least = 1 - max(share for *_, share in doubt)
+            rows.append((CYAN, f"doubt: {_cells(len(doubt))}, least sure {least:.0%}"))
+        if moment.violations:
+            rows.append((ROSE, f"breaks a rule: {_cells(moment.violations)}"))
+        for colour, text in rows:
+            sample = pygame.Rect(left, y + 1, 12, 12)
+            if colour == VIOLET:
+                pygame.draw.rect(frame, VIOLET, sample, 2, border_radius=2)
+            elif colour == CYAN:
+                pygame.draw.rect(frame, CYAN, (sample.left, sample.top + 4, sample.width, 5))
+            elif colour is not None:
+                pygame.draw.rect(frame, colour, sample)
+                pygame.draw.rect(frame, RED, sample.inflate(-6, -6))
+            words = lettering(text, 18, PAPER if colour else DIM, _INNER - 20 * bool(colour))
+            frame.blit(words, (left + 20 * bool(colour), y))
+            y += 18
+        return y
 
     def _write(self, text: str, y: int, size: int, colour: Colour, right: bool = False) -> None:
         """Write one line in the panel, from its left margin or up to its right one."""
-        words = lettering(text, size, colour, PANEL - 2 * _INDENT)
+        words = lettering(text, size, colour, _INNER)
         x = self.size[0] - _INDENT - words.get_width() if right else self.size[0] - PANEL + _INDENT
         self._frame.blit(words, (x, y))
 
 
-def _memory(frame: pygame.Surface) -> NDArray[np.uint8]:
-    """(height, bytes a line) uint8, the pixels of `frame` themselves; while this lives nothing can be blitted there."""
-    memory: Any = frame.get_buffer()
-    return np.frombuffer(memory, dtype=np.uint8).reshape(frame.get_height(), frame.get_pitch())
+_SMALL = 24
+"""A cell of at most this many pixels gets thinner marks."""
+
+Notes = Sequence[tuple[str, str]]
 
 
-class _Changes:
-    """Remembers the answer that was painted last, and which cells it changed."""
-
-    def __init__(self) -> None:
-        self._puzzle: Puzzle | None = None
-        self._answer = np.empty((0, 0), np.uint8)
-        self._used = 0
-        self._cells: list[list[int]] = []
-
-    def seen(self, puzzle: Puzzle, answer: Grid, used: int) -> list[list[int]]:
-        """[row, column] of the cells to mark in the picture of `answer`, given after `used` segments."""
-        if puzzle is not self._puzzle or used <= 1:
-            self._cells = []
-        elif used != self._used:
-            self._cells = np.argwhere(answer != self._answer).tolist()
-        self._puzzle, self._answer, self._used = puzzle, answer.copy(), used
-        return self._cells
+def marks_of(family: PuzzleFamily, moment: Moment) -> tuple[list[list[int]], list[tuple[int, int, float]]]:
+    """[row, column] of the cells that the last answer changed; (row, column, doubt in [0, 1]) of unsure free cells."""
+    changed = [] if moment.before is None else np.argwhere(moment.answer != moment.before).tolist()
+    thought = moment.thought
+    if thought is None or thought.confidence is None:
+        return changed, []
+    doubt = np.where(family.free(moment.puzzle.clues), 1 - np.nan_to_num(thought.confidence, nan=1.0), 0.0)
+    unsure = np.argwhere(doubt >= _DOUBT).tolist()
+    return changed, [(row, column, min(float(doubt[row, column]), 1.0)) for row, column in unsure]
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def decision(moment: Moment, unit: str) -> tuple[str, Colour]:
+    """What the agent decided and why, in words, and the colour of the words; "" where there is nothing to say."""
+    thought, ended = moment.thought, moment.solved is not None
+    if thought is not None and thought.event and unit != "segment" and not ended:
+        return f"thought for {thought.segment} segments first: {thought.reason}", PAPER
+    if thought is not None and thought.event and unit == "segment":
+        return thought.reason or thought.event, EVENTS[thought.event]
+    if ended and moment.used >= moment.budget:
+        return ("budget spent: halts" if unit == "segment" else "all steps used"), CORAL
+    if ended:
+        return ("halts" if unit == "segment" or not moment.solved else "the answer is right: ends"), MINT
+    return (thought.reason or "" if thought is not None else ""), PAPER
+
+
+def _bar(board: pygame.Surface, cell: pygame.Rect, share: float) -> None:
+    """A bar of doubt along the bottom of a cell."""
+    thick = max(2, cell.height // 9)
+    inset = max(1, cell.width // 16)
+    width = max(1, round((cell.width - 2 * inset) * share))
+    pygame.draw.rect(board, CYAN, (cell.left + inset, cell.bottom - inset - thick, width, thick))
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'' if count == 1 else 's'}"

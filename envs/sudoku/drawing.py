@@ -1,7 +1,7 @@
 """How a Sudoku looks: bold givens, slender blue digits of the player, red broken rules, small digits for thoughts.
 
-Nothing is remembered from picture to picture. The cells that a segment has changed are greyed by the screen, for every
-family alike; here the thought is compared with the board: where the two differ, its digit is drawn small.
+Nothing is remembered from picture to picture. What a segment changed and how sure an agent is the screen marks, for
+every family alike; here the thought is compared with the board: where the two differ, its digit is drawn small.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pygame
 from numpy.typing import NDArray
 
 from hrm_gym.envs.puzzle import Grid, Thought
-from hrm_gym.envs.rendering.colours import BLUE, GROUND, PAPER, RED, ROSE, SLATE, WHITE, Colour
+from hrm_gym.envs.rendering.colours import BLUE, DIM, GROUND, PAPER, RED, ROSE, SLATE, WHITE
 from hrm_gym.envs.rendering.lettering import glyph
 from hrm_gym.envs.sudoku.rules import sudoku
 from hrm_gym.envs.sudoku.tokens import BLANK
@@ -21,9 +21,6 @@ from hrm_gym.envs.sudoku.tokens import BLANK
 _LINE = (203, 213, 225)
 _THICK = 3
 """Pixels of the lines around boxes; those between cells have one."""
-
-_SHADES = 8
-"""Levels of confidence that look different."""
 
 Place = tuple[int, int]
 Masks = tuple[int, ...]
@@ -38,8 +35,8 @@ def draw_sudoku(
         surface: where to; the cells are as large as fit.
         clues: (n, n) uint8, the givens.
         answer: (n, n) uint8, any token ids; those that are no digit show as a question mark.
-        thought: its confidence fades the digits that the player wrote; its answer is drawn small where the board shows
-            something else.
+        thought: its answer is drawn small where the board shows something else. Without one, empty cells show their
+            candidates: the digits that are nowhere yet in their row, column and box.
         box: (rows, columns) of a box.
     """
     size = len(clues)
@@ -57,22 +54,28 @@ def draw_sudoku(
     _draw_boxes(surface, (left, top), cell * size, (cell * box[1], cell * box[0]))
 
 
-_EMPTY = (BLANK, BLANK, False, _SHADES - 1, BLANK)
+_EMPTY = (BLANK, BLANK, False, BLANK, 0)
 """The look of a cell of which there is nothing to show."""
+
+
+def small_digits(answer: Grid, thought: Thought | None) -> str:
+    """What the small digits of `draw_sudoku` mean; "" where there are none."""
+    if not (answer == BLANK).any():
+        return ""
+    return "small digits: candidates" if thought is None else "small blue digits: not written yet"
 
 
 def _aspects(
     clues: Grid, answer: Grid, thought: Thought | None, box: tuple[int, int]
 ) -> tuple[NDArray[np.generic], ...]:
-    """Five (n, n) arrays: given token, shown token, whether it is wrong, shade, and the token thought of (or BLANK)."""
-    wrong = sudoku(box).violations(clues[None], answer[None])[0]
-    shade, small = np.full(clues.shape, _SHADES - 1), np.full(clues.shape, BLANK)
+    """Five (n, n) arrays: given token, shown token, whether it is wrong, the token thought of, candidates as bits."""
+    family = sudoku(box)
+    wrong = family.violations(clues[None], answer[None])[0]
     if thought is not None:
-        small = np.where((thought.answer != answer) & (clues == BLANK), thought.answer, small)
-        if thought.confidence is not None:
-            sure = np.clip(np.rint(np.nan_to_num(thought.confidence) * (_SHADES - 1)), 0, _SHADES - 1)
-            shade = np.where((clues == BLANK) & ((answer != BLANK) | (small != BLANK)), sure, shade).astype(np.int64)
-    return clues, answer, wrong, shade, small
+        small = np.where((thought.answer != answer) & (clues == BLANK), thought.answer, BLANK)
+        return clues, answer, wrong, small, np.zeros(clues.shape, np.int64)
+    bits = family.candidates(answer[None])[0] @ (1 << np.arange(len(clues)))
+    return clues, answer, wrong, np.full(clues.shape, BLANK), np.where(clues == BLANK, bits.reshape(clues.shape), 0)
 
 
 @lru_cache(maxsize=16)
@@ -87,39 +90,37 @@ def _paper(size: int, cell: int, masks: Masks) -> pygame.Surface:
 
 @lru_cache(maxsize=8192)
 def _tile(
-    cell: int, masks: Masks, size: int, given: int, shown: int, wrong: bool, shade: int, small: int
+    cell: int, masks: Masks, size: int, given: int, shown: int, wrong: bool, small: int, candidates: int
 ) -> pygame.Surface:
     """One cell without its lines."""
     tile = pygame.Surface((cell - 1, cell - 1), 0, 24, (*masks, 0))
-    ground = ROSE if wrong else PAPER if given != BLANK else WHITE
-    tile.fill(ground)
+    tile.fill(ROSE if wrong else PAPER if given != BLANK else WHITE)
     middle = tile.get_rect().center
     if shown != BLANK:
         own = given != shown
-        colour = RED if wrong else BLUE if own else GROUND
-        digit = glyph(_symbol(shown, size), cell // 2, _faded(colour, ground, shade), light=own)
+        digit = glyph(_symbol(shown, size), cell // 2, RED if wrong else BLUE if own else GROUND, light=own)
         tile.blit(digit, digit.get_rect(center=middle))
     if given not in (BLANK, shown):
         digit = glyph(_symbol(given, size), cell // 5, GROUND)
         tile.blit(digit, (cell // 10, cell // 10))
     if small != BLANK:
         alone = shown == BLANK
-        digit = glyph(_symbol(small, size), cell * 3 // 10 if alone else cell // 5, _faded(BLUE, ground, shade))
+        digit = glyph(_symbol(small, size), cell * 3 // 10 if alone else cell // 5, BLUE)
         corner = digit.get_rect(topright=(cell - 1 - cell // 10, cell // 10))
         tile.blit(digit, digit.get_rect(center=middle) if alone else corner)
+    across = 2 if size <= 4 else 3
+    for place in range(size) if candidates else ():
+        if candidates >> place & 1:
+            row, column = divmod(place, across)
+            digit = glyph(_symbol(place + 1 + BLANK, size), max(5, 2 * cell // (3 * across)), DIM)
+            x, y = ((2 * k + 1) * cell // (2 * across) for k in (column, row))
+            tile.blit(digit, digit.get_rect(center=(x, y)))
     return tile
 
 
 def _symbol(token: int, size: int) -> str:
     """The digit of a token, a question mark for a token that is none."""
     return str(token - BLANK) if BLANK < token <= BLANK + size else "?"
-
-
-def _faded(colour: Colour, ground: Colour, shade: int) -> Colour:
-    """`colour` for full certainty, near `ground` for none."""
-    share = 0.25 + 0.75 * shade / (_SHADES - 1)
-    red, green, blue = (round(b + share * (a - b)) for a, b in zip(colour, ground, strict=True))
-    return red, green, blue
 
 
 def _draw_boxes(surface: pygame.Surface, corner: Place, side: int, step: Place) -> None:

@@ -25,6 +25,7 @@ from hrm_gym.envs.sudoku.generator import dig_minimal_kernel, fill_kernel, minim
 from hrm_gym.envs.sudoku.solver import copy_kernel, search_kernel
 from hrm_gym.envs.sudoku.symmetry import SPLITS, in_split_kernel, line_orders, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
+from hrm_gym.reading import read_npz
 
 TRIALS = 48
 """Clues tried on the walk from a founder to the puzzle of a key; about one in ten moves."""
@@ -235,9 +236,11 @@ _BOARD = board((3, 3))
 @cache
 def load_founders(split: str) -> NDArray[np.uint8]:
     """(M, 2, 81) uint8: clues and solution of the bundled founders of "train", "test" or "all"."""
-    with np.load(FOUNDERS) as stored:
-        names = ("train", "test") if split == "all" else (split,)
-        return np.concatenate([unpack(stored[f"{name}_given"], stored[f"{name}_digits"], 9) for name in names])
+    names = ("train", "test") if split == "all" else (split,)
+    lengths = {"given": 11, "digits": 41}
+    schema = {f"{name}_{part}": (np.uint8, (name, n)) for name in names for part, n in lengths.items()}
+    stored = read_npz(FOUNDERS, schema)
+    return np.concatenate([unpack(stored[f"{name}_given"], stored[f"{name}_digits"], 9) for name in names])
 
 
 def build_founders(train: int, test: int, seed: int, rounds: int, path: Path = FOUNDERS) -> Path:

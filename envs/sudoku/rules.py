@@ -213,6 +213,7 @@ class SudokuFamily(PuzzleFamily):
         self.vocab_size = self.size + 2
         self.symbols = tokens.SYMBOLS[: self.vocab_size]
         self.writable = tuple(range(FIRST_DIGIT, self.vocab_size))
+        self.clue_tokens = (BLANK, *self.writable)
         self._peers = np.empty((self.size**2, 2), dtype=np.uint64)
         fill_peers_kernel(*self.box, self._peers)
 
@@ -332,6 +333,12 @@ class SudokuFamily(PuzzleFamily):
     def canonical(self, clues: Grid) -> Grid:
         """The symmetric image of `clues` that represents them all."""
         return canonical(clues, self.box)
+
+    def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
+        """What the small digits mean."""
+        from hrm_gym.envs.sudoku.drawing import small_digits
+
+        return [small_digits(answer, thought)]
 
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint the board so that it fills `surface`."""

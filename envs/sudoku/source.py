@@ -22,6 +22,7 @@ from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of
 from hrm_gym.envs.sudoku.symmetry import SPLITS, line_orders, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
+from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
 
@@ -50,11 +51,13 @@ class BankedSudoku:
     def __init__(self, path: Path, split: str = "train") -> None:
         """Open the bank at `path` for `split`: "train", "test" or "all"."""
         self._path, self.split = path, split
-        with np.load(path) as stored:
-            rows, columns = (int(side) for side in stored["box"])
-            names = ("train", "test") if split == "all" else (split,)
-            puzzles = [unpack(stored[f"{name}_given"], stored[f"{name}_digits"], rows * columns) for name in names]
-            self.ratings = np.concatenate([stored[f"{name}_ratings"] for name in names]).astype(np.int64)
+        names = ("train", "test") if split == "all" else (split,)
+        packed = {f"{name}_{part}": (np.uint8, (name, part)) for name in names for part in ("given", "digits")}
+        ratings = {f"{name}_ratings": (np.uint16, (name,)) for name in names}
+        stored = read_npz(path, {"box": (np.int64, (2,)), **packed, **ratings})
+        rows, columns = (int(side) for side in stored["box"])
+        puzzles = [unpack(stored[f"{name}_given"], stored[f"{name}_digits"], rows * columns) for name in names]
+        self.ratings = np.concatenate([stored[f"{name}_ratings"] for name in names]).astype(np.int64)
         self.name, self.box = path.stem, (rows, columns)
         self.shape = board(self.box).shape
         self._puzzles = np.concatenate(puzzles)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from hrm_gym.data.workers import Workers
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
 from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.reading import Schema, read_json, read_npz
+
+logger = logging.getLogger(__name__)
 
 RECIPE = "recipe.json"
 
@@ -44,6 +48,13 @@ class Part:
     solutions: NDArray[np.uint8]
     puzzle_ids: NDArray[np.int32]
     digests: NDArray[np.uint8]
+
+    SCHEMA: ClassVar[Schema] = {
+        "clues": (np.uint8, ("puzzles", "height", "width")),
+        "solutions": (np.uint8, ("puzzles", "height", "width")),
+        "puzzle_ids": (np.int32, ("puzzles",)),
+        "digests": (np.uint8, ("puzzles", 16)),
+    }
 
     def __len__(self) -> int:
         return len(self.clues)
@@ -98,7 +109,7 @@ class Workplace:
     def _is_begun_by(self, wanted: dict[str, Any], overwrite: bool) -> bool:
         """Whether the folder was begun by this recipe; False if it may be emptied."""
         try:
-            begun = json.loads((self.path / RECIPE).read_text(encoding="utf-8"))
+            begun = read_json(self.path / RECIPE)
         except (OSError, ValueError):
             begun = None
         if begun == wanted:
@@ -109,11 +120,15 @@ class Workplace:
                          f"--out, or --overwrite to start again")  # fmt: skip
 
     def parts(self, split: str) -> Iterator[Part]:
-        """The parts of a split that are there, from the first to the one before the first gap."""
+        """The parts of a split that are there, from the first to the one before the first gap or damaged one."""
         number = 0
         while (file := self._file(split, number)).exists():
-            with np.load(file) as stored:
-                yield Part(**{name: stored[name] for name in stored.files})
+            try:
+                part = Part(**read_npz(file, Part.SCHEMA))
+            except ValueError as error:
+                logger.warning("%s; it and those after it are computed again", error)
+                return
+            yield part
             number += 1
 
     def add(self, split: str, number: int, part: Part) -> None:

@@ -19,6 +19,9 @@ from hrm_gym.files import check_writable, written_atomically
 Image = NDArray[np.uint8]
 """One picture, (height, width, 3) uint8."""
 
+Colour = tuple[int, int, int]
+"""Red, green, blue in 0..255."""
+
 FILM_SUFFIXES = (".gif", ".mp4")
 RECORD_SUFFIX = ".jsonl"
 REPLAY_SUFFIX = ".html"
@@ -32,10 +35,17 @@ class FilmRecorder:
 
     Attributes:
         images: the pictures so far, and how long each stays on the screen.
+        colours: those that a GIF keeps exactly, whatever else is in its pictures, e.g. `PuzzleEnv.colours`.
     """
 
-    def __init__(self, max_episodes: int = 5, seconds_a_frame: float = 0.4, seconds_at_end: float = 1.6) -> None:
-        self.max_episodes = max_episodes
+    def __init__(
+        self,
+        max_episodes: int = 5,
+        seconds_a_frame: float = 0.4,
+        seconds_at_end: float = 1.6,
+        colours: Sequence[Colour] = (),
+    ) -> None:
+        self.max_episodes, self.colours = max_episodes, tuple(colours)
         self.images: list[tuple[Image, float]] = []
         self._seconds = (seconds_a_frame, seconds_at_end)
         self._ended = 0
@@ -63,9 +73,11 @@ class FilmRecorder:
             raise ValueError("expected at least one frame to save, got none")
         if path.suffix.lower() not in FILM_SUFFIXES:
             raise ValueError(f"expected a film to be named {' or '.join(FILM_SUFFIXES)}, got {path.name!r}")
-        write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
         with written_atomically(path) as draft:
-            write(draft, self.images)
+            if path.suffix.lower() == ".gif":
+                _write_gif(draft, self.images, self.colours)
+            else:
+                _write_mp4(draft, self.images)
 
 
 def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
@@ -93,27 +105,49 @@ def check_save_path(path: Path) -> None:
     check_writable(path)
 
 
-def _write_gif(path: Path, images: Sequence[tuple[Image, float]]) -> None:
-    """Write a looping GIF, all frames in one palette of at most 96 colours; unchanged pixels cost nothing."""
+def _write_gif(path: Path, images: Sequence[tuple[Image, float]], kept: Sequence[Colour]) -> None:
+    """Write a looping GIF, all frames in one palette; unchanged pixels cost nothing."""
     from PIL import Image as Pillow
 
-    pictures = [Pillow.fromarray(image) for image, _ in images]
-    palette = _palette(images).quantize(96)
-    flat = [picture.quantize(palette=palette, dither=Pillow.Dither.NONE) for picture in pictures]
+    palette = _palette(images, kept)
+    entries = palette.astype(np.int32)
+    flat = []
+    for image, _ in images:
+        # Pillow's own search for the nearest entry confuses neighbours, so it is made here, once for every colour.
+        colours, places = np.unique(_packed(image), return_inverse=True)
+        parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
+        nearest = np.square(parts[:, None] - entries).sum(2).argmin(1).astype(np.uint8)
+        frame = Pillow.fromarray(nearest[places].reshape(image.shape[:2]))
+        frame.putpalette(palette.tobytes())
+        flat.append(frame)
     durations = [round(1000 * seconds) for _, seconds in images]
-    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
+    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=False, disposal=1)
 
 
-def _palette(images: Sequence[tuple[Image, float]]) -> Any:
-    """A picture of the film's colours, up to eight of its frames; each colour as often as the root of its pixels.
-
-    So what covers little ground, such as a goal, keeps its colour beside what covers much.
-    """
+def _palette(images: Sequence[tuple[Image, float]], kept: Sequence[Colour]) -> NDArray[np.uint8]:
+    """(at most 256, 3) uint8: the colours to keep, those that cover most of up to eight frames, and some in between."""
     from PIL import Image as Pillow
 
-    chosen = [images[index][0] for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
-    colours, counts = np.unique(np.concatenate(chosen).reshape(-1, 3), axis=0, return_counts=True)
-    return Pillow.fromarray(np.repeat(colours, np.ceil(np.sqrt(counts)).astype(int), axis=0)[None])
+    chosen = [_packed(images[index][0]) for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
+    colours, counts = np.unique(np.concatenate(chosen, axis=None), return_counts=True)
+    often = colours[np.argsort(-counts, kind="stable")[:_EXACT]]
+    # of the rest, mostly edges of letters, every colour counts as the root of its pixels
+    rows = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8)
+    weighted = np.repeat(rows, np.ceil(np.sqrt(counts)).astype(int), axis=0)[None]
+    between = Pillow.fromarray(weighted).quantize(_BETWEEN).getpalette() or []
+    exact = np.stack([often >> 16, often >> 8 & 255, often & 255], axis=1).tolist()
+    rest = np.reshape(between[: 3 * _BETWEEN], (-1, 3)).tolist()
+    return np.array(list(dict.fromkeys(map(tuple, [*kept, *exact, *rest])))[:256], np.uint8)
+
+
+_EXACT, _BETWEEN = 96, 64
+"""Colours of a palette that are taken as they are, because they cover most, and that stand for the others."""
+
+
+def _packed(image: Image) -> NDArray[np.int32]:
+    """(height, width) colours as one number each."""
+    red, green, blue = (image[..., k].astype(np.int32) for k in range(3))
+    return red << 16 | green << 8 | blue
 
 
 def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10) -> None:
@@ -150,7 +184,7 @@ def _record(episode: Episode) -> dict[str, Any]:
 
 
 def _thought_record(thought: Thought | None) -> dict[str, Any] | None:
-    """A thought as plain JSON values; the answer it holds stands in its frame, confidences are rounded to 1/1000."""
+    """A thought as plain JSON values; the answer it holds stands in its frame, shares are rounded to 1/1000."""
     if thought is None:
         return None
     sure = thought.confidence
@@ -158,6 +192,9 @@ def _thought_record(thought: Thought | None) -> dict[str, Any] | None:
         "segment": thought.segment,
         "q_halt": thought.q_halt,
         "q_continue": thought.q_continue,
+        "reason": thought.reason,
+        "event": thought.event,
+        "residuals": {name: round(value, 3) for name, value in thought.residuals},
         "confidence": None if sure is None else np.round(sure.astype(float), 3).tolist(),
     }
 

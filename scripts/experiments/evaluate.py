@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.evaluation.scores import wilson
 from hrm_gym.files import written_atomically
+from hrm_gym.reading import read_json
 
 PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
@@ -59,7 +59,9 @@ def kept(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result that stands at `path`, if it is of what is asked for; else None."""
     if not path.exists():
         return None
-    known: dict[str, Any] = json.loads(path.read_text())
+    known = read_json(path)
+    if not isinstance(known, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(known).__name__}; delete it to work it out again")
     return known if all(known.get(name) == value for name, value in asked.items()) else None
 
 

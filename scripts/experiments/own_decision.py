@@ -210,7 +210,7 @@ def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tu
     if config.data is None:
         return kinds
     world = gym.make(next(iter(known.values()))["id"], disable_env_checker=True, source=config.data).unwrapped
-    with config.data.open(newline="") as file:
+    with config.data.open(newline="", encoding="utf-8-sig") as file:
         sources = [row["source"] for row in csv.DictReader(file)]
     names = dict.fromkeys(sources) if family == "sudoku" else {config.data.stem: None}
     first = config.puzzles if config.part == "validation" else 0

@@ -23,7 +23,7 @@ from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.curves import read_curve
+from hrm_gym.agents.sb3.curves import curve_of
 from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.files import written_atomically
@@ -150,7 +150,7 @@ def supervise(config: VersusConfig, size: str, folder: Path, every: int = 100) -
     """Deep supervision for the time that is left; returns its curve and the agent."""
     trainer = Trainer(supervised_recipe(size, config.seed), folder, compile=False)
     trim_curve(folder, trainer.update)
-    before = read_curve(folder)
+    before = curve_of(folder)
     clock = Clock(before[-1]["processor_seconds"] if before else 0.0)
     spent = clock.spent
     while spent < config.seconds:
@@ -164,7 +164,7 @@ def supervise(config: VersusConfig, size: str, folder: Path, every: int = 100) -
         clock.start()
     model = HRM(trainer.recipe.model)
     model.load_state_dict(trainer.weights())
-    return read_curve(folder), HRMAgent(model, trainer.feed.family, max_segments=16, device="cpu")
+    return curve_of(folder), HRMAgent(model, trainer.feed.family, max_segments=16, device="cpu")
 
 
 def reward(config: VersusConfig, size: str, arm: str, folder: Path) -> tuple[list[dict[str, Any]], Agent]:
@@ -174,10 +174,10 @@ def reward(config: VersusConfig, size: str, arm: str, folder: Path) -> tuple[lis
 
     def watch(row: dict[str, float]) -> None:
         if run.recently_evaluated():
-            tell(size, arm, row["processor_seconds"], {"exact": read_curve(folder)[-1]["exact"]})
+            tell(size, arm, row["processor_seconds"], {"exact": curve_of(folder)[-1]["exact"]})
 
     run.learn(watch)
-    return read_curve(folder), SB3Agent(run.policy, run.recipe.action_mode, device="cpu", family=run.family)
+    return curve_of(folder), SB3Agent(run.policy, run.recipe.action_mode, device="cpu", family=run.family)
 
 
 def tell(size: str, arm: str, seconds: float, found: dict[str, float]) -> None:

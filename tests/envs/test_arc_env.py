@@ -142,7 +142,7 @@ def test_ten_demonstrations_are_kept():
 @pytest.mark.parametrize(
     ("puzzle", "message"),
     [
-        ("###", "expected the JSON text of a task, got '###'"),
+        ("###", "'###': expected JSON, got a text that is none"),
         ([[1, 2], [3]], "expected a Puzzle, a task dictionary or its JSON text"),
         ((TASK, 2), r"expected a test pair in 0..1 with an output, got 2"),
         ((TASK, "first"), "expected a Puzzle, a task dictionary"),

@@ -262,8 +262,8 @@ def test_sets_follow_one_another_and_a_split_can_be_named_itself(tmp_path: Path)
         ({"about": {"seq_len": 25}}, r"all__inputs.npy: expected shape \(8, 25\), got \(8, 16\)"),
         ({"about": {"vocab_size": 11}}, "dataset.json: expected vocab_size 6, as maze has it, got 11"),
         ({"about": {"sets": ["all", "other"]}}, "other__inputs.npy: expected a file with an array, found no such file"),
-        ({"about": {"sets": ["../all"]}}, "dataset.json: expected the names of one or more sets"),
-        ({"about": {"ignore_label_id": "0"}}, "dataset.json: expected an integer of at least .* as ignore_label_id"),
+        ({"about": {"sets": ["../all"]}}, r"dataset.json: sets\[0\]: expected str matching"),
+        ({"about": {"ignore_label_id": "0"}}, r"dataset.json: ignore_label_id: expected int \| null, got str"),
         ({"labels": np.ones((7, 16), np.uint8)}, r"all__labels.npy: expected shape \(8, 16\), got \(7, 16\)"),
         ({"inputs": np.ones((8, 16), np.float32)}, "all__inputs.npy: expected integers in 2 dimensions, .* float32"),
         ({"inputs": np.ones(8, np.uint8)}, "all__inputs.npy: expected integers in 2 dimensions"),
@@ -313,7 +313,7 @@ def test_names_that_no_file_can_have(env_id: str, source: str) -> None:
 def test_bad_descriptions(tmp_path: Path, text: str) -> None:
     folder = write_npy(tmp_path / "train", mazes(8))
     (folder / "dataset.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=r"dataset.json: expected"):
+    with pytest.raises(ValueError, match=r"dataset.json: .*expected"):
         NpyPuzzles(tmp_path, MAZE)
 
 

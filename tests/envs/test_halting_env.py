@@ -250,7 +250,7 @@ def test_damaged_files_are_named(halting_arrays: Any, tmp_path: Path, damage: st
         path.write_bytes(path.read_bytes()[:2000])
     elif damage == "text":
         path.write_text("not a bank")
-    with pytest.raises(ValueError, match=rf"{damage}.npz: expected a halting bank"):
+    with pytest.raises(ValueError, match=rf"{damage}.npz.*: expected"):
         make(path)
 
 

@@ -75,20 +75,22 @@ def test_conflicts_and_altered_clues_are_red():
     assert pixels(board, altered) != pixels(board, answer)
 
 
-def test_a_thought_is_drawn_small_and_doubt_pale():
+def test_a_thought_is_drawn_small_and_candidates_without_one():
     board, answer = clues((3, 3)), solved((3, 3))
     half = np.where(np.arange(81).reshape(9, 9) % 2 == 0, answer, board)
     other = np.where(board == BLANK, 12 - answer, board).astype(np.uint8)
-    doubt, trust = (np.full((9, 9), share, np.float32) for share in (0.2, 1.0))
+    fewer = np.where(board == answer, board, np.uint8(BLANK))
+    fewer[0] = answer[0]
     pictures = [
         pixels(board, half),
         pixels(board, half, Thought(answer)),
         pixels(board, half, Thought(other)),
-        pixels(board, half, Thought(answer, doubt)),
+        pixels(board, board),
+        pixels(board, fewer),
     ]
     assert len(set(pictures)) == len(pictures)
-    assert pixels(board, answer, Thought(answer, trust)) == pixels(board, answer, Thought(answer))
-    assert pixels(board, board, Thought(board, doubt)) == pixels(board, board)
+    assert pixels(board, answer, Thought(answer)) == pixels(board, answer)
+    assert pixels(board, board, Thought(board)) != pixels(board, board), "candidates only without a thought"
 
 
 def test_painting_changes_none_of_its_arguments():

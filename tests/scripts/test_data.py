@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,3 +252,34 @@ def test_bad_input_is_one_line(
 def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", *arguments]) == 0
     assert "hrm-gym data build maze --out data/maze-10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "info", "mazes.csv"],
+        ["data", "build", "maze", "--from", "mazes.csv", "--out", "built"],
+        ["solve", "HRMMaze-v0", "--source", "mazes.csv", "--agent", "stored", "--no-render"],
+    ],
+)
+@pytest.mark.parametrize("answer", ["S       G", "So      G", "S  oooooG"])  # no path, half a one, one with more cells
+def test_a_wrong_answer_of_a_maze_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], answer: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"a,S       G,{cells},\n" for cells in ("Soo  o  G", answer))
+    Path("mazes.csv").write_text(f"source,question,answer,rating\n{rows}")
+    assert main(command) == 2
+    assert "mazes.csv:3: expected an answer that solves its maze" in capsys.readouterr().err
+
+
+def test_a_wrong_answer_of_a_maze_in_an_npy_folder_is_named_with_its_row(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "data")
+    labels = np.load(folder / "test" / "all__labels.npy")
+    labels[3] = np.load(folder / "test" / "all__inputs.npy")[3]
+    np.save(folder / "test" / "all__labels.npy", labels)
+    for command in (["data", "info", str(folder)], ["solve", "HRMMaze-v0", "--source", str(folder), "--no-render"]):
+        assert main(command) == 2
+        assert "row 3: expected an answer that solves its maze" in capsys.readouterr().err

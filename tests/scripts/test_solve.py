@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from hrm_gym import registry
-from hrm_gym.envs.puzzle_env import PuzzleEnv
 from hrm_gym.envs.rendering.window import Window
 from hrm_gym.scripts import solve, viewer
 from hrm_gym.scripts.main import COMMANDS, main
@@ -168,14 +167,14 @@ def test_the_table_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch
     assert any(line.startswith("oracle") and "100.0%" in line for line in lines), "a row begins with its agent's name"
 
 
-def test_one_window_shows_all_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_window_shows_all_agents_and_closes_after_a_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer, "has_display", lambda: True)
     shown: list[tuple[int, int]] = []
     monkeypatch.setattr(Window, "show", lambda self, picture: shown.append(picture.get_size()))
-    monkeypatch.setattr(Window, "wait", lambda self, seconds: None)
-    assert main(["solve", "--agent", "oracle", "--agent", "stored", "--episodes", "2"]) == 0
-    assert len(shown) == 2 * 2
-    assert set(shown) == {(2 * 760, 520)}
+    agents = ["--agent", "oracle", "--agent", "stored", "--speed", "16", "--hold", "0"]
+    assert main(["solve", *agents, "--episodes", "2"]) == 0
+    assert len(shown) >= 2 * 2
+    assert {size[0] for size in shown} == {2 * 820}
     assert list(Path().iterdir()) == []
 
 
@@ -183,7 +182,7 @@ def test_closing_the_shared_window_goes_on_to_the_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(viewer, "has_display", lambda: True)
-    monkeypatch.setattr(Window, "wait", lambda self, seconds: self.close())
+    monkeypatch.setattr(Window, "show", lambda self, picture: self.close())
     assert main(["solve", "--agent", "oracle", "--agent", "stored", "--episodes", "2"]) == 0
     assert "stored" in capsys.readouterr().out
 
@@ -357,13 +356,6 @@ def test_displays(platform: str, settings: dict[str, str], display: bool, monkey
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert viewer.has_display() == display
-
-
-def test_a_window_is_opened_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(viewer, "has_display", lambda: True)
-    monkeypatch.setattr(PuzzleEnv, "wait", lambda self, seconds: None)
-    assert main(["solve", "--agent", "oracle", "--episodes", "2"]) == 0
-    assert list(Path().iterdir()) == []
 
 
 def test_where_no_window_opens_a_gif_is_written(

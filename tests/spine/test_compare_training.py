@@ -72,7 +72,7 @@ def test_the_command_may_stand_in_the_card(tmp_path: Path) -> None:
 def test_a_damaged_json_is_named(tmp_path: Path) -> None:
     folder(tmp_path / "a", HRM)
     (tmp_path / "a" / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not readable"):
+    with pytest.raises(ValueError, match=r"config\.json: expected JSON"):
         read_training(tmp_path / "a")
 
 

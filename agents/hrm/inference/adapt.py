@@ -280,7 +280,16 @@ class AdaptingAgent(StatefulAgent):
         shown = state.answers[rows, attempts]
         self._spent = state.spent
         self._thoughts = [
-            Thought(shown[i], state.confidence[i], float(state.q_halt[i]), None, int(state.spent[i])) for i in rows
+            Thought(
+                shown[i],
+                state.confidence[i],
+                float(state.q_halt[i]),
+                segment=int(state.spent[i]),
+                reason=f"learnt the task for {self.settings.updates} updates, then voted: halts",
+                event="halts",
+                facts=(("Votes", str(1 + len(self.keys))), ("Segments in all", str(state.spent[i]))),
+            )
+            for i in rows
         ]
         return answers_to_actions(self.family, self.action_mode, observation, shown, True), state
 

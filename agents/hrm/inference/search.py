@@ -166,13 +166,26 @@ class SearchAgent(StatefulAgent):
         found = self._seen
         if found is None:
             return None
-        reasons = np.where(
-            found.halted, "a sure answer that breaks no rule", np.where(self._over(found), "budget spent", "")
+        over = self._over(found)
+        words = np.where(
+            found.halted, "a sure answer that breaks no rule: halts", np.where(over, "budget spent: halts", "")
         )
-        boards = zip(found.answers, found.confidence, found.q_halt, found.spent, reasons, strict=True)
+        lanes = np.bincount(found.owner, minlength=len(found))
         return [
-            Thought(answer, sure, float(q), None, int(spent), str(why) or None)
-            for answer, sure, q, spent, why in boards
+            Thought(
+                found.answers[i],
+                found.confidence[i],
+                float(found.q_halt[i]),
+                segment=int(found.spent[i]),
+                reason=str(words[i]) or ("guesses one cell more in every lane" if self._branches(found)[i] else None),
+                event="halts" if over[i] else "",
+                facts=(
+                    ("Lanes", str(lanes[i])),
+                    ("Cells guessed in each", str(found.depth[i])),
+                    ("Segments of all lanes", str(found.spent[i])),
+                ),
+            )
+            for i in range(len(found))
         ]
 
     def spent(self) -> NDArray[np.int64]:
@@ -209,10 +222,14 @@ class SearchAgent(StatefulAgent):
         steps = self.patience * (state.depth > 0) + np.maximum(state.depth - 1, 0) * self.look + state.age
         return state.halted | (steps >= self.max_segments)
 
+    def _branches(self, state: SearchState) -> NDArray[np.bool_]:
+        """(B,) bool, boards that guess before their next segment, if they are not over."""
+        return np.asarray(state.age >= np.where(state.depth > 0, self.look, self.patience))
+
     def _segment(self, state: SearchState, puzzles: NDArray[np.uint8]) -> SearchState:
         """One segment of every lane of the boards that are not over; boards whose time has come branch before it."""
         active = ~self._over(state)
-        due = active & (state.age >= np.where(state.depth > 0, self.look, self.patience))
+        due = active & self._branches(state)
         if due.any():
             state = self._branched(state, puzzles, due)
         live = np.flatnonzero(active[state.owner])

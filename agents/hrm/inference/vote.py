@@ -194,18 +194,20 @@ class EnsembleAgent(StatefulAgent):
         attempts = observation.get("attempt")
         answers = decision.answers[np.arange(count), 0 if attempts is None else attempts.reshape(count)]
         self._spent = votes.segments.sum(axis=1)
+        told = [f"{int(halted.sum())} of {len(halted)}" for halted in votes.halted]
         self._thoughts = [
             Thought(
-                answers[i], decision.confidence[i], float(decision.q_halt[i]), None, int(self._spent[i]),
-                self._reason(votes.halted[i]) if state.finished[i] else None,
+                answers[i],
+                decision.confidence[i],
+                float(decision.q_halt[i]),
+                segment=int(self._spent[i]),
+                reason=f"{told[i]} lanes have halted: halts" if state.finished[i] else None,
+                event="halts" if state.finished[i] else "",
+                facts=(("Lanes halted", told[i]), ("Segments of all lanes", str(self._spent[i]))),
             )
             for i in range(count)
-        ]  # fmt: skip
+        ]
         return answers_to_actions(self.family, self.action_mode, observation, answers, state.finished), state
-
-    def _reason(self, halted: NDArray[np.bool_]) -> str:
-        """Why a board is finished, given which of its lanes have halted."""
-        return f"{int(halted.sum())} of {len(halted)} lanes halted"
 
     def thoughts(self) -> list[Thought] | None:
         """What the ensemble had in mind at the last `predict`; `segment` counts those of all lanes together."""

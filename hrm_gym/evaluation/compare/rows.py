@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrm_gym import reading
 from hrm_gym.evaluation.compare.plan import Entrant, Label, World
-from hrm_gym.evaluation.compare.run import Comparison, Part
+from hrm_gym.evaluation.compare.run import FIELDS, Comparison, Part, Played
 from hrm_gym.evaluation.rollout import halting_rules
 from hrm_gym.evaluation.scores import bootstrap_mean, bootstrap_runs, wilson
+from hrm_gym.reading import convert, read_object, read_text
 from hrm_gym.registry import bundled_weights
 
 CONFIG, CARD, CURVE = "config.json", "CARD.md", "curve.jsonl"
@@ -60,6 +61,49 @@ class Curve:
     solved: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a recipe says, as far as it is read."""
+
+    seed: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the JSON of weights says of their training, as far as it is read; `before`: the trainings before it."""
+
+    kind: str = ""
+    steps: int | None = None
+    timesteps: int | None = None
+    puzzles: int | None = None
+    fed: int | None = None
+    update: int | None = None
+    seconds: float | None = None
+    processor_seconds: float | None = None
+    parameters: int | None = None
+    command: str | None = None
+    recipe: dict[str, Any] | None = None
+    before: tuple[Stage, ...] = ()
+
+    @property
+    def numbers(self) -> Numbers:
+        """Those of the recipe."""
+        return convert(self.recipe or {}, Numbers, "recipe", whole=False)
+
+    @property
+    def shown(self) -> int | None:
+        """Solved puzzles shown; of a supervised control they are what its JSON counts as timesteps."""
+        return self.timesteps if self.kind == "supervised" else self.fed if self.puzzles is None else self.puzzles
+
+    @property
+    def taken(self) -> int | None:
+        """Environment steps; of an HRM, segments on one puzzle each."""
+        told = self.timesteps if self.steps is None else self.steps
+        batch = self.numbers.batch_size
+        return told if told is not None or batch is None or self.update is None else self.update * batch
+
+
 def read_training(folder: Path | None) -> Training:
     """What is known of the weights in a folder.
 
@@ -67,19 +111,18 @@ def read_training(folder: Path | None) -> Training:
         ValueError: if the JSON beside them is damaged.
     """
     about = read_about(folder)
-    if folder is None or not about:
+    if folder is None or about == Stage():
         return Training()
-    stages = [*_before(about), about]
-    recipe = about.get("recipe") or {}
+    stages = [*about.before, about]
     return Training(
-        steps=_total(stages, _steps),
-        puzzles=_total(stages, _puzzles),
-        transitions=_total(stages, lambda stage: None if _puzzles(stage) is not None else stage.get("timesteps")),
-        seconds=_total(stages, lambda stage: stage.get("seconds")),
-        processor_seconds=_total(stages, lambda stage: stage.get("processor_seconds")),
-        command=about.get("command") or _command_of_card(folder),
-        seed=recipe.get("seed"),
-        recipe=recipe,
+        steps=_total(one.taken for one in stages),
+        puzzles=_total(one.shown for one in stages),
+        transitions=_total(None if one.shown is not None else one.timesteps for one in stages),
+        seconds=_total(one.seconds for one in stages),
+        processor_seconds=_total(one.processor_seconds for one in stages),
+        command=about.command or _command_of_card(folder),
+        seed=about.numbers.seed,
+        recipe=about.recipe or {},
     )
 
 
@@ -89,14 +132,10 @@ def read_curve(folder: Path | None) -> Curve | None:
     path = next((place for place in places if place.is_file()), None)
     if folder is None or path is None:
         return None
-    earlier = sum(float(stage.get("seconds") or 0.0) for stage in _before(read_about(folder)))
-    points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = _row(line)
-        solved = row.get("eval_solved", row.get("solved"))
-        if solved is not None and row.get("seconds") is not None:
-            points.append(((earlier + row["seconds"]) / 60, float(solved)))
-    points.sort()
+    earlier = sum(stage.seconds or 0.0 for stage in read_about(folder).before)
+    rows = reading.read_curve(path)
+    name = "eval_solved" if any("eval_solved" in row for row in rows) else "solved"
+    points = sorted(((earlier + row["seconds"]) / 60, row[name]) for row in rows if {"seconds", name} <= set(row))
     return Curve(tuple(minutes for minutes, _ in points), tuple(share for _, share in points)) if points else None
 
 
@@ -114,25 +153,19 @@ def band(curves: Sequence[Curve], points: int = 80) -> tuple[list[float], list[f
     return axis.tolist(), table.mean(axis=0).tolist(), table.min(axis=0).tolist(), table.max(axis=0).tolist()
 
 
-def read_about(folder: Path | None) -> dict[str, Any]:
-    """The JSON beside weights; empty if there is none.
+def read_about(folder: Path | None) -> Stage:
+    """The JSON beside weights; says nothing if there is none.
 
     Raises:
         ValueError: if it is damaged.
     """
-    if folder is None or not (folder / CONFIG).is_file():
-        return {}
-    try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG} is not readable JSON: {error}") from None
-    return found if isinstance(found, dict) else {}
+    return Stage() if folder is None or not (folder / CONFIG).is_file() else read_object(folder / CONFIG, Stage)
 
 
 def parameter_count(agent: Any, folder: Path | None) -> int | None:
     """Number of trained parameters: as the weights' JSON says, else counted; None for agents without any."""
-    told = read_about(folder).get("parameters")
-    if isinstance(told, int):
+    told = read_about(folder).parameters
+    if told is not None:
         return told
     for name in ("model", "policy"):
         holder: Any = getattr(agent, name, None)
@@ -143,39 +176,10 @@ def parameter_count(agent: Any, folder: Path | None) -> int | None:
     return None
 
 
-def _before(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Trainings whose weights this one started from, the first one first: the JSON's own list `before`."""
-    return list(about.get("before", ()))
-
-
-def _puzzles(stage: Mapping[str, Any]) -> int | None:
-    """Solved puzzles shown; of a supervised control they are what its JSON counts as timesteps."""
-    if stage.get("kind") == "supervised":
-        return stage.get("timesteps")
-    return stage.get("puzzles", stage.get("fed"))
-
-
-def _steps(stage: Mapping[str, Any]) -> int | None:
-    if "steps" in stage or "timesteps" in stage:
-        found: int = stage["steps"] if "steps" in stage else stage["timesteps"]
-        return found
-    batch = (stage.get("recipe") or {}).get("batch_size")
-    return int(stage["update"] * batch) if batch and "update" in stage else None
-
-
-def _total(stages: Sequence[Mapping[str, Any]], value: Any) -> Any:
+def _total(values: Iterable[Any]) -> Any:
     """The sum over all stages; None if one of them says nothing."""
-    found = [value(stage) for stage in stages]
-    return None if any(one is None for one in found) else sum(found)
-
-
-def _row(line: str) -> dict[str, Any]:
-    """A line of a curve; empty if it was cut short."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    found = list(values)
+    return None if None in found else sum(found)
 
 
 def _command_of_card(folder: Path) -> str | None:
@@ -183,7 +187,7 @@ def _command_of_card(folder: Path) -> str | None:
     card = folder / CARD
     if not card.is_file():
         return None
-    row = re.search(r"^\|\s*commands?\s*\|(.+)\|\s*$", card.read_text(encoding="utf-8"), re.M)
+    row = re.search(r"^\|\s*commands?\s*\|(.+)\|\s*$", read_text(card), re.M)
     commands = re.findall(r"`([^`]+)`", row[1]) if row else []
     return " && ".join(commands) or None
 
@@ -293,7 +297,7 @@ def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequenc
         return Row(world.label, label.text, absent=entrants)
     read = [_gathered([part for part in parts if part.entrant is entrant]) for entrant in entrants]
     tables = [table for table, _ in read]
-    machines = sorted({content["machine"] for _, contents in read for content in contents})
+    machines = sorted({content.machine for _, contents in read for content in contents})
     reached = np.concatenate([table["reached"] for table in tables])
     return Row(
         world=world.label,
@@ -311,18 +315,17 @@ def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequenc
         parameters=parameter_count(entrants[0].agent, entrants[0].weights),
         runs=tuple(_run(entrant, table) for entrant, table in zip(entrants, tables, strict=True)),
         machines=tuple(machines),
-        loads=tuple(content["load"] for _, contents in read for content in contents if content["load"] is not None),
-        puzzles_sha256=_joined_hash([content["puzzles_sha256"] for content in read[0][1]]),
+        loads=tuple(content.load for _, contents in read for content in contents if content.load is not None),
+        puzzles_sha256=_joined_hash([content.puzzles_sha256 for content in read[0][1]]),
     )
 
 
-def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]], list[dict[str, Any]]]:
+def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]], list[Played]]:
     """The episodes of all chunks of one run as columns of numbers (nan for what means nothing), and the chunks."""
     contents = [part.read() for part in parts]
-    names = contents[0]["episodes"]
     table = {
-        name: np.array([value for content in contents for value in content["episodes"][name]], dtype=np.float64)
-        for name in names
+        name: np.array([value for content in contents for value in content.episodes[name]], dtype=np.float64)
+        for name in FIELDS
     }
     return table, contents
 

@@ -29,6 +29,7 @@ from hrm_gym.evaluation.films import FilmRecorder, Image, scaled
 from hrm_gym.evaluation.pages import slug
 from hrm_gym.evaluation.rollout import Playthrough, halting_rules, rollout_batched
 from hrm_gym.files import sweep, write_atomically
+from hrm_gym.reading import read_object
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 """Libraries whose versions may matter to a figure."""
@@ -105,6 +106,16 @@ Entrants = list[Entrant] | str
 """The runs of an agent in a world, or why it does not play there."""
 
 
+@dataclass(frozen=True)
+class Played:
+    """What the file of a chunk says, as far as it is read."""
+
+    machine: str
+    puzzles_sha256: str
+    episodes: dict[str, list[bool | int | float | None]]
+    load: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """One chunk: an agent on some puzzles of one seed.
@@ -152,16 +163,19 @@ class Part:
         }
         write_atomically(self.path, json.dumps(content))
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Played:
         """What its file holds.
 
         Raises:
             ValueError: if the file is damaged.
         """
         try:
-            found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+            found = read_object(self.path, Played)
+            lengths = {name: len(found.episodes.get(name, ())) for name in FIELDS}
+            if wrong := [name for name, length in lengths.items() if length != len(self.puzzles)]:
+                raise ValueError(f"{self.path}: expected {len(self.puzzles)} of {wrong[0]}, got {lengths[wrong[0]]}")
         except ValueError as error:
-            raise ValueError(f"{self.path} is damaged ({error}); delete it, and it is played again") from None
+            raise ValueError(f"{error}; delete the file, and it is played again") from None
         return found
 
 
@@ -256,7 +270,7 @@ class Comparison:
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
-FILM_WIDTH = 480
+FILM_WIDTH = 640
 """Pixels across."""
 
 SECONDS, LINGER = 5.0, 1.6
@@ -288,7 +302,9 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     env = world.make(entrant.agent.action_mode, "rgb_array")
     recorder = FilmRecorder()
     try:
-        env.unwrapped.set_caption(entrant.label.text)  # type: ignore[attr-defined]
+        shown: Any = env.unwrapped
+        shown.set_caption(entrant.label.text)
+        recorder.colours = shown.colours
         seed = world.seed(comparison.plan.seeds[0])
         for index in range(world.length(comparison.plan.films)):
             kept: list[Image] = []

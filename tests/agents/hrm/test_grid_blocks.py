@@ -229,10 +229,14 @@ def test_a_network_that_tells_images_apart_begins_anew_on_another_one(env_id, ar
     keys = known_keys(agent.family, config.grid, 7)
     images = images_of(agent.family, shown, keys)
     steps = agent.think(agent.boards(shown), rules=dataclasses.replace(agent.rules, rule=Never()))
+    other = "0.50" if config.halting == "bce" else "Q(continue) 0.90"
     for segment in range(every * (len(keys) + 1)):
         state = next(steps).state
-        reason = agent.rules.reason(int(state.outcome[0]), 0.5, 0.5)
-        assert reason == ("restart from another image" if segment and segment % every == 0 else None)
+        restarted = segment and segment % every == 0
+        expected = (
+            f"restart {segment // every}, from another image" if restarted else f"Q(halt) 0.10 < {other}: continues"
+        )
+        assert agent.rules.reason(int(state.outcome[0]), 0.1, 0.9, segment + 1) == expected
         if segment % every == 0:  # the first thought of an attempt: that of the image, brought back
             image = segment // every
             seen = torch.from_numpy(images[:, image].reshape(len(shown), -1).astype("int32"))

@@ -142,10 +142,41 @@ def test_rules_in_force_and_reasons_are_text() -> None:
     assert search.halting_rules == "limit alone + rule check + search beam 64"
     assert str(Rules(Fixed(16), 16)) == "fixed 16"
     rules = Rules(QHead(), 16)
-    assert rules.reason(Outcome.HALTED, 0.98, 0.97) == "Q(halt) 0.98 > Q(continue) 0.97"
-    assert rules.reason(Outcome.LIMIT, 0.1, 0.9) == "budget spent"
-    assert rules.reason(Outcome.CONTINUES, 0.1, 0.9) is None
+    assert rules.reason(Outcome.HALTED, 0.98, 0.97) == "Q(halt) 0.98 > Q(continue) 0.97: halts"
+    assert rules.reason(Outcome.HALTED, 0.9812, 0.9809) == "Q(halt) 0.9812 > Q(continue) 0.9809: halts"
+    assert rules.reason(Outcome.LIMIT, 0.1, 0.9) == "budget spent: halts"
+    assert rules.reason(Outcome.CONTINUES, 0.1, 0.9) == "Q(halt) 0.10 < Q(continue) 0.90: continues"
+    checked = dataclasses.replace(rules, rule=QHead(alone=True), check=lambda *_: None, restart=8)
+    assert (rules.threshold, checked.threshold) == (None, 0.5)
+    assert checked.reason(Outcome.CHECKED, 0.7, 0.9) == "Q(halt) 0.70 > 0.50 and no rule is broken: halts"
+    broken = "Q(halt) 0.70 > 0.50, but a rule is broken: continues"
+    assert [checked.reason(Outcome.BREAKS_A_RULE, 0.7, 0.9, k) for k in (8, 9, 17)] == [
+        broken,
+        "restart 1, from another start",
+        "restart 2, from another start",
+    ]
+    assert [checked.event(Outcome.BREAKS_A_RULE, k) for k in (1, 8, 9)] == ["", "", "restarts"]
+    assert checked.event(Outcome.CHECKED, 9) == "halts"
+    fixed = dataclasses.replace(checked, rule=Fixed(1))
+    assert fixed.reason(Outcome.CHECKED, 0.1, 0.9) == "first answer that breaks no rule: halts"
+    assert fixed.reason(Outcome.CONTINUES, 0.1, 0.9) is None
     limited = HRMAgent(member.model, member.family, device="cpu", halting="never", max_segments=1)
     limited.act(env.reset(seed=0)[0])
     assert limited.thought is not None
-    assert limited.thought.reason == "budget spent"
+    assert (limited.thought.reason, limited.thought.event) == ("budget spent: halts", "halts")
+
+
+def test_residuals_say_how_far_the_states_moved() -> None:
+    env = make()
+    agent = HRMAgent(model_that_halts_at_random(), env.unwrapped.family, device="cpu", halting="never")
+    observation, _ = env.reset(seed=0)
+    state, found = None, []
+    for share in (0.0, 0.1, 0.2):
+        before = state
+        _, state = agent.predict({**observation, "segment": np.array([share], np.float32)}, state)
+        assert agent.thought is not None
+        found.append(dict(agent.thought.residuals))
+    assert found[0] == {}, "a first segment has nothing before it"
+    assert list(found[2]) == ["H", "L"]
+    moved = (state.carry.z_h - before.carry.z_h).norm() / state.carry.z_h.norm()
+    assert found[2]["H"] == pytest.approx(float(moved), rel=1e-5)

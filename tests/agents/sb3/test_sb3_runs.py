@@ -17,7 +17,7 @@ import hrm_gym
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.curves import draw_curves, read_curve
+from hrm_gym.agents.sb3.curves import curve_of, draw_curves
 from hrm_gym.agents.sb3.networks import GridModel, SymbolModel
 from hrm_gym.agents.sb3.policies import ALGORITHMS, own_state, read_policy
 from hrm_gym.agents.sb3.recipes import RECIPES, SMALL_HRM, RLRecipe, SupervisedSettings, WalkerModel
@@ -66,7 +66,7 @@ def test_every_recipe_trains_and_leaves_weights_that_play_the_same(name: str, tm
     run.learn(ignore)
     after = own_state(run.policy)
     assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
-    assert [row["timesteps"] for row in read_curve(tmp_path)][-1] == run.timesteps == 64
+    assert [row["timesteps"] for row in curve_of(tmp_path)][-1] == run.timesteps == 64
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"SHA256SUMS", "config.json", "model.safetensors"}
     env = world(recipe)
     agent = hrm_gym.make_agent("sb3", env, weights=tmp_path / "model")
@@ -104,7 +104,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(name: str, tmp_path: Path, mon
         assert torch.equal(tensor, own_state(saved)[key]), key
     assert again.seconds() > 0
     again.learn(ignore)
-    assert [row["timesteps"] for row in read_curve(tmp_path)] == [32, 64]
+    assert [row["timesteps"] for row in curve_of(tmp_path)] == [32, 64]
     assert not list(tmp_path.rglob("*.zip")), "nothing that has to be unpickled"
 
 
@@ -136,7 +136,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, tmp_
     for key, tensor in straight.policy.state_dict().items():
         assert torch.equal(tensor, again.policy.state_dict()[key]), key
     timeless = [
-        [{key: value for key, value in row.items() if "seconds" not in key} for row in read_curve(tmp_path / folder)]
+        [{key: value for key, value in row.items() if "seconds" not in key} for row in curve_of(tmp_path / folder)]
         for folder in ("straight", "killed")
     ]
     assert timeless[0] == timeless[1]
@@ -225,7 +225,7 @@ def test_curves_of_several_seeds_are_drawn(tmp_path: Path) -> None:
         rows = [{"timesteps": 100 * k, "processor_seconds": k, "solved": height * k} for k in (0, 1)]
         (run / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cut off')
     runs = {path.name: path for path in sorted(tmp_path.iterdir())}
-    assert len(read_curve(runs["seed-0"])) == 2
+    assert len(curve_of(runs["seed-0"])) == 2
     assert draw_curves(runs, tmp_path / "curves.png").stat().st_size > 1000
 
 
