@@ -403,12 +403,20 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return NAMED
 
     def board_picture(self) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8: what `render` shows in mode rgb_array, without margin and panel."""
-        from hrm_gym.envs.rendering.screen import MARGIN
+        """(height, width, 3) uint8: the board as it is now, without margin, panel and marks on cells."""
+        import pygame
 
-        width, height = self.family.board_size
-        picture: NDArray[np.uint8] = self.render()
-        return picture[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+        moment = self.moment()
+        board = pygame.Surface(self.family.board_size, 0, 24)
+        pygame.font.init()
+        self.family.draw(board, moment.puzzle, moment.answer, moment.thought)
+        return np.ascontiguousarray(pygame.surfarray.array3d(board).swapaxes(0, 1))
+
+    def decision(self, moment: Moment) -> str:
+        """What the agent decided at a moment and why, in words; "" where there is nothing to say."""
+        from hrm_gym.envs.rendering.screen import decision
+
+        return decision(moment, "segment" if self.action_mode == "answer" else "step")[0]
 
     def cell_places(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """(first pixel, pixels) of every column, and of every row, of the answer's cells in `board_picture`."""

@@ -18,8 +18,8 @@ from hrm_gym.scripts.output import new_table, share, show
 if TYPE_CHECKING:
     from rich.table import Table
 
-SCORES = "scores*.json"
-"""What `hrm-gym solve --json` wrote of bundled weights, next to them; of an HRM by its own decision alone."""
+SCORES = "measured.json"
+"""What `scripts/experiments/cards.py` measured of bundled weights; of an HRM first by its own decision alone."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def agents() -> Table:
 
 def measured(folder: Path) -> list[tuple[str, str]]:
     """The puzzles on which bundled weights were measured, each with the share solved."""
-    rows = [row for path in sorted(folder.glob(SCORES)) for row in json.loads(path.read_text(encoding="utf-8"))]
-    return [(row["puzzles"], share(row["solved"], row["solved_low"], row["solved_high"])) for row in rows]
+    path = folder / SCORES
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    firsts = {row["env"]: row for row in reversed(rows)}  # of each kind of puzzles the first row stays
+    return [(env, share(row["solved"], row["solved_low"], row["solved_high"])) for env, row in reversed(firsts.items())]
 
 
 def recipes() -> Table:

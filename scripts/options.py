@@ -80,7 +80,7 @@ class PuzzleOptions:
         source: bank (bundled puzzles under random symmetries), generate (new ones), auto (new ones where the
             environment can make any), or a file of puzzles (CSV, JSON), a folder or owner/name on the Hugging Face hub,
             of which the rows are played in order.
-        split: Which part of the puzzles.
+        split: Which part of the puzzles; held-out is validation and test.
         seed: Which stream of puzzles; rows of a file have none.
         size: Side length of the grid.
         difficulty: Of a Sudoku: easy, medium, hard, extreme.
@@ -89,7 +89,7 @@ class PuzzleOptions:
 
     episodes: Annotated[int | None, arg("N", "100, or every row of a file")] = None
     source: Annotated[str, arg("bank|generate|auto|FILE", "bank", aliases=("--data",))] = "bank"
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "validation", "test", "held-out"] = "test"
     seed: int = 0
     size: Annotated[int | None, arg("N", "the environment's own")] = None
     difficulty: Annotated[str | None, arg("LEVEL", "the environment's own")] = None

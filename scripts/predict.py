@@ -17,7 +17,7 @@ from hrm_gym.envs.arc.tasks import read_tasks, unanswered_puzzle
 from hrm_gym.envs.arc.tokens import crop
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.compare.plan import parse_world
-from hrm_gym.evaluation.scores import wilson
+from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import PanelOptions, RunOptions, arg, parse
 from hrm_gym.scripts.output import share, with_progress

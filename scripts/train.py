@@ -15,7 +15,6 @@ import torch
 
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
-from hrm_gym.agents.hrm.feed import held_out_source
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.scalars import scalar_writer
@@ -114,7 +113,10 @@ def _follow(trainer: Trainer) -> None:
     if trainer.update:
         print(f"continuing {out} at update {trainer.update} of {recipe.updates}", file=sys.stderr)
     together = f", {processes.count} processes" if processes != Processes() else ""
-    about = f"{recipe.env_id} {recipe.model.grid} on {trainer.device}{together}, held out: {held_out_source(recipe)[1]}"
+    held_out = recipe.test_source or f"bundled validation puzzles, or new ones, for {recipe.source} is all trained on"
+    if not recipe.test_source and not Path(recipe.source).suffix:
+        held_out = "validation split, or test split where there is no other"
+    about = f"{recipe.env_id} {recipe.model.grid} on {trainer.device}{together}, held out: {held_out}"
     print(f"{trainer.model.parameter_count():,} parameters, {about}", file=sys.stderr)
     before = trainer.seconds
     bar = progress_bar(recipe.updates, "update", initial=trainer.update)

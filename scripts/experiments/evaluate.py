@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.evaluation.scores import wilson
 from hrm_gym.files import written_atomically
 from hrm_gym.reading import read_json
 
@@ -29,7 +29,7 @@ def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> d
         puzzles: how many, at least 1.
 
     Returns:
-        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % Wilson intervals;
+        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % intervals;
         `cells`, the mean share of cells right.
     """
 
@@ -40,8 +40,9 @@ def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> d
     episodes = list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
     found: dict[str, Any] = {"cells": float(np.mean([episode.cell_accuracy for episode in episodes]))}
     for name in ("exact", "solved"):
-        right = sum(getattr(episode, name) for episode in episodes)
-        found[name], found[f"{name}_interval"] = right / len(episodes), wilson(right, len(episodes))
+        right = [getattr(episode, name) for episode in episodes]
+        found[name] = sum(right) / len(right)
+        found[f"{name}_interval"] = intervals.rate(right, [episode.cluster for episode in episodes])
     return found
 
 

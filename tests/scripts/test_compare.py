@@ -105,9 +105,14 @@ def test_figures(capsys: pytest.CaptureFixture[str]) -> None:
     for world in ("HRMSudokuMini-v0", "HRMMaze-v0:size=6"):
         oracle = rows[world, "oracle"]
         assert oracle["puzzles"] == 30
-        assert oracle["solved"] == {"value": 1.0, "low": pytest.approx(0.8865, abs=1e-3), "high": 1.0}
+        low = 0.8865 if "Maze" in world else 0.862  # of 30 4x4 Sudokus 24 are no symmetric images of one another
+        assert oracle["solved"] == {"value": 1.0, "low": pytest.approx(low, abs=1e-3), "high": 1.0}
         assert oracle["total_return"] == {"value": 1.0, "low": 1.0, "high": 1.0}
         assert rows[world, "random"]["solved"]["value"] < 0.2
+        assert oracle["difference"] is None
+        gap = rows[world, "random"]["difference"]
+        assert gap["low"] <= gap["difference"] < -0.8
+        assert gap["p"] < 1e-4
     assert rows["HRMSudokuMini-v0", "oracle"]["reached"] is None
     assert rows["HRMMaze-v0:size=6", "oracle"]["reached"] == 1.0
     assert "HRMSudokuMini-v0" in capsys.readouterr().out

@@ -82,7 +82,7 @@ def test_held_out_puzzles_may_come_from_a_file(tmp_path: Path, capsys: pytest.Ca
     short = ["--updates", "2", "--batch-size", "2", "--eval-puzzles", "2", "--no-compile"]
     command = ["train", "sudoku-4x4", "--source", str(tmp_path / "train.csv"), *short, "--out", str(tmp_path / "a")]
     assert main(command) == 0
-    assert "held out: new puzzles, for" in capsys.readouterr().err
+    assert "held out: bundled validation puzzles, or new ones, for" in capsys.readouterr().err
     test = str(tmp_path / "test.csv")
     assert main([*command[:-1], str(tmp_path / "b"), "--test-source", test]) == 0
     assert f"held out: {test}" in capsys.readouterr().err

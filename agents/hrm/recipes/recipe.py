@@ -21,8 +21,8 @@ class Recipe:
         env_id: environment whose puzzles are learnt.
         env: its constructor arguments; `source` and `split` are set by the recipe's own fields.
         source: "generate", "bank", or what the environment opens: a data file, a folder, the name of a data set.
-        test_source: where held-out puzzles come from, likewise; "" takes the test split of `source`, or new puzzles
-            where that is a single file.
+        test_source: where held-out puzzles come from, likewise; "" takes the validation split, or the test split
+            where there is no other; of the bank where `source` is a single file.
         puzzles: train on a fixed set of N puzzles, chosen by the seed; 0 takes all there are.
         mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
         demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the
