@@ -20,7 +20,6 @@ from hrm_gym.extras import load_extra
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import (
     DEFAULT_AGENTS,
-    DEFAULT_EPISODES,
     PanelOptions,
     PuzzleOptions,
     RunOptions,
@@ -69,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     plan = Plan(
         config.env or ENVS,
         agents,
-        DEFAULT_EPISODES if config.episodes is None else config.episodes,
+        config.episodes or max(config.count(config.world(env)) for env in config.env or ENVS),
         config.seed or (0,),
         config.batch,
         config.chunk,

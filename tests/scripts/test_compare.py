@@ -175,7 +175,8 @@ def test_a_file_is_played_row_by_row() -> None:
 
 
 def test_where_no_puzzles_can_be_made_the_bank_serves() -> None:
-    data = compare("--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0")
+    argv = ["--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0"]
+    data = compare(*argv, "--source", "auto")
     assert [row["solved"]["value"] for row in data["rows"]] == [1.0, 1.0]
     assert "HRMARCMini-v0: from the bundled bank" in data["facts"]["puzzles"]
     assert "HRMSudokuMini-v0: made anew" in data["facts"]["puzzles"]
