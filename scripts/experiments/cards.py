@@ -27,7 +27,8 @@ from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.evaluation.scores import score
 from hrm_gym.files import write_atomically
 from hrm_gym.registry import read_env
-from hrm_gym.scripts.options import parse, with_progress
+from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.output import with_progress
 
 SEED = 2026
 FILE = "measured.json"
