@@ -213,19 +213,24 @@ def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]
 def held_out(recipe: Recipe) -> PuzzleSource:
     """What evaluations during training play: the validation split, or the test split where there is no other.
 
-    Where training takes new puzzles or a file, these are the bundled bank's, which need not be made.
+    Where training takes new puzzles or a file, these are the bundled bank's, which need not be made, unless the recipe
+    names another source.
     """
+    if recipe.test_source:
+        return _open(recipe, "test", recipe.env, recipe.test_source)[1]
     try:
         return environment(recipe, "validation")[1]
     except ValueError:
         return environment(recipe, "test")[1]
 
 
-def _open(recipe: Recipe, split: str, arguments: Mapping[str, Any]) -> tuple[PuzzleFamily, PuzzleSource]:
+def _open(
+    recipe: Recipe, split: str, arguments: Mapping[str, Any], test_source: str = ""
+) -> tuple[PuzzleFamily, PuzzleSource]:
     """The family and the source of the recipe's environment under these arguments."""
     single_file = Path(recipe.source).suffix != ""
-    source = recipe.source
-    if split != "train" and (single_file or source == "generate"):
+    source = test_source or recipe.source
+    if not test_source and split != "train" and (single_file or source == "generate"):
         source = "bank" if split == "validation" else "generate"
     env: Any = gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
     if tuple(env.shape) != recipe.model.grid:

@@ -169,18 +169,23 @@ def _cell(row: Score, column: str, narrow: bool) -> str:
     return written
 
 
-def to_json(scores: Sequence[Score]) -> str:
-    """A JSON list of objects, one a score; figures that mean nothing for an agent are null."""
-    return json.dumps([asdict(row) for row in scores], indent=2) + "\n"
+def to_json(scores: Sequence[Score], **about: str) -> str:
+    """A JSON list of objects, one a score; figures that mean nothing for an agent are null.
+
+    Args:
+        scores: the scores.
+        **about: what else each object says, such as the command.
+    """
+    return json.dumps([{**asdict(row), **about} for row in scores], indent=2) + "\n"
 
 
-def write_json(scores: Sequence[Score], path: Path) -> None:
-    """Write `to_json(scores)` to `path` atomically.
+def write_json(scores: Sequence[Score], path: Path, **about: str) -> None:
+    """Write `to_json(scores, **about)` to `path` atomically.
 
     Raises:
         OSError: if it cannot be written.
     """
-    write_atomically(path, to_json(scores))
+    write_atomically(path, to_json(scores, **about))
 
 
 def puzzle_count(count: int) -> str:

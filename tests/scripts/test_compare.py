@@ -175,7 +175,8 @@ def test_a_file_is_played_row_by_row() -> None:
 
 
 def test_where_no_puzzles_can_be_made_the_bank_serves() -> None:
-    data = compare("--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0")
+    argv = ["--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0"]
+    data = compare(*argv, "--source", "auto")
     assert [row["solved"]["value"] for row in data["rows"]] == [1.0, 1.0]
     assert "HRMARCMini-v0: from the bundled bank" in data["facts"]["puzzles"]
     assert "HRMSudokuMini-v0: made anew" in data["facts"]["puzzles"]
@@ -286,7 +287,7 @@ def quiet(argv: list[str]) -> None:
     ("argv", "said"),
     [
         (["--env", "HRMMaez-v0"], "HRMMaez"),
-        (["--env", "CartPole-v1"], "does not take these arguments"),
+        (["--env", "CartPole-v1"], "expected an environment of puzzles, one of HRMSudoku-v0"),
         (["--env", "HRMMaze-v0:size"], "expected an environment as ID"),
         (["--env", "HRMMaze-v0:size=huge"], "size"),
         (["--env", "HRMMaze-v0:data=nowhere.csv"], "nowhere.csv"),

@@ -198,7 +198,7 @@ class Comparison:
         """
         self.plan, self.folder = plan, folder
         self.labels = tuple(Label.parse(text) for text in plan.agents)
-        self.worlds = tuple(parse_world(text, plan) for text in plan.envs)
+        self.worlds = tuple(parse_world(text, plan.source, plan.split, plan.arguments) for text in plan.envs)
         self._entered: dict[tuple[str, str], Entrants] = {}
         offered = {mode for world in self.worlds for mode in world.modes}
         for label in self.labels:
@@ -215,7 +215,9 @@ class Comparison:
         for world in self.worlds:
             for label in self.labels:
                 try:
-                    self._entered[world.label, label.text] = enter(label, world)
+                    self._entered[world.label, label.text] = enter(
+                        label, world, *self.plan.settings.get(label.name, ())
+                    )
                 except Unfit as error:
                     self._entered[world.label, label.text] = str(error)
         for label in self.labels:
