@@ -25,7 +25,7 @@ from rich.table import Table
 import hrm_gym
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, Lead, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
-from hrm_gym.files import check_writable, write_atomically, written_atomically
+from hrm_gym.files import check_ours, check_writable, write_atomically, written_atomically
 from hrm_gym.registry import read_arguments
 from hrm_gym.scripts.bench.command import machine
 from hrm_gym.scripts.options import parse, progress_bar, run_subcommand
@@ -452,6 +452,7 @@ def learn(argv: Sequence[str]) -> None:
     recipe = recipe_for(config.agent, **changes, **({} if config.steps is None else {"steps": config.steps}))
     out = config.out or Path("runs") / "halting" / f"{config.agent}-{config.cost:g}"
     check_writable(out / "model.safetensors")
+    check_ours(out)
     bank = find_bank(config.bank)
     policy = _train(recipe, bank, config.threads)
     policy.save(out)
