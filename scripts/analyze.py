@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from hrm_gym.agents.hrm.agent import Boards, HRMAgent
@@ -57,10 +56,11 @@ from hrm_gym.agents.hrm.halting import learned, parse_halting
 from hrm_gym.agents.hrm.run_folder import CURVE
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle
+from hrm_gym.evaluation.pages import show
 from hrm_gym.evaluation.rollout import puzzle_for, rollout_batched
 from hrm_gym.files import check_writable, write_atomically, written_atomically
 from hrm_gym.reading import read_curve
-from hrm_gym.scripts.options import parse, run_subcommand, with_progress
+from hrm_gym.scripts.options import parse, run_subcommand, say, with_progress
 from hrm_gym.scripts.solve import HRM_AGENTS, SolveConfig, Worlds, agent_named, check
 
 
@@ -138,12 +138,6 @@ def boards_of(agent: HRMAgent, puzzles: Sequence[Puzzle]) -> Boards:
     return agent.boards(np.stack([puzzle.clues for puzzle in puzzles]), tasks)
 
 
-def show(table: Table) -> None:
-    """Print a table; on a pipe as wide as it needs to be."""
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
-
-
 def write(study: Any, out: Path, draw: Callable[[Path], None]) -> None:
     """Write the picture that `draw` makes, and the figures of a study (a dataclass, or plain values), each whole or not
     at all.
@@ -153,7 +147,7 @@ def write(study: Any, out: Path, draw: Callable[[Path], None]) -> None:
     with written_atomically(picture) as draft:
         draw(draft)
     write_atomically(figures, json.dumps(plain, indent=2) + "\n")
-    print(f"picture: {picture}\nfigures: {figures}")
+    say(f"picture: {picture}\nfigures: {figures}")
 
 
 Pictures = list[list[NDArray[np.uint8]]]

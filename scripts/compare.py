@@ -20,7 +20,7 @@ from hrm_gym.evaluation.compare.run import Comparison, filmed, missing_films, sh
 from hrm_gym.evaluation.pages import printable, table_text
 from hrm_gym.extras import load_extra
 from hrm_gym.files import check_writable, write_atomically
-from hrm_gym.scripts.options import parse, passing_bar, spread_lists
+from hrm_gym.scripts.options import parse, passing_bar, say, spread_lists
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 AGENTS = ("hrm", "ppo", "maskableppo", "dqn", "random", "oracle")
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
         _play(comparison)
         _film(comparison)
     except KeyboardInterrupt:
-        print(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
+        say(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
         raise
     comparison.clear()
     _write(comparison, make_rows(comparison), shlex.join(["hrm-gym", "compare", *argv]))
@@ -117,7 +117,7 @@ def _play(comparison: Comparison) -> None:
     parts = comparison.parts()
     there = sum(part.finished for part in parts)
     if there:
-        print(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
+        say(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
     with passing_bar(len(parts), "chunk", "playing") as bar:
         for part in comparison.run():
             bar.set_description(printable(f"{part.entrant.label.text} in {part.world.label}"), refresh=False)
@@ -157,7 +157,7 @@ def _write(comparison: Comparison, rows: Sequence[Row], command: str) -> None:
     for name, content in written.items():
         write_atomically(folder / name, content)
     _print(rows)
-    print(f"page: {folder / 'index.html'}")
+    say(f"page: {folder / 'index.html'}")
 
 
 def _title(plan: Plan) -> str:

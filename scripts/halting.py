@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import gymnasium as gym
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 import hrm_gym
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, Lead, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
+from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text, plot_text, show
 from hrm_gym.files import check_ours, check_writable, write_atomically, written_atomically
 from hrm_gym.registry import read_arguments
 from hrm_gym.scripts.bench.command import machine
-from hrm_gym.scripts.options import parse, progress_bar, run_subcommand
+from hrm_gym.scripts.options import parse, progress_bar, run_subcommand, say
 
 if TYPE_CHECKING:
     from hrm_gym.agents.halting.learning import HaltingRecipe, Learned
@@ -157,15 +157,15 @@ def build(argv: Sequence[str]) -> None:
     }
     work = BankBuild(config.out, worlds, recipe, config.max_segments, config.batch, config.state_dims)
     if work.resumed:
-        print(f"going on with {work.place}", file=sys.stderr)
+        say(f"going on with {work.place}", file=sys.stderr)
     if work.puzzles < sum(counts):
-        print(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
+        say(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
     with progress_bar(work.total, "block") as bar:
         for finished in work.run():
             bar.update(finished - bar.n)
     work.finish()
     _print(find_bank(config.out))
-    print(f"bank: {config.out} ({config.out.stat().st_size / 1e6:.2f} MB)")
+    say(f"bank: {config.out} ({config.out.stat().st_size / 1e6:.2f} MB)")
 
 
 def info(argv: Sequence[str]) -> None:
@@ -220,8 +220,7 @@ def _print(bank: HaltingBank) -> None:
         rows = np.flatnonzero(bank.world == number)
         if len(rows):
             table.add_row(text or "defaults", *_figures(bank, rows, marks))
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+    show(table)
 
 
 def _figures(bank: HaltingBank, rows: Any, marks: list[int]) -> list[str]:
@@ -263,8 +262,7 @@ def print_table(study: HaltingStudy) -> None:
         table.add_section()
         for entry in at.entries:
             table.add_row(f"{at.cost:g}", *_row(entry))
-    console = Console()
-    (console if console.is_terminal else Console(width=190)).print(table)
+    show(table, width=190)
     for at in study.costs:
         print(_verdict(at))
 
@@ -283,23 +281,24 @@ def write_report(
     }
     title = f"When should an HRM halt? {bank.about['agent']} on {bank.about['env']}, {study.puzzles:,} held-out puzzles"
     with written_atomically(out / "report.png") as draft:
-        draw(study, title, draft)
+        draw(study, plot_text(title, 160), draft)
     write_atomically(out / "report.json", json.dumps(told, indent=1) + "\n")
     write_atomically(out / "report.md", markdown(study, told, title))
-    print(f"report: {out / 'report.md'}, {out / 'report.json'}, {out / 'report.png'}")
+    say(f"report: {out / 'report.md'}, {out / 'report.json'}, {out / 'report.png'}")
 
 
 def markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
     """The report as a Markdown page."""
     bank, where = told["bank"], told["machine"]
     lines = [
-        f"# {title}",
+        f"# {markdown_text(title)}",
         "",
         "![Accuracy against mean segments, and the gain over the Q-head](report.png)",
         "",
-        f"`{told['command'].strip()}`, {told['date']}, on {where['processor']} ({where['cores']} cores), "
+        f"{markdown_code(told['command'].strip())}, {told['date']}, on {where['processor']} ({where['cores']} cores), "
         f"PyTorch {where['torch']}.",
-        f"Bank: `{bank['command']}`, {bank['created']}; weights {bank['weights'][:12]}. Thresholds were chosen and "
+        f"Bank: {markdown_code(bank['command'])}, {markdown_text(bank['created'])}; weights "
+        f"{markdown_text(bank['weights'][:12])}. Thresholds were chosen and "
         f"policies trained on its {study.train_puzzles:,} train puzzles, at each cost anew.",
         "",
         f"Return = 1[solved] - cost x segments. Of the {study.puzzles:,} held-out puzzles {study.ever:.1%} were right "
@@ -310,8 +309,15 @@ def markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
         "",
     ]
     for at in study.costs:
-        lines += [f"## Cost {at.cost:g} a segment", "", _verdict(at), "", _line(_HEADINGS), _line(["---"] * 6)]
-        lines += [_line(_row(entry)) for entry in at.entries]
+        lines += [
+            f"## Cost {at.cost:g} a segment",
+            "",
+            _verdict(at),
+            "",
+            markdown_row(list(_HEADINGS)),
+            markdown_row(["---"] * 6),
+        ]
+        lines += [markdown_row(_row(entry)) for entry in at.entries]
         lines.append("")
     return "\n".join(lines)
 
@@ -352,10 +358,6 @@ def _row(entry: Entry) -> list[str]:
 
 def _signed(one: Interval) -> str:
     return f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
-
-
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 HELP = """usage: hrm-gym halting learn --agent dqn|ppo [options]
@@ -459,8 +461,8 @@ def learn(argv: Sequence[str]) -> None:
     for split in ("train", "test"):
         part = bank.only(split, config.max_segments or None)
         mine, own = (mean_return(rule, part, config.cost) for rule in (policy, QHead()))
-        print(f"{split}: mean return {mine:.4f}, Q-head {own:.4f}, over {len(part):,} puzzles")
-    print(f"policy: {out}")
+        say(f"{split}: mean return {mine:.4f}, Q-head {own:.4f}, over {len(part):,} puzzles")
+    say(f"policy: {out}")
 
 
 def report(argv: Sequence[str]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from hrm_gym.agents.pretrained import FOLDER, bundled
+from hrm_gym.evaluation.pages import show
 from hrm_gym.registry import agent_names, environment_ids
 from hrm_gym.scripts.options import parse
 
@@ -48,12 +48,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     config = parse(ListConfig, "hrm-gym list", argv)
     tables = {"environments": environments_table, "agents": agents_table, "recipes": recipes_table}
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
     for name, make in tables.items():
         if config.what in ("all", name):
-            console.print(make())
+            show(make(), width=120)
     return 0
 
 

@@ -106,7 +106,9 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             known = isinstance(error, (ImportError, *_user_errors()))
             if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
-            print(f"hrm-gym: error: {line}", file=sys.stderr)
+            from hrm_gym.evaluation.pages import printable  # slow to import, and rarely needed
+
+            print(printable(f"hrm-gym: error: {line}"), file=sys.stderr)
             _give_up_stdout_if_full()
             return USAGE_ERROR
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import tyro
 from tqdm import tqdm
 
+from hrm_gym.evaluation.pages import printable
 from hrm_gym.registry import unknown
 
 Config = TypeVar("Config")
@@ -100,6 +101,11 @@ def run_subcommand(
     if argv[0] not in commands:
         raise ValueError(f"{unknown(f'command of {prog}', argv[0], commands)} (see {prog} --help)")
     return int(commands[argv[0]](list(argv[1:])) or 0)
+
+
+def say(text: str, **where: Any) -> None:
+    """`print`, with control characters of names and paths written out."""
+    print("\n".join(map(printable, text.split("\n"))), **where)
 
 
 def spread_lists(argv: Sequence[str], options: Collection[str]) -> list[str]:

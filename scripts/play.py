@@ -26,7 +26,7 @@ from hrm_gym.evaluation.rollout import Env, Episode, play, puzzle_for
 from hrm_gym.evaluation.scores import score, write_json
 from hrm_gym.files import check_writable
 from hrm_gym.scripts import viewer
-from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.options import parse, say
 
 NEXT, AGAIN, QUIT = "next", "again", "quit"
 _COMMANDS = {pygame.K_n: NEXT, pygame.K_r: AGAIN, pygame.K_ESCAPE: QUIT}
@@ -336,9 +336,9 @@ class OnePuzzle:
 def _tell(game: Game, path: Path | None) -> None:
     """Print a line a puzzle; write the figures if that is asked for."""
     if game.seed is not None:
-        print(f"seed {game.seed}")
+        say(f"seed {game.seed}")
     for line in game.lines:
         print(line)
     if path is not None:
         write_json([score(game.episodes)] if game.episodes else [], path)
-        print(f"figures: {path}")
+        say(f"figures: {path}")

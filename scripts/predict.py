@@ -20,7 +20,7 @@ from hrm_gym.evaluation.compare.plan import Label, agent_for
 from hrm_gym.evaluation.scores import wilson
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.registry import read_env
-from hrm_gym.scripts.options import parse, with_progress
+from hrm_gym.scripts.options import parse, say, with_progress
 
 HELP = """usage: hrm-gym predict PATH --out submission.json [options]
 
@@ -99,9 +99,9 @@ def main(argv: Sequence[str]) -> int:
     }
     write_atomically(config.out, json.dumps(written))
     left = sum(puzzle is None for _, _, puzzle in puzzles)
-    print(f"{config.out}: {len(puzzles)} test grids of {len(tasks)} tasks, by {agent.name}")
+    say(f"{config.out}: {len(puzzles)} test grids of {len(tasks)} tasks, by {agent.name}")
     if left:
-        print(f"no answer to {left} that do not fit {world.family.canvas}x{world.family.canvas} cells")
+        say(f"no answer to {left} that do not fit {world.family.canvas}x{world.family.canvas} cells")
     _print_known(tasks, submission)
     return 0
 
@@ -132,4 +132,4 @@ def _print_known(tasks: Sequence[Task], submission: dict[str, list[list[list[lis
     if known:
         low, high = wilson(sum(known), len(known))
         share = sum(known) / len(known)
-        print(f"of {len(known)} with a known output {sum(known)} are right: {share:.1%} ({low:.1%} to {high:.1%})")
+        say(f"of {len(known)} with a known output {sum(known)} are right: {share:.1%} ({low:.1%} to {high:.1%})")

@@ -17,7 +17,7 @@ from hrm_gym.evaluation.minari_dataset import check_name, record_dataset
 from hrm_gym.evaluation.rollout import rollout
 from hrm_gym.evaluation.scores import puzzle_count
 from hrm_gym.scripts import viewer
-from hrm_gym.scripts.options import parse, spread_lists
+from hrm_gym.scripts.options import parse, say, spread_lists
 
 HELP = """usage: hrm-gym record [ENV] --agent NAME [options]
 
@@ -117,17 +117,17 @@ def _record(config: RecordConfig, world: World, entrants: Sequence[Entrant], com
     few, many = (world.length(config.episodes or default) for default in (FEW, MANY))
     if config.html is not None:
         viewer.replay_together(_players(world, entrants), few, seed, config.html, command)
-        print(f"replay of {puzzle_count(few)}: {config.html}")
+        say(f"replay of {puzzle_count(few)}: {config.html}")
     if config.film is not None:
         viewer.film_together(_players(world, entrants), few, seed, config.film)
-        print(f"film of {puzzle_count(few)}: {config.film}")
+        say(f"film of {puzzle_count(few)}: {config.film}")
     agent = entrants[0].agent
     if config.jsonl is not None:
         write_jsonl(list(rollout(world.make(agent.action_mode), agent, many, seed)), config.jsonl)
-        print(f"record of {puzzle_count(many)}: {config.jsonl}")
+        say(f"record of {puzzle_count(many)}: {config.jsonl}")
     if config.minari is not None:
         made = record_dataset(_plain(world, agent.action_mode), agent, many, config.minari, seed, command=command)
-        print(f"Minari data set {config.minari}: {made.total_episodes} episodes, {made.total_steps} steps")
+        say(f"Minari data set {config.minari}: {made.total_episodes} episodes, {made.total_steps} steps")
 
 
 def _players(world: World, entrants: Sequence[Entrant]) -> list[Player]:

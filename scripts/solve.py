@@ -21,7 +21,7 @@ from hrm_gym.evaluation.scores import Score, puzzle_count, score, to_table, writ
 from hrm_gym.files import check_writable
 from hrm_gym.registry import read_env
 from hrm_gym.scripts import viewer
-from hrm_gym.scripts.options import parse, with_progress
+from hrm_gym.scripts.options import parse, say, with_progress
 
 DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
 DEFAULT_EPISODES = 100
@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
     _print_table(scores)
     if config.json is not None:
         write_json(scores, config.json)
-        print(f"figures: {config.json}")
+        say(f"figures: {config.json}")
     return 0
 
 
@@ -230,7 +230,7 @@ def _agents(config: SolveConfig, worlds: Worlds) -> list[Agent]:
         try:
             found.append(agent_named(name, config, worlds))
         except (ValueError, FileNotFoundError) as error:
-            print(f"{name}: {' '.join(str(error).split())} (skipped)", file=sys.stderr)
+            say(f"{name}: {' '.join(str(error).split())} (skipped)", file=sys.stderr)
     return found
 
 
@@ -291,7 +291,7 @@ def _figures(config: SolveConfig, worlds: Worlds, agent: Agent) -> Score:
     if record:
         path = _save_path(config, agent.name)
         write_jsonl(episodes, path)
-        print(f"{agent.name}: record in {path}")
+        say(f"{agent.name}: record in {path}")
     return score(episodes)
 
 
@@ -317,7 +317,7 @@ def _show_group(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent]) ->
     if config.save is None and viewer.has_display() and _watch(worlds, agents, shown):
         return
     viewer.film_together(_players(worlds, agents), shown, worlds.seed, path, config.speed, config.hold)
-    print(f"{names}: {puzzle_count(shown)} on film in {path}")
+    say(f"{names}: {puzzle_count(shown)} on film in {path}")
 
 
 def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], command: str) -> None:
@@ -325,7 +325,7 @@ def _replay(config: SolveConfig, worlds: Worlds, agents: Sequence[Agent], comman
     assert config.save is not None
     shown = min(worlds.episodes, viewer.MAX_EPISODES)
     viewer.replay_together(_players(worlds, agents), shown, worlds.seed, config.save, command)
-    print(f"{', '.join(agent.name for agent in agents)}: replay of {puzzle_count(shown)} in {config.save}")
+    say(f"{', '.join(agent.name for agent in agents)}: replay of {puzzle_count(shown)} in {config.save}")
 
 
 def _watch(worlds: Worlds, agents: Sequence[Agent], shown: int) -> bool:

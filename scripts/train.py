@@ -23,7 +23,7 @@ from hrm_gym.agents.scalars import scalar_writer
 from hrm_gym.files import run_lock
 from hrm_gym.registry import environment_ids, make_env, read_env
 from hrm_gym.scripts.main import signals_noted
-from hrm_gym.scripts.options import parse_recipe, progress_bar
+from hrm_gym.scripts.options import parse_recipe, progress_bar, say
 
 OWN = "sudoku-4x4"
 """The recipe whose settings an environment without one takes."""
@@ -155,7 +155,7 @@ def _follow(trainer: Trainer) -> None:
             before = trainer.seconds
             _show(bar, writer, row, update, trainer.seconds)
     if not trainer.stopping:
-        print(f"finished weights: {out / 'model'}", file=sys.stderr)
+        say(f"finished weights: {out / 'model'}", file=sys.stderr)
 
 
 def _introduction(trainer: Trainer) -> str:

@@ -19,7 +19,7 @@ from hrm_gym.agents.sb3.run import Run
 from hrm_gym.agents.sb3.training import start_run
 from hrm_gym.files import run_lock
 from hrm_gym.scripts.main import signals_noted
-from hrm_gym.scripts.options import parse_recipe, progress_bar
+from hrm_gym.scripts.options import parse_recipe, progress_bar, say
 
 HELP = f"""usage: hrm-gym train-rl RECIPE [options]
 
@@ -105,7 +105,7 @@ def train_all(config: TrainRLConfig, out: Path) -> None:
     for recipe, folder in runs:
         train(recipe, folder, str(choose_device(config.device)))
     picture = draw_curves({folder.name: folder for _, folder in runs}, out / "curves.png")
-    print(f"curves: {picture}", file=sys.stderr)
+    say(f"curves: {picture}", file=sys.stderr)
 
 
 def train(recipe: RLRecipe, out: Path, device: str) -> None:
@@ -117,12 +117,12 @@ def train(recipe: RLRecipe, out: Path, device: str) -> None:
 def _train(run: Run, out: Path, device: str) -> None:
     recipe, taken = run.recipe, run.timesteps
     if taken:
-        print(f"continuing {out} at timestep {taken:,} of {recipe.timesteps:,}", file=sys.stderr)
+        say(f"continuing {out} at timestep {taken:,} of {recipe.timesteps:,}", file=sys.stderr)
     parameters = sum(parameter.numel() for parameter in run.policy.parameters())
-    print(f"{recipe.algorithm}, {parameters:,} parameters, {recipe.env_id} on {device}", file=sys.stderr)
+    say(f"{recipe.algorithm}, {parameters:,} parameters, {recipe.env_id} on {device}", file=sys.stderr)
     with progress_bar(recipe.timesteps, "step", initial=taken) as bar, signals_noted(run, out):
         run.learn(lambda row: _show(bar, row))
-    print(f"finished weights: {out / 'model'}", file=sys.stderr)
+    say(f"finished weights: {out / 'model'}", file=sys.stderr)
 
 
 def _show(bar: Any, row: dict[str, float]) -> None:

@@ -14,7 +14,7 @@ from hrm_gym.agents.checkpoint import read_config, verify
 from hrm_gym.agents.hrm.averaging import average
 from hrm_gym.agents.hrm.run_folder import load_model
 from hrm_gym.agents.sb3.policies import read_policy
-from hrm_gym.scripts.options import parse, run_subcommand
+from hrm_gym.scripts.options import parse, run_subcommand, say
 
 HELP = """usage: hrm-gym weights average FOLDER FOLDER [FOLDER ...] --out FOLDER
        hrm-gym weights verify [FOLDER ...]
@@ -77,7 +77,7 @@ def run_average(argv: Sequence[str]) -> None:
         return
     config = parse(AverageConfig, "hrm-gym weights average", argv)
     average(config.folders, config.out)
-    print(f"mean of {len(config.folders)}: {config.out}")
+    say(f"mean of {len(config.folders)}: {config.out}")
 
 
 def run_verify(argv: Sequence[str]) -> None:
@@ -91,4 +91,4 @@ def run_verify(argv: Sequence[str]) -> None:
         model = load_model(folder)[0] if kind == "hrm" else read_policy(folder)[0]
         parameters = sum(parameter.numel() for parameter in model.parameters())
         sums = "SHA-256 as written" if verify(folder) else "no SHA256SUMS to compare with"
-        print(f"{folder}: {kind}, {parameters:,} parameters, whole; {sums}")
+        say(f"{folder}: {kind}, {parameters:,} parameters, whole; {sums}")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from hrm_gym.evaluation.pages import show
 from hrm_gym.scripts.bench.timing import Contest, Result, race
 from hrm_gym.scripts.options import parse
 
@@ -116,7 +117,6 @@ def _solving() -> Contest:
 
 def print_result(result: Result) -> None:
     """Print medians, their spread, and ratios to the base."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=result.title, title_justify="left")
@@ -127,8 +127,7 @@ def print_result(result: Result) -> None:
         figures = [_figure(row.median), _figure(row.low), _figure(row.high)]
         ratio = [] if result.base is None else ["" if row.ratio is None else f"{row.ratio:.2f}"]
         table.add_row(row.name, *figures, *ratio)
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+    show(table)
 
 
 def _figure(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.evaluation.scores import wilson
 from hrm_gym.files import written_atomically
-from hrm_gym.reading import read_json
+from hrm_gym.reading import convert, read_json
 
 PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
@@ -55,13 +56,27 @@ def rate(found: Mapping[str, Any], name: str) -> str:
     return f"{100 * found[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a result says, as far as tables and pictures read it."""
+
+    cells: float
+    exact: float
+    solved: float
+    exact_interval: tuple[float, float]
+    solved_interval: tuple[float, float]
+    parameters: int
+    puzzles_seen: int = 0
+    seconds: float = 0.0
+    curve: tuple[dict[str, float], ...] = ()
+
+
 def kept(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result that stands at `path`, if it is of what is asked for; else None."""
     if not path.exists():
         return None
-    known = read_json(path)
-    if not isinstance(known, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(known).__name__}; delete it to work it out again")
+    known: dict[str, Any] = read_json(path)
+    convert(known, Judged, f"{path} (delete it, and it is worked out again)", whole=False)
     return known if all(known.get(name) == value for name, value in asked.items()) else None
 
 
