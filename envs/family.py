@@ -6,6 +6,7 @@ calls at every step, are for one board.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,6 +99,8 @@ class PuzzleFamily(ABC):
         attempts: halts an episode may have; a wrong one before the last starts the next attempt.
         board_size: (width, height) in pixels of the board in a picture.
         difficulty_unit: what `difficulty` counts, in words.
+        clue_tokens: tokens that a person may put in a puzzle, the empty one first; () where puzzles cannot be edited.
+        clue_once: those of them that stand in a puzzle exactly once.
     """
 
     name: str
@@ -110,6 +113,8 @@ class PuzzleFamily(ABC):
     attempts: int = 1
     board_size: tuple[int, int] = (480, 480)
     difficulty_unit: str = "free cells"
+    clue_tokens: tuple[int, ...] = ()
+    clue_once: tuple[int, ...] = ()
 
     def extra_arrays(self, shape: tuple[int, int]) -> dict[str, ArrayKind]:
         """What observations show of a puzzle besides its clues: the kinds of the arrays in `Puzzle.extras`, by name."""
@@ -296,9 +301,31 @@ class PuzzleFamily(ABC):
         """A grid that represents `clues` and all its symmetric images: the same for all of them."""
         return clues
 
+    def cluster(self, puzzle: Puzzle) -> int:
+        """A 64-bit hash that puzzles share which are not independent: they belong to one split, and intervals know it.
+
+        By default those that are symmetric images of one another.
+        """
+        task, grid = puzzle.puzzle_id.to_bytes(4, "little"), np.ascontiguousarray(self.canonical(puzzle.clues))
+        return int.from_bytes(hashlib.blake2b(task + grid.tobytes(), digest_size=8).digest(), "little")
+
     @abstractmethod
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
+
+    def edited(self, clues: Grid, cell: tuple[int, int], token: int) -> Grid:
+        """`clues` with one of `clue_tokens` in a cell; what stands once moves there, and nothing is put over it."""
+        changed = clues.copy()
+        if clues[cell] in self.clue_once:
+            return changed
+        if token in self.clue_once:
+            changed[clues == token] = self.clue_tokens[0]
+        changed[cell] = token
+        return changed
+
+    def cleared(self, clues: Grid) -> Grid:
+        """`clues` with nothing left but what has to stand once."""
+        return np.where(np.isin(clues, self.clue_once), clues, np.uint8(self.clue_tokens[0]))
 
     def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
         """Lines that explain what `draw` shows besides the board, if it does now."""

@@ -280,15 +280,39 @@ class PuzzleEnv(gym.Env[Observation, Any]):
             super().reset(seed=seed)
             self._seed = seed
             self._next_index = 0
-        self.puzzle = self._next_puzzle() if chosen is None else chosen
-        self._mode.begin(self.puzzle)
-        self._steps, self._attempt, self._running, self.thoughts = 0, 0, True, []
-        if self.dense:
-            self._phi = self._mode.potential()
+        observation = self.begin(self._next_puzzle() if chosen is None else chosen)
         info = self._info()
         if self.render_mode == "human":
             self.render()
-        return self._observation(), info
+        return observation, info
+
+    def begin(self, puzzle: Puzzle) -> Observation:
+        """Put a puzzle on the board as `reset` does, but unchecked: it may have several solutions, or none."""
+        self.puzzle = puzzle
+        self._mode.begin(puzzle)
+        self._steps, self._attempt, self._running, self.thoughts = 0, 0, True, []
+        if self.dense:
+            self._phi = self._mode.potential()
+        return self._observation()
+
+    def resume(self, moment: Moment, puzzle: Puzzle | None = None) -> Observation:
+        """Answer mode: go on from a moment, even one at which the episode had ended; returns the observation there.
+
+        Args:
+            moment: of this environment.
+            puzzle: what takes the place of its puzzle from here on, unchecked; None leaves it.
+
+        Raises:
+            ValueError: in another action mode, whose boards hold more than a moment does.
+        """
+        if self.action_mode != "answer":
+            raise ValueError(f"expected action mode 'answer' to resume from a moment, got {self.action_mode!r}")
+        self.begin(puzzle or moment.puzzle)
+        mode = self._mode
+        mode.shown, mode.before, self.thoughts = moment.answer, moment.before, list(moment.thoughts)
+        mode.violations = int(self.family.count_violations(self.puzzle.clues[None], mode.shown[None])[0])
+        self._steps, self._attempt = moment.used, moment.attempt
+        return self._observation()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One action; see the family's manual page.
@@ -379,12 +403,20 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return NAMED
 
     def board_picture(self) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8: what `render` shows in mode rgb_array, without margin and panel."""
-        from hrm_gym.envs.rendering.screen import MARGIN
+        """(height, width, 3) uint8: the board as it is now, without margin, panel and marks on cells."""
+        import pygame
 
-        width, height = self.family.board_size
-        picture: NDArray[np.uint8] = self.render()
-        return picture[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+        moment = self.moment()
+        board = pygame.Surface(self.family.board_size, 0, 24)
+        pygame.font.init()
+        self.family.draw(board, moment.puzzle, moment.answer, moment.thought)
+        return np.ascontiguousarray(pygame.surfarray.array3d(board).swapaxes(0, 1))
+
+    def decision(self, moment: Moment) -> str:
+        """What the agent decided at a moment and why, in words; "" where there is nothing to say."""
+        from hrm_gym.envs.rendering.screen import decision
+
+        return decision(moment, "segment" if self.action_mode == "answer" else "step")[0]
 
     def cell_places(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """(first pixel, pixels) of every column, and of every row, of the answer's cells in `board_picture`."""

@@ -8,16 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, scaled, tiled
 from hrm_gym.evaluation.replay import follow, write_replay
-from hrm_gym.evaluation.rollout import Env, Frame, rollout
+from hrm_gym.evaluation.rollout import Env, Frame, caption
 
 MAX_EPISODES = 5
 """As many puzzles are shown; a film of more would be long and large."""
-
-LINGER = 1.0
-"""Seconds that a finished puzzle stays on the screen."""
 
 HOLD = 3.0
 """Seconds that the end of a puzzle stays on film: time to read why everybody stopped."""
@@ -37,73 +33,20 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def watch_live(env: Env, agent: Agent, episodes: int, seed: int | None) -> bool:
-    """Play in a window until the puzzles are played or the user closes it; a finished puzzle stays for a moment.
-
-    Args:
-        env: made with `render_mode="human"`; it is closed at the end.
-        agent: who plays.
-        episodes: how many puzzles.
-        seed: which stream of puzzles; None plays a data file row by row.
-
-    Returns:
-        Whether a window could be opened at all.
-    """
+def watch(
+    players: Sequence[Player], episodes: int, seed: int | None, speed: float = 1.0, hold: float | None = None
+) -> bool:
+    """`show.watch`, with the environments closed at the end; whether a window could be opened at all."""
     import pygame
 
-    world: Any = env.unwrapped
-    world.set_caption(agent.name)
+    from hrm_gym.scripts import show
+
     try:
-        for _ in rollout(env, agent, episodes, seed, on_step=_linger, keep_frames=False):
-            if world.closed_by_user:
-                break
+        show.watch(players, episodes, seed, speed, hold)
     except pygame.error as error:
         print(f"no window: {error}", file=sys.stderr)
         return False
     finally:
-        env.close()
-    return True
-
-
-def watch_together(players: Sequence[Player], episodes: int, seed: int | None) -> bool:
-    """Show several agents on the same puzzles in one window, until the puzzles are played or the user closes it.
-
-    Args:
-        players: each with an environment of its own, made with `render_mode="rgb_array"`; they are closed at the end.
-        episodes: how many puzzles.
-        seed: which stream of puzzles; None plays a data file row by row.
-
-    Returns:
-        Whether a window could be opened at all.
-    """
-    import pygame
-
-    from hrm_gym.envs.rendering.window import Window
-
-    window: Window | None = None
-    fps = max(float(world.metadata["render_fps"]) for world in _worlds(players))
-
-    def show(frames: Sequence[Frame]) -> None:
-        nonlocal window
-        picture = _together(players)
-        if window is None:
-            names = ", ".join(agent.name for _, agent in players)
-            window = Window((picture.shape[1], picture.shape[0]), f"hrm_gym: {names}")
-        window.show(pygame.surfarray.make_surface(picture.swapaxes(0, 1)))
-        window.wait(LINGER if all(frame.last for frame in frames) else 1 / fps)
-        if window.closed:
-            raise _Closed
-
-    try:
-        _play_all(players, episodes, seed, show)
-    except _Closed:
-        pass
-    except pygame.error as error:
-        print(f"no window: {error}", file=sys.stderr)
-        return False
-    finally:
-        if window is not None:
-            window.close()
         _close(env for env, _ in players)
     return True
 
@@ -140,13 +83,9 @@ def film_together(
     recorder.save(path)
 
 
-class _Closed(Exception):
-    """The person watching has closed the window."""
-
-
 def _play_all(players: Sequence[Player], episodes: int, seed: int | None, on_round: Any) -> None:
     for world, (_, agent) in zip(_worlds(players), players, strict=True):
-        world.set_caption(agent.name)
+        world.set_caption(caption(agent))
     for index in range(episodes):
         play_together(players, index, seed, on_round)
 
@@ -158,12 +97,6 @@ def _worlds(players: Sequence[Player]) -> list[Any]:
 def _close(envs: Iterable[Env]) -> None:
     for env in envs:
         env.close()
-
-
-def _together(players: Sequence[Player]) -> Image:
-    pictures = pictures_of(players)
-    height, width = pictures[0].shape[:2]
-    return tiled(pictures, columns_for(len(pictures), (width, height)))
 
 
 def replay_together(players: Sequence[Player], episodes: int, seed: int | None, path: Path, command: str) -> None:
@@ -189,10 +122,3 @@ def replay_together(players: Sequence[Player], episodes: int, seed: int | None, 
 def _shrunk(picture: Image) -> Image:
     """The picture, no wider than a film may be."""
     return picture if picture.shape[1] <= FILM_WIDTH else scaled(picture, FILM_WIDTH)
-
-
-def _linger(env: Env, frame: Frame, seconds: float = LINGER) -> None:
-    """Leave a finished puzzle on the screen for a moment."""
-    world: Any = env.unwrapped
-    if frame.last and not world.closed_by_user:
-        world.wait(seconds)

@@ -23,7 +23,7 @@ DRAWS = ("PIL", "imageio", "jinja2", "markupsafe", "matplotlib", "minari", "rich
 
 READS = ("msgspec", "yaml")
 
-PICTURES = ("drawing.py", "screen.py", "window.py", "lettering.py", "player.py", "timeline.py")
+PICTURES = ("drawing.py", "screen.py", "window.py", "lettering.py", "player.py", "timeline.py", "deck.py")
 """Files that may import pygame when they are imported themselves."""
 
 

@@ -265,6 +265,8 @@ class MazeFamily(PuzzleFamily):
     vocab_size = tokens.VOCAB_SIZE
     symbols = tokens.SYMBOLS
     writable: tuple[int, ...] = (OPEN, PATH)
+    clue_tokens = (OPEN, WALL, START, GOAL)
+    clue_once = (START, GOAL)
     move_count = len(MOVES)
     difficulty_unit = "cells of a shortest path"
 

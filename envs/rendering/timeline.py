@@ -47,7 +47,7 @@ class Scale(NamedTuple):
 
 
 PROBABILITY = Scale(0.0, 1.0, (0.0, 0.5, 1.0))
-RESIDUAL = Scale(0.01, 1.0, (0.01, 0.1, 1.0), logarithmic=True)
+RESIDUAL = Scale(0.001, 1.0, (0.001, 0.03, 1.0), logarithmic=True)
 
 
 def q_curves(thoughts: Sequence[Thought]) -> list[Curve]:

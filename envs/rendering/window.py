@@ -7,11 +7,14 @@ what belongs to a window that another library opened; when that library quits py
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pygame
 
 from hrm_gym.envs.rendering.colours import GROUND
+from hrm_gym.envs.rendering.deck import Button, Deck
 
 _NAP = 0.02
 """Most seconds that a waiting window leaves the desktop without an answer."""
@@ -161,21 +164,49 @@ class Window:
         return pygame.event.Event(event.type, fields)
 
 
+BACK, PLAY, STEP = pygame.K_LEFT, pygame.K_SPACE, pygame.K_RIGHT
+SLOWER, FASTER, REPLAY = pygame.K_DOWN, pygame.K_UP, pygame.K_r
+WATCHING = (
+    Button("Back", BACK, "Left"),
+    Button("Pause / play", PLAY, "Space"),
+    Button("Step", STEP, "Right"),
+    Button("Slower", SLOWER, "Down"),
+    Button("Faster", FASTER, "Up"),
+    Button("Replay", REPLAY, "R"),
+)
+"""Buttons of whatever is watched."""
+
+SPEEDS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0)
+_KEPT = 64
+"""Pictures that one can go back to."""
+
+
+def other_speed(speed: float, key: int) -> float:
+    """The next speed after SLOWER or FASTER."""
+    allowed = [one for one in SPEEDS if (one < speed if key == SLOWER else one > speed)]
+    return speed if not allowed else max(allowed) if key == SLOWER else min(allowed)
+
+
 class LiveView:
-    """A window that the first picture opens, and in which every picture stays for its time.
+    """A window that the first picture opens, and in which every picture stays for its time; it can be paused there.
 
     Attributes:
         closed: whether the window was closed, by the person or by `close`; then pictures are not shown.
+        speed: how many times as fast as usual pictures follow each other.
+        paused: whether the newest picture stays until the person goes on.
     """
 
     def __init__(self, size: tuple[int, int], title: str, fps: int) -> None:
         self._size, self._title, self._fps = size, title, fps
         self._window: Window | None = None
+        self._deck: Deck | None = None
         self._next = 0.0
-        self.closed = False
+        self._pictures: deque[pygame.Surface] = deque(maxlen=_KEPT)
+        self._place = 0  # pictures before the newest one that the window shows
+        self.closed, self.paused, self.speed = False, False, 1.0
 
     def show(self, picture: pygame.Surface) -> None:
-        """Put a picture in the window, once the one before it was seen for its time.
+        """Put a picture in the window, once the one before it was seen for its time, or the person wants to go on.
 
         Raises:
             pygame.error: if there is no display to open the window on.
@@ -183,22 +214,64 @@ class LiveView:
         if self.closed:
             return
         if self._window is None:
-            self._window = Window(self._size, self._title)
-        self.wait(self._next - time.monotonic())
-        self._window.show(picture)
-        self._next = time.monotonic() + 1 / self._fps
+            self._deck = Deck(WATCHING, self._size[0])
+            self._window = Window((self._size[0], self._size[1] + self._deck.height), self._title)
+        self._until(lambda: not self.paused and self._place == 0 and time.monotonic() >= self._next)
+        self._pictures.append(picture.copy())
+        self._paint()
+        self._next = time.monotonic() + 1 / (self._fps * self.speed)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass while the window, if there is one, answers the desktop; less if the person closes it."""
-        if self._window is not None:
-            self._window.wait(seconds)
-            self.closed = self._window.closed
+        """Let time pass while the window, if there is one, answers the person; less if it is closed, more if paused."""
+        end = time.monotonic() + seconds
+        self._until(lambda: not self.paused and self._place == 0 and time.monotonic() >= end)
 
     def close(self) -> None:
         """Close the window for good."""
         if self._window is not None:
             self._window.close()
         self.closed = True
+
+    def _until(self, over: Callable[[], bool]) -> None:
+        """Answer the person until it is `over`, a step is asked for, or the window is closed."""
+        stepped = False
+        if self._window is not None:
+            for event in self._window.events():
+                stepped |= self._answer(event)
+        while self._window is not None and not self._window.closed and not stepped and not over():
+            for event in self._window.events(_NAP):
+                stepped |= self._answer(event)
+        self.closed |= self._window is not None and self._window.closed
+
+    def _answer(self, event: pygame.event.Event) -> bool:
+        """Do what a key means; True if it asks for the next picture."""
+        assert self._deck is not None
+        event = self._deck.keyed(event, self._size[1])
+        key, wanted = (event.key if event.type == pygame.KEYDOWN else None), False
+        if key == PLAY:
+            self.paused, self._place = not (self.paused or self._place), 0
+        elif key == BACK:
+            self.paused, self._place = True, min(self._place + 1, len(self._pictures) - 1)
+        elif key == STEP:
+            self.paused, wanted, self._place = True, self._place == 0, max(self._place - 1, 0)
+        elif key in (SLOWER, FASTER):
+            self.speed = other_speed(self.speed, key)
+        elif key == REPLAY:
+            self.paused, self._place = True, len(self._pictures) - 1
+        else:
+            return False
+        self._paint()
+        return wanted
+
+    def _paint(self) -> None:
+        if self._window is None or self._deck is None or not self._pictures:
+            return
+        whole = pygame.Surface(self._window.size)
+        whole.blit(self._pictures[-1 - self._place], (0, 0))
+        ago = f", {self._place} before the newest" if self._place else ""
+        line = f"{'paused' if self.paused else 'running'}{ago}; speed {self.speed:g}"
+        self._deck.paint(whole, self._size[1], line, {PLAY} if self.paused else ())
+        self._window.show(whole)
 
 
 def _foreign_display() -> bool:

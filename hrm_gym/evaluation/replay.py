@@ -1,7 +1,7 @@
 """Replays: an HTML page on which a slider goes through the segments of every agent, side by side on the same puzzle.
 
-The page shows the board of every segment, Q(halt) and Q(continue), the confidence of every cell, and which cells the
-last segment has changed. Arrow keys go through segments and puzzles.
+The page shows the board of every segment, the timeline of Q(halt) and Q(continue), when and why each agent stopped, how
+far its states moved, the doubt about every cell, and which cells the last segment has changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from hrm_gym.evaluation.films import Image, Player
 from hrm_gym.evaluation.pages import data_url, render
-from hrm_gym.evaluation.rollout import Episode, Frame, Playthrough
+from hrm_gym.evaluation.rollout import Episode, Frame, Playthrough, caption
 from hrm_gym.evaluation.scores import puzzle_count
 from hrm_gym.files import write_atomically
 
@@ -27,12 +27,14 @@ class Course:
 
     Attributes:
         episode: the record.
-        moments: from the start to the end, at least two: each frame and the (height, width, 3) uint8 picture of its
-            board.
+        moments: from the start to the end, at least two: each frame, the (height, width, 3) uint8 picture of its board,
+            and the decision in words.
+        budget: segments or steps that it had.
     """
 
     episode: Episode
-    moments: tuple[tuple[Frame, Image], ...]
+    moments: tuple[tuple[Frame, Image, str], ...]
+    budget: int
 
 
 def follow(player: Player, index: int, seed: int | None) -> Course:
@@ -40,8 +42,8 @@ def follow(player: Player, index: int, seed: int | None) -> Course:
     env, agent = player
     world: Any = env.unwrapped
     played = Playthrough(env, agent, index, seed)
-    moments = tuple((frame, world.board_picture()) for frame in played)
-    return Course(played.episode, moments)
+    moments = tuple((frame, world.board_picture(), world.decision(world.moment())) for frame in played)
+    return Course(played.episode, moments, world.max_steps)
 
 
 def write_replay(
@@ -65,7 +67,12 @@ def write_replay(
         "replay.html",
         title=f"{name} replay",
         heading=f"{name}: {', '.join(agent.name for _, agent in players)}",
-        origin=f"{puzzle_count(len(puzzles))}, {'rows of a data file' if seed is None else f'seed {seed}'}",
+        origin="; ".join(
+            [
+                f"{puzzle_count(len(puzzles))}, {'rows of a data file' if seed is None else f'seed {seed}'}",
+                *(caption(agent).replace("\n", ": ") for _, agent in players if "\n" in caption(agent)),
+            ]
+        ),
         command=command,
         data=replay_data(players, puzzles),
     )
@@ -76,7 +83,8 @@ def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) 
     """What the page's script reads, as plain JSON values.
 
     `columns` and `rows` are [first pixel, pixels] of the answer's cells in the board's picture; a frame has `board` (an
-    address with the picture in it), `q_halt`, `q_continue`, `confidence` (per cell, in per cent) and `changed` (cells).
+    address with the picture in it), `q_halt`, `q_continue`, `confidence` (per cell, in per cent), `changed`
+    (cells), and `words`, `event`, `threshold` and `residuals` as a `Thought` has them.
     """
     world: Any = players[0][0].unwrapped
     columns, rows = world.cell_places()
@@ -84,11 +92,15 @@ def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) 
         "board": list(world.family.board_size),
         "columns": columns,
         "rows": rows,
-        "agents": [{"name": agent.name, "mode": agent.action_mode} for _, agent in players],
+        "agents": [
+            {"name": agent.name, "mode": agent.action_mode, "halting": caption(agent).partition("\n")[2]}
+            for _, agent in players
+        ],
         "puzzles": [
             {
                 "index": courses[0].episode.index,
                 "name": courses[0].episode.puzzle.name,
+                "free": np.flatnonzero(world.family.free(courses[0].episode.puzzle.clues)).tolist(),
                 "players": [_course_data(course) for course in courses],
             }
             for courses in puzzles
@@ -99,7 +111,7 @@ def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) 
 def _course_data(course: Course) -> dict[str, Any]:
     frames = []
     before = course.moments[0][0].answer
-    for frame, board in course.moments:
+    for frame, board, words in course.moments:
         thought = frame.thought
         sure = None if thought is None else thought.confidence
         values = (None, None) if thought is None else (thought.q_halt, thought.q_continue)
@@ -110,11 +122,16 @@ def _course_data(course: Course) -> dict[str, Any]:
                 "q_halt": q_halt,
                 "q_continue": q_continue,
                 "confidence": None if sure is None else np.round(100 * sure.ravel()).astype(int).tolist(),
-                "changed": np.flatnonzero(frame.answer != before).tolist(),
+                "changed": np.flatnonzero(frame.answer != before).tolist() if len(frames) > 1 else [],
+                "words": words,
+                "event": "" if thought is None else thought.event,
+                "threshold": None if thought is None else thought.threshold,
+                "residuals": {} if thought is None else {name: round(value, 4) for name, value in thought.residuals},
             }
         )
         before = frame.answer
-    return {"solved": course.episode.solved, "exact": course.episode.exact, "frames": frames}
+    verdict = {"solved": course.episode.solved, "exact": course.episode.exact}
+    return {**verdict, "budget": course.budget, "frames": frames}
 
 
 def _png(picture: Image) -> bytes:

@@ -21,7 +21,7 @@ from hrm_gym.envs.rendering.colours import AMBER, CORAL, CYAN, MINT, NAMED, PAPE
 from hrm_gym.envs.rendering.lettering import lettering, wrapped
 from hrm_gym.envs.rendering.screen import Cells, decision
 from hrm_gym.envs.rendering.timeline import Curve, paint_timeline, slots_for
-from hrm_gym.envs.rendering.window import OPEN_WINDOWS, Window
+from hrm_gym.envs.rendering.window import BACK, FASTER, OPEN_WINDOWS, PLAY, STEP, Window
 from hrm_gym.evaluation.films import FilmRecorder
 
 hrm_gym.register_environments()
@@ -256,6 +256,35 @@ def test_a_watched_environment_goes_on_after_its_window_was_closed():
     env.wait(30.0)
     assert env.closed_by_user
     env.step(answer(env, halt=1))
+    env.close()
+
+
+def test_a_watched_environment_can_be_paused_stepped_and_looked_back_at():
+    env = gym.make("HRMMaze-v0", render_mode="human", disable_env_checker=True).unwrapped
+    env.reset(seed=3)
+    screen = env._screen
+
+    def press(*keys: int) -> None:
+        for key in keys:
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key, unicode="", window=screen._window._window))
+
+    press(PLAY, STEP)  # pause; then one picture more
+    env.step(answer(env))
+    assert screen.paused
+    press(BACK, FASTER, STEP, STEP)
+    env.step(answer(env, without=1))
+    assert (screen.paused, screen._place, screen.speed) == (True, 0, 2.0)
+    press(BACK, BACK)
+    press(PLAY)
+    env.step(answer(env, halt=1))
+    assert not screen.paused
+    assert len(screen._pictures) == 4
+    x, y = screen._deck.place(PLAY)
+    event = pygame.event.Event(pygame.MOUSEBUTTONDOWN, button=1, pos=(x, y + screen.size[1]))
+    screen._answer(event)
+    assert screen.paused
+    press(PLAY)
+    env.wait(0.0)
     env.close()
 
 
