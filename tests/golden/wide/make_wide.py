@@ -950,13 +950,17 @@ def bank_entry(env: str, folder: str, small: bool) -> Entry:
     return {"weights": file_hash(weights_file(weights_folder() / folder)), **arrays}
 
 
+TIMINGS = ("agent", "ms_per_puzzle", "puzzles", "command", "date")
+"""What a row of `solve --json` says of when and how it was made."""
+
+
 def solve_entry(env: str, folder: str, small: bool) -> Entry:
     """The figures of `solve`, an agent a field, without the timings."""
     with tempfile.TemporaryDirectory() as place:
         agents = ["--agent", f"hrm={weights_folder() / folder}", "random", "oracle"]
         run_silently(["solve", env, *agents, "--episodes", "20", "--seed", "3", "--json", f"{place}/scores.json"])
         rows = json.loads(Path(f"{place}/scores.json").read_text())
-    kept = [{name: value for name, value in row.items() if name not in ("agent", "ms_per_puzzle")} for row in rows]
+    kept = [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
     names = ("hrm", "random", "oracle")
     weights = file_hash(weights_file(weights_folder() / folder))
     return {"weights": weights, **dict(zip(names, kept, strict=True))}
