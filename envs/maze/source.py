@@ -24,11 +24,8 @@ from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
 
-PARTS = ("train", "test", "validation")
-"""The splits that a bank holds."""
-
-WHOLE = {"all": PARTS, "held-out": ("test", "validation")}
-"""Splits that are several parts."""
+PARTS = ("train", "test", "validation", "held-out")
+"""The splits that a bank holds; held-out is as large as test, and what test was before validation was cut out of it."""
 
 BUNDLED = (
     {"size": 8, "min_path": 8, "wall_share": 0.35, "train": 4000, "test": 1000, "validation": 1000},
@@ -59,9 +56,9 @@ class BankedMazes:
     """
 
     def __init__(self, path: Path, split: str = "train") -> None:
-        """Open the bank at `path` for `split`: "train", "validation", "test" or "all"."""
+        """Open the bank at `path` for `split`, one of `SPLITS`."""
         self._path, self.split = path, split
-        names = WHOLE.get(split, (split,))
+        names = ("train", "held-out") if split == "all" else (split,)
         walls = {f"{name}_walls": (np.uint8, (name, "bytes")) for name in names}
         ends = {f"{name}_ends": (np.uint16, (name, 2)) for name in names}
         stored = read_npz(path, {"size": (np.int64, ()), **walls, **ends})
@@ -141,7 +138,7 @@ def build_bank(
         min_path: least cells of a shortest path, start and goal counted.
         wall_share: probability of a wall.
         train: number of mazes of the train split.
-        test: number of mazes of the test split.
+        test: number of mazes of the test split, and of held-out.
         validation: the same for the validation split.
         seed: recorded in the file.
         folder: where to write `maze-{size}-{min_path}.npz`.
@@ -150,7 +147,7 @@ def build_bank(
         The file written.
     """
     arrays: dict[str, Any] = {"size": size, "min_path": min_path, "wall_share": wall_share, "seed": seed}
-    for split, count in zip(PARTS, (train, test, validation), strict=True):
+    for split, count in zip(PARTS, (train, test, validation, test), strict=True):
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
         flat = GeneratedMazes(size, split, min_path, wall_share).exactly(keys).clues.reshape(count, size * size)
         arrays[f"{split}_walls"] = np.packbits(flat == WALL, axis=1)

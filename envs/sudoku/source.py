@@ -26,11 +26,8 @@ from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
 
-PARTS = ("train", "test", "validation")
-"""The splits that a bank holds."""
-
-WHOLE = {"all": PARTS, "held-out": ("test", "validation")}
-"""Splits that are several parts."""
+PARTS = ("train", "test", "validation", "held-out")
+"""The splits that a bank holds; held-out is as large as test, and what test was before validation was cut out of it."""
 
 BUNDLED = (
     {"box": (2, 2), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
@@ -55,9 +52,9 @@ class BankedSudoku:
     """
 
     def __init__(self, path: Path, split: str = "train") -> None:
-        """Open the bank at `path` for `split`: "train", "validation", "test" or "all"."""
+        """Open the bank at `path` for `split`, one of `SPLITS`."""
         self._path, self.split = path, split
-        names = WHOLE.get(split, (split,))
+        names = ("train", "held-out") if split == "all" else (split,)
         packed = {f"{name}_{part}": (np.uint8, (name, part)) for name in names for part in ("given", "digits")}
         ratings = {f"{name}_ratings": (np.uint16, (name,)) for name in names}
         stored = read_npz(path, {"box": (np.int64, (2,)), **packed, **ratings})
@@ -123,7 +120,7 @@ def build_bank(
         box: (rows, columns) of a box.
         difficulty: "easy", "medium", "hard" or "extreme".
         train: number of puzzles of the train split.
-        test: number of puzzles of the test split.
+        test: number of puzzles of the test split, and of held-out.
         validation: the same for the validation split.
         seed: recorded in the file.
         folder: where to write `sudoku-{n}x{n}-{difficulty}.npz`.
@@ -132,7 +129,7 @@ def build_bank(
         The file written.
     """
     arrays: dict[str, Any] = {"box": box, "difficulty": difficulty, "seed": seed}
-    for split, count in zip(PARTS, (train, test, validation), strict=True):
+    for split, count in zip(PARTS, (train, test, validation, test), strict=True):
         extreme = difficulty == "extreme"
         source = ExtremeSudoku(split) if extreme else GeneratedSudoku(box, difficulty, split)
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)

@@ -42,9 +42,9 @@ Line = tuple[str, str, str, dict[str, Any], int]
 """Agent, action mode, environment, options of the agent, puzzles."""
 
 CARDS: dict[str, list[Line]] = {
-    "hrm-maze-10x10": [("hrm", "answer", MAZE, options, 1000) for options in (OWN, FIXED)],
-    "hrm-sudoku-4x4": [("hrm", "answer", MINI, options, 1000) for options in (OWN, FIXED)],
-    "hrm-sudoku-6x6": [("hrm", "answer", SIX, options, 1000) for options in (OWN, FIXED, BUNDLED)],
+    "hrm-maze-10x10": [("hrm", "answer", MAZE, OWN, 1000), ("hrm", "answer", MAZE, FIXED, 200)],
+    "hrm-sudoku-4x4": [("hrm", "answer", MINI, OWN, 1000), ("hrm", "answer", MINI, FIXED, 200)],
+    "hrm-sudoku-6x6": [("hrm", "answer", SIX, options, 1000) for options in (OWN, BUNDLED)],
     "hrm-maze-any-size": [
         ("hrm", "answer", f"HRMMaze-v0:size={size},max_segments=64", options, count)
         for size, count in ((8, 200), (12, 200), (16, 200), (20, 200), (24, 100), (30, 100))
