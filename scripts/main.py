@@ -23,6 +23,7 @@ COMMANDS = {
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
+    "export": ("export:main", "an HRM's segment as an ONNX file"),
     "weights": ("weights:main", "average several networks' weights"),
     "data": ("data:main", "build, convert, look at and fetch data sets"),
     "analyze": ("analyze:main", "what an HRM does with its segments, as table and picture"),
