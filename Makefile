@@ -13,7 +13,7 @@ solve: $(VENV)/.installed  ## watch the bundled agents solve puzzles (a window, 
 	$(BIN)/hrm-gym solve HRMSudoku-v0:difficulty=hard --max-segments 64 --agent hrm hrm-search oracle --episodes 50
 
 compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one page: compare/index.html (minutes)
-	$(BIN)/hrm-gym compare
+	$(BIN)/hrm-gym compare --source auto --episodes 500 --agent hrm ppo maskableppo dqn random oracle
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	$(BIN)/pytest

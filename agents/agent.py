@@ -51,7 +51,10 @@ class Agent(Protocol):
 
 
 class PrivilegedAgent(ABC):
-    """An agent that is shown puzzles with their stored solutions; no other agent is, and every table says so."""
+    """An agent that is shown puzzles with their stored solutions; every table says so.
+
+    Only the package's own may be: a rollout refuses to show them to an agent from outside.
+    """
 
     halting_rules = "is shown the stored solution"
 

@@ -161,7 +161,7 @@ def commands_page() -> str:
     """What every command says of itself with `--help`."""
     parts = ["# Command line", "", _console("hrm-gym --help", help_text())]
     for name in COMMANDS:
-        parts += [f"## hrm-gym {name}", "", _console(f"hrm-gym {name} --help", help_text(name))]
+        parts += [f"## hrm-gym {name}", "", _console(f"hrm-gym {name} --help", help_text(*name.split()))]
     return "\n".join(parts)
 
 

@@ -6,6 +6,7 @@ calls at every step, are for one board.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -299,6 +300,14 @@ class PuzzleFamily(ABC):
     def canonical(self, clues: Grid) -> Grid:
         """A grid that represents `clues` and all its symmetric images: the same for all of them."""
         return clues
+
+    def cluster(self, puzzle: Puzzle) -> int:
+        """A 64-bit hash that puzzles share which are not independent: they belong to one split, and intervals know it.
+
+        By default those that are symmetric images of one another.
+        """
+        task, grid = puzzle.puzzle_id.to_bytes(4, "little"), np.ascontiguousarray(self.canonical(puzzle.clues))
+        return int.from_bytes(hashlib.blake2b(task + grid.tobytes(), digest_size=8).digest(), "little")
 
     @abstractmethod
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:

@@ -1,16 +1,19 @@
 """What every package agrees on: a puzzle, a source of puzzles and its keys, and an agent's thought.
 
-Nothing here knows Gymnasium, torch or pygame. The rules of a kind of puzzle are in `family.py`.
+What a split is, too. Nothing here knows Gymnasium, torch or pygame. The rules of a kind of puzzle are in `family.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hrm_gym.envs.compiled import compiled
 
 Grid = NDArray[np.uint8]
 """A grid of token ids, shape (H, W), dtype uint8."""
@@ -46,6 +49,55 @@ def _mix64_many(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
+
+
+SPLITS = ("train", "test", "all", "validation", "held-out")
+"""Splits of generated puzzles; kernels know them by their places here. Every class of symmetric puzzles is in train,
+validation or test; held-out is the last two together, as "test" was before validation was cut out of it.
+"""
+
+HELD_OUT = SPLITS.index("held-out")
+
+TEST_SHARE = 8
+"""One class of puzzles in this many is held out of the train split, for validation and test."""
+
+VALIDATION_SHARE = 4
+"""One class of held-out puzzles in this many is for validation, the others are for test."""
+
+BANK_SEED = 2026
+"""The seed of all bundled banks of generated puzzles."""
+
+_BANK_KEYS, _APART = 8192, 0x6A09E667F3BCC908
+"""More keys than a split of a bank has; a salt."""
+
+
+@compiled
+def hash_in_split(value, split):
+    """Whether a class of puzzles with this uint64 hash belongs to SPLITS[split]."""
+    if split == 2:
+        return True
+    if split == 0 or split == HELD_OUT:
+        return (value % np.uint64(TEST_SHARE) == 0) == (split == HELD_OUT)
+    if value % np.uint64(TEST_SHARE) != 0:
+        return False
+    return (value // np.uint64(TEST_SHARE) % np.uint64(VALIDATION_SHARE) == 0) == (split == 3)
+
+
+def split_of_hash(value: int) -> str:
+    """The split, "train", "validation" or "test", of a class of puzzles with this hash."""
+    return next(SPLITS[split] for split in (0, 1, 3) if hash_in_split(np.uint64(value), split))
+
+
+@cache
+def _bank_keys() -> NDArray[np.uint64]:
+    return np.sort(puzzle_keys(np.array([BANK_SEED], np.uint64), np.arange(_BANK_KEYS, dtype=np.uint64)))
+
+
+def apart_from_banks(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The (N,) keys, others in place of those that bundled banks were made of: new puzzles are not those of a bank."""
+    known = _bank_keys()
+    found = known[np.searchsorted(known, keys) % len(known)] == keys
+    return np.where(found, _mix64_many(keys ^ np.uint64(_APART)), keys) if found.any() else keys
 
 
 @dataclass(frozen=True, eq=False)

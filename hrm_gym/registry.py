@@ -203,7 +203,9 @@ def make_env(text: str, **arguments: Any) -> gym.Env[Any, Any]:
     try:
         return gym.make(env_id, disable_env_checker=True, **{**arguments, **given})
     except TypeError as error:
-        raise ValueError(f"{env_id} does not take these arguments: {error}") from error
+        unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        what = f"has no argument {unexpected[1]!r}" if unexpected else f"does not take these arguments: {error}"
+        raise ValueError(f"{env_id} {what}") from error
 
 
 def read_env(text: str) -> tuple[str, dict[str, Any]]:
@@ -226,6 +228,34 @@ def read_env(text: str) -> tuple[str, dict[str, Any]]:
     if not first:
         raise ValueError(f"expected {expected}")
     return registered_env(first), read_arguments(rest, expected)
+
+
+def read_puzzle_env(text: str) -> tuple[str, dict[str, Any]]:
+    """As `read_env`, for an environment that has puzzles to solve.
+
+    Raises:
+        ValueError: as `read_env`, or the environment has none.
+    """
+    env_id, arguments = read_env(text)
+    puzzles = [name for entry in _families.values() for name in entry.ids]
+    if env_id not in puzzles:
+        try:
+            env = gym.make(env_id, disable_env_checker=True)
+        except Exception:  # an environment of another package may raise anything
+            env = None
+        if env is None or not hasattr(env.unwrapped, "puzzle_source") or not hasattr(env.unwrapped, "modes"):
+            raise ValueError(f"expected an environment of puzzles, one of {', '.join(puzzles)}, got {env_id}")
+    return env_id, arguments
+
+
+def make_puzzle_env(text: str, **arguments: Any) -> Any:
+    """As `make_env`, for an environment that has puzzles; without wrappers.
+
+    Raises:
+        ValueError: as `make_env`, or the environment has none.
+    """
+    env_id, given = read_puzzle_env(text)
+    return make_env(env_id, **{**arguments, **given}).unwrapped
 
 
 def read_arguments(text: str, expected: str = "") -> dict[str, Any]:

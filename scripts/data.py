@@ -1,12 +1,6 @@
-"""The kinds of data sets that can be built: what a kind is called, which options it has, where its puzzles come from.
+"""`hrm-gym data`: build data sets of new puzzles or of files, look into files, fetch them.
 
-A new kind is a config, two functions and a line in `KINDS`.
-
-`hrm-gym data build`: new puzzles, or those of CSV files, as a data set on disk.
-
-`hrm-gym data info`: what files of puzzles hold; everything in them is checked.
-
-`hrm-gym data`: build, convert, look at and fetch data sets.
+A new kind of data set is a config and a line in `KINDS`.
 """
 
 from __future__ import annotations
@@ -16,12 +10,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import isqrt
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
+import gymnasium as gym
 import numpy as np
 import tyro
 from numpy.typing import NDArray
@@ -36,18 +31,13 @@ from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.evaluation.pages import printable
 from hrm_gym.files import check_writable, written_atomically
 from hrm_gym.reading import read_object
-from hrm_gym.registry import environment_ids, family_names, make_env, make_family, unknown
-from hrm_gym.scripts.options import parse, passing_bar, run_subcommand
-
-
-def _arg(metavar: str, default: str = "", name: str | None = None) -> Any:
-    """How an option stands in the help: the name of its value, what holds without it, its own name."""
-    hint = f"(default: {default})" if default else ""
-    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=hint)
+from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
+from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
+from hrm_gym.scripts.output import passing_bar
 
 
 @dataclass(frozen=True)
-class BuildConfig:
+class Build:
     """A data set of one kind, new or from CSV files, in the layout of the official HRM and TRM code.
 
     Attributes:
@@ -64,21 +54,35 @@ class BuildConfig:
         min_rating: With --from, only puzzles rated so or harder.
     """
 
-    out: Annotated[Path, _arg("FOLDER")]
-    train: Annotated[int | None, _arg("N", "1000")] = None
-    test: Annotated[int | None, _arg("N", "200")] = None
-    aug: Annotated[int, _arg("N", "0")] = 0
+    EXAMPLES = (
+        "hrm-gym data build maze --out data/maze-10 --size 10 --processes 2",
+        "hrm-gym data build sudoku --out data/extreme --difficulty extreme --aug 7",
+        "hrm-gym data build maze --out mazes --from train.csv --test-from test.csv",
+    )
+    out: Annotated[Path, arg("FOLDER")]
+    train: Annotated[int | None, arg("N", "1000")] = None
+    test: Annotated[int | None, arg("N", "200")] = None
+    aug: Annotated[int, arg("N", "0")] = 0
     seed: int = 0
-    processes: Annotated[int, _arg("P", "1")] = 1
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    from_: Annotated[str | None, _arg("FILE|NAME", "new puzzles", name="from")] = None
-    test_from: Annotated[str | None, _arg("FILE", "none")] = None
-    subsample: Annotated[int | None, _arg("N", "all")] = None
-    min_rating: Annotated[float | None, _arg("R", "any")] = None
+    processes: Annotated[int, arg("P", "1")] = 1
+    overwrite: Switch = False
+    from_: Annotated[str | None, arg("FILE|NAME", "new puzzles", name="from")] = None
+    test_from: Annotated[str | None, arg("FILE", "none")] = None
+    subsample: Annotated[int | None, arg("N", "all")] = None
+    min_rating: Annotated[float | None, arg("R", "any")] = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range and options that do not go together, before any work."""
+        at_least(1, self, "train", "processes", "subsample")
+        at_least(0, self, "test", "aug")
+        for name in ("test_from", "subsample", "min_rating") if self.from_ is None else ("train", "test"):
+            if getattr(self, name) is not None:
+                way = "only with --from" if self.from_ is None else "without --from (--subsample takes a sample)"
+                raise ValueError(f"expected --{name.replace('_', '-')} {way}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
-class MazeBuild(BuildConfig):
+class MazeBuild(Build):
     """Mazes with random walls, in the layout of the official HRM and TRM code.
 
     Attributes:
@@ -88,7 +92,7 @@ class MazeBuild(BuildConfig):
     """
 
     size: int = 10
-    min_path: Annotated[int | None, _arg("N", "the size")] = None
+    min_path: Annotated[int | None, arg("N", "the size")] = None
     wall_share: float = 0.35
 
 
@@ -97,12 +101,12 @@ class HardMazeBuild(MazeBuild):
     """Mazes like those of Maze-Hard, in the layout of the official HRM and TRM code."""
 
     size: int = 30
-    min_path: Annotated[int | None, _arg("N", "110")] = 110
+    min_path: Annotated[int | None, arg("N", "110")] = 110
     wall_share: float = 0.37
 
 
 @dataclass(frozen=True)
-class SudokuBuild(BuildConfig):
+class SudokuBuild(Build):
     """Sudokus with one solution, in the layout of the official HRM and TRM code.
 
     Attributes:
@@ -111,7 +115,7 @@ class SudokuBuild(BuildConfig):
     """
 
     difficulty: Literal["easy", "medium", "hard", "extreme"] = "easy"
-    box: Annotated[tuple[int, int], _arg("R C", "3 3")] = (3, 3)
+    box: Annotated[tuple[int, int], arg("R C", "3 3")] = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -120,87 +124,44 @@ class Kind:
 
     Attributes:
         config: its options.
-        family: the family that options ask for.
-        source: options -> a picklable function that gives the source of new puzzles of a split.
+        env: the environment whose puzzles they are; `fields` of the config are arguments of its constructor.
+        fields: their names.
         block: puzzles that are computed at a time.
     """
 
-    config: type[BuildConfig]
-    family: Callable[[Any], PuzzleFamily]
-    source: Callable[[Any], Callable[[str], PuzzleSource]]
-    block: int
+    config: type[Build]
+    env: str
+    fields: tuple[str, ...] = ()
+    block: int = 50
+
+    def source(self, config: Build) -> Callable[[str], PuzzleSource]:
+        """A picklable function that gives the source of new puzzles of a split."""
+        return partial(puzzles_of, env=self.env, arguments=self.arguments(config))
+
+    def arguments(self, config: Build) -> dict[str, Any]:
+        """The constructor arguments that the options ask for."""
+        return {name: getattr(config, name) for name in self.fields}
 
 
-def generated_mazes(split: str, size: int, min_path: int | None, wall_share: float) -> PuzzleSource:
-    """New mazes."""
-    from hrm_gym.envs.maze.source import make_source
-
-    return make_source("generate", size, split, min_path, wall_share)
-
-
-def generated_sudokus(split: str, box: tuple[int, int], difficulty: str) -> PuzzleSource:
-    """New Sudokus."""
-    from hrm_gym.envs.sudoku.source import make_source
-
-    return make_source("generate", box, difficulty, split)
-
-
-def maze_family(config: Any) -> PuzzleFamily:
-    """The mazes' family."""
-    from hrm_gym.envs.maze.rules import MAZE
-
-    return MAZE
-
-
-def sudoku_family(config: Any) -> PuzzleFamily:
-    """The family of Sudokus with boxes of `config.box`."""
-    from hrm_gym.envs.sudoku.rules import sudoku
-
-    return sudoku(config.box)
-
-
-def _maze_source(config: MazeBuild) -> Callable[[str], PuzzleSource]:
-    return partial(generated_mazes, size=config.size, min_path=config.min_path, wall_share=config.wall_share)
-
-
-def _sudoku_source(config: SudokuBuild) -> Callable[[str], PuzzleSource]:
-    return partial(generated_sudokus, box=config.box, difficulty=config.difficulty)
-
-
-KINDS = {
-    "maze": Kind(MazeBuild, maze_family, _maze_source, 1000),
-    "maze-hard": Kind(HardMazeBuild, maze_family, _maze_source, 50),
-    "sudoku": Kind(SudokuBuild, sudoku_family, _sudoku_source, 25),
-}
-
-
-ENVIRONMENT_BLOCK = 50
-"""Puzzles that an environment without a kind of its own is asked for at a time."""
-
-
-def find_kind(name: str) -> Kind:
-    """The kind of a name, or that of an environment: `ID`, `ID:argument=value,…` or `module:ID`.
-
-    Raises:
-        ValueError: there is neither.
-    """
-    if name in KINDS:
-        return KINDS[name]
-    if ":" not in name and name not in environment_ids():
-        raise ValueError(f"{unknown('kind', name, KINDS)}, or an environment (see hrm-gym data --help)")
-    world: Any = make_env(name).unwrapped
-    if not hasattr(world, "puzzle_source"):
-        raise ValueError(f"expected an environment of puzzles, got {name}")
-    source = partial(puzzles_of_environment, name=name)
-    return Kind(BuildConfig, lambda config: world.family, lambda config: source, ENVIRONMENT_BLOCK)
-
-
-def puzzles_of_environment(split: str, name: str) -> PuzzleSource:
+def puzzles_of(split: str, env: str, arguments: dict[str, Any]) -> PuzzleSource:
     """New puzzles of an environment."""
-    env: Any = make_env(name, source="generate", split=split).unwrapped
-    found: PuzzleSource = env.puzzle_source
+    found: PuzzleSource = make_puzzle_env(env, source="generate", split=split, **arguments).puzzle_source
     return found
 
+
+MAZE_FIELDS = ("size", "min_path", "wall_share")
+KINDS = {
+    "maze": Kind(MazeBuild, "HRMMaze-v0", MAZE_FIELDS, 1000),
+    "maze-hard": Kind(HardMazeBuild, "HRMMaze-v0", MAZE_FIELDS),
+    "sudoku": Kind(SudokuBuild, "HRMSudoku-v0", ("box", "difficulty"), 25),
+}
+
+ABOUT = f"""New puzzles, or those of files, as a folder of npy arrays that the official HRM and TRM code reads as well.
+An interrupted build goes on where it stopped when the same command is given again.
+
+kinds: {", ".join(KINDS)}
+
+An environment (ID, ID:argument=value,… or module:ID) makes puzzles of its own."""
 
 DEFAULT_COUNTS = {"train": 1000, "test": 200}
 _ROWS = 4096
@@ -208,28 +169,27 @@ _UNRECORDED = ("out", "processes", "overwrite")
 """Options on which the puzzles do not depend."""
 
 
-def main_data_build(argv: Sequence[str]) -> int:
+def build(argv: Sequence[str]) -> None:
     """Run `hrm-gym data build KIND [options]`.
-
-    Returns:
-        0.
 
     Raises:
         ValueError: no or an unknown kind, a bad option, a bad file, or a build that other options began.
-        OSError: if something cannot be read or written.
     """
     if list(argv) in (["-h"], ["--help"]):
-        print(HELP)
-        return 0
+        print_about("hrm-gym data build", "KIND", ABOUT, Build.EXAMPLES)
     if not argv:
         raise ValueError(
-            f"no kind given: expected one of {', '.join(KINDS)}, or an environment (see hrm-gym data --help)"
+            f"no kind given: expected one of {', '.join(KINDS)}, or an environment (see hrm-gym data build --help)"
         )
-    kind = find_kind(argv[0])
-    config = parse(kind.config, f"hrm-gym data build {argv[0]}", argv[1:])
-    _check(config)
+    name = argv[0]
+    if name not in KINDS and ":" not in name and name not in gym.registry:
+        raise ValueError(f"{unknown('kind', name, KINDS)}, or an environment (see hrm-gym data build --help)")
+    if (kind := KINDS.get(name)) is None:
+        read_puzzle_env(name)  # whatever is wrong with it is found out here
+        kind = Kind(Build, name)
+    config = parse(kind.config, f"hrm-gym data build {name}", argv[1:])
     check_place(config.out, config.overwrite)
-    job = Job(argv[0], config, kind, shlex.join(["hrm-gym", "data", "build", *argv]))
+    job = Job(name, config, kind, shlex.join(["hrm-gym", "data", "build", *argv]))
     try:
         records = job.build() if config.from_ is None else job.convert()
     except KeyboardInterrupt:
@@ -238,20 +198,6 @@ def main_data_build(argv: Sequence[str]) -> int:
     for split, record in records.items():
         images = f", {record.puzzles:,} with their images" if record.puzzles > record.groups else ""
         print(f"{config.out / split}: {record.groups:,} puzzles{images}")
-    return 0
-
-
-def _check(config: BuildConfig) -> None:
-    """Refuse numbers out of range and options that do not go together, before any work."""
-    for name, least in (("train", 1), ("test", 0), ("aug", 0), ("processes", 1), ("subsample", 1)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ValueError(f"expected --{name} of at least {least}, got {value}")
-    apart = ("test_from", "subsample", "min_rating") if config.from_ is None else ("train", "test")
-    for name in apart:
-        if getattr(config, name) is not None:
-            way = "only with --from" if config.from_ is None else "without --from (--subsample takes a sample)"
-            raise ValueError(f"expected --{name.replace('_', '-')} {way}, got {getattr(config, name)}")
 
 
 @dataclass(frozen=True)
@@ -266,14 +212,20 @@ class Job:
     """
 
     name: str
-    config: BuildConfig
+    config: Build
     kind: Kind
     command: str
 
+    @cached_property
+    def family(self) -> PuzzleFamily:
+        """The rules of the puzzles."""
+        found: PuzzleFamily = make_puzzle_env(self.kind.env, **self.kind.arguments(self.config)).family
+        return found
+
     def build(self) -> dict[str, SplitRecord]:
         """Compute new puzzles."""
-        config, family, counts = self.config, self.kind.family(self.config), self._counts()
-        plan = Plan(family, self.kind.source(config), counts, config.seed, self.kind.block)
+        config, counts = self.config, self._counts()
+        plan = Plan(self.family, self.kind.source(config), counts, config.seed, self.kind.block)
         for split in counts:
             plan.source(split)  # bad options are refused here, before a folder is made
         workplace = self._workplace()
@@ -283,15 +235,14 @@ class Job:
         with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
             for done in work.run(config.processes):
                 bar.update(done - bar.n)
-        return self._finish(workplace, family, {split: work.batches(split) for split in counts if counts[split]})
+        return self._finish(workplace, {split: work.batches(split) for split in counts if counts[split]})
 
     def convert(self) -> dict[str, SplitRecord]:
         """Take the puzzles of files."""
-        family = self.kind.family(self.config)
-        sources = {split: open_puzzles(path, family, split) for split, path in self._paths().items()}
+        sources = {split: open_puzzles(path, self.family, split) for split, path in self._paths().items()}
         chosen = {split: self._chosen(split, source) for split, source in sources.items()}
         batches = {split: _rows_of(sources[split], rows) for split, rows in chosen.items()}
-        return self._finish(self._workplace(), family, batches)
+        return self._finish(self._workplace(), batches)
 
     def _paths(self) -> dict[str, str]:
         """Where each split comes from."""
@@ -333,26 +284,24 @@ class Job:
         recipe = {"kind": self.name, "block": self.kind.block, **self._arguments()}
         return Workplace(self.config.out, recipe, self.config.overwrite)
 
-    def _finish(
-        self, workplace: Workplace, family: PuzzleFamily, batches: dict[str, Iterator[PuzzleBatch]]
-    ) -> dict[str, SplitRecord]:
+    def _finish(self, workplace: Workplace, batches: dict[str, Iterator[PuzzleBatch]]) -> dict[str, SplitRecord]:
         """Write the arrays and the manifest, and put the data set in its place."""
         draft, records = workplace.path / "whole", {}
         shutil.rmtree(draft, ignore_errors=True)
         for split, found in batches.items():
-            groups = self._with_images(family, split, found)
-            records[split] = write_dataset(draft, split, groups, family.vocab_size)
+            groups = self._with_images(split, found)
+            records[split] = write_dataset(draft, split, groups, self.family.vocab_size)
         side = int(np.load(draft / "train" / "all__inputs.npy", mmap_mode="r").shape[1] ** 0.5)
-        about = {"family": family.name, "grid": [side, side], "kind": self.name, "seed": self.config.seed}
+        about = {"family": self.family.name, "grid": [side, side], "kind": self.name, "seed": self.config.seed}
         write_manifest(draft, {**about, "command": self.command, "arguments": self._arguments()}, records)
         workplace.finish(draft)
         return records
 
-    def _with_images(self, family: PuzzleFamily, split: str, batches: Iterator[PuzzleBatch]) -> Iterator[Groups]:
+    def _with_images(self, split: str, batches: Iterator[PuzzleBatch]) -> Iterator[Groups]:
         count, first = self.config.aug if split == "train" else 0, 0
         with passing_bar(None, " puzzles", split) as bar:
             for batch in batches:
-                yield with_images(family, batch, count, self.config.seed, first)
+                yield with_images(self.family, batch, count, self.config.seed, first)
                 first += len(batch)
                 bar.update(len(batch))
 
@@ -363,29 +312,36 @@ def _rows_of(source: PuzzleFile | NpyPuzzles, rows: NDArray[np.int64]) -> Iterat
         yield source.batch(rows[first : first + _ROWS].astype(np.uint64))
 
 
+# ---- what files hold ----
+
 MAZE_CHARACTERS = set("# SGo")
 BOXES = {4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3)}
-"""The usual box of a Sudoku of so many digits."""
+"""The usual box of a Sudoku, by its number of digits."""
 
 
 @dataclass(frozen=True)
-class InfoConfig:
-    """What a CSV file, a folder of CSV files, an npy folder or ARC tasks (JSON) hold; everything is checked.
+class Info:
+    """What a CSV or text file, a folder of CSV files, an npy folder or ARC tasks (JSON) hold; everything is checked.
 
     Attributes:
         path: The file or folder.
         family: Whose puzzles they are, where that cannot be told from the files.
-        box: Rows and columns of a Sudoku's box, where it is not the usual one.
+        box: Rows and columns of a Sudoku's box.
     """
 
-    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
-    family: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: seen)")] = None
-    box: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="R C", help_behavior_hint="(default: usual)")] = None
+    EXAMPLES = (
+        "hrm-gym data info data/maze-10",
+        ("hrm-gym data info sudoku.csv", "Kaggle's files (quizzes,solutions or puzzle,solution) as well"),
+        ("hrm-gym data info puzzles.sdm", "a puzzle a line, solved here; bad lines are named"),
+    )
+    path: Annotated[tyro.conf.Positional[Path], arg("PATH")]
+    family: Annotated[str | None, arg("NAME", "seen")] = None
+    box: Annotated[tuple[int, int] | None, arg("ROWS COLUMNS", "usual")] = None
 
 
-def main_data_info(argv: Sequence[str]) -> int:
-    """Run `hrm-gym data info PATH`; returns 0, and raises ValueError or OSError for what is bad."""
-    config = parse(InfoConfig, "hrm-gym data info", argv)
+def info(argv: Sequence[str]) -> None:
+    """Run `hrm-gym data info PATH`."""
+    config = parse(Info, "hrm-gym data info", argv)
     if config.family is not None and config.family not in family_names():
         raise ValueError(unknown("family", config.family, family_names()))
     path = config.path
@@ -400,10 +356,9 @@ def main_data_info(argv: Sequence[str]) -> int:
         _show_arc(path)
     else:
         _show_csv(path, config)
-    return 0
 
 
-def _show_csv(path: Path, config: InfoConfig) -> None:
+def _show_csv(path: Path, config: Info) -> None:
     family = _csv_family(path, config)
     puzzles = PuzzleFile(path, family)
     kind = "CSV" if path.suffix.lower() == ".csv" else "text"
@@ -417,13 +372,13 @@ def _show_csv(path: Path, config: InfoConfig) -> None:
     _show_first(family, puzzles)
 
 
-def _csv_family(path: Path, config: InfoConfig) -> PuzzleFamily:
+def _csv_family(path: Path, config: Info) -> PuzzleFamily:
     """The family of a CSV file, by its first question."""
     question = first_question(path)
     if config.family not in (None, "maze", "sudoku", "arc"):
         return make_family(config.family, _square(path, len(question)))
     if (config.family or "maze") == "maze" and set(question) <= MAZE_CHARACTERS:
-        return maze_family(None)
+        return make_family("maze", (2, 2))
     return _sudoku(path, len(question), config.box)
 
 
@@ -441,10 +396,12 @@ def _sudoku(path: Path, cells: int, box: tuple[int, int] | None) -> PuzzleFamily
     if side * side != cells or (box is None and side not in BOXES):
         expected = ", ".join(f"{n}x{n}" for n in BOXES)
         raise ValueError(f"{path}: expected mazes, ARC grids or Sudokus of {expected}, got puzzles of {cells} cells")
-    return sudoku_family(SimpleNamespace(box=box or BOXES[side]))
+    from hrm_gym.envs.sudoku.rules import sudoku
+
+    return sudoku(box or BOXES[side])
 
 
-def _show_npy(path: Path, config: InfoConfig) -> None:
+def _show_npy(path: Path, config: Info) -> None:
     manifest = _manifest(path)
     folders = [path] if (path / DESCRIPTION).is_file() else [path / split for split in splits_of(path)]
     for folder in folders:
@@ -481,7 +438,7 @@ def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> 
     about = read_metadata(folder / DESCRIPTION)
     name = name or {6: "maze", 12: "arc"}.get(about.vocab_size, "sudoku")
     if name == "maze":
-        return maze_family(None), True
+        return make_family("maze", _square(folder, about.seq_len)), True
     if name not in ("sudoku", "arc"):
         return make_family(name, _square(folder, about.seq_len)), True
     if name == "arc":
@@ -528,34 +485,8 @@ def _size(shape: tuple[int, int]) -> str:
     return "x".join(map(str, shape))
 
 
-HELP = f"""usage: hrm-gym data build KIND|ENV --out FOLDER [options]
-       hrm-gym data info PATH
-       hrm-gym data fetch OWNER/NAME [options]
-
-build  new puzzles, or those of CSV files, as a folder of npy arrays that the official HRM and TRM code reads as well.
-       An interrupted build goes on where it stopped when the same command is given again.
-info   what a CSV or text file, an npy folder or ARC tasks hold; everything in them is checked.
-fetch  the CSV files of a data set on the Hugging Face hub.
-
-kinds: {", ".join(KINDS)}
-
-examples:
-  hrm-gym data build maze --out data/maze-10 --size 10 --train 1000 --test 200 --processes 2
-  hrm-gym data build maze-hard --out data/maze-hard --train 1000 --test 1000 --aug 7
-  hrm-gym data build sudoku --out data/sudoku-extreme --difficulty extreme
-  hrm-gym data build sudoku --out data/sudoku-1k --from sapientinc/sudoku-extreme --subsample 1000 --aug 1000
-  hrm-gym data build maze --out data/mazes --from train.csv --test-from test.csv
-  hrm-gym data build takuzu:Takuzu-v0 --out data/takuzu        a puzzle of your own, see docs/own_puzzle.md
-  hrm-gym data build KIND --help                       every option with its default
-  hrm-gym data info data/maze-10
-  hrm-gym data info sudoku.csv                         Kaggle's files (quizzes,solutions or puzzle,solution) as well
-  hrm-gym data info puzzles.sdm                        a puzzle a line, solved here; bad lines are named
-  hrm-gym data fetch sapientinc/sudoku-extreme --split train test --out data
-"""
-
-
 @dataclass(frozen=True)
-class FetchConfig:
+class Fetch:
     """Fetch the CSV files of a data set on the Hugging Face hub, to OUT/NAME/SPLIT.csv.
 
     Attributes:
@@ -564,30 +495,18 @@ class FetchConfig:
         out: Folder under which a folder of the data set's name is made.
     """
 
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OWNER/NAME")]
+    EXAMPLES = (
+        "hrm-gym data fetch sapientinc/sudoku-extreme",
+        "hrm-gym data fetch sapientinc/maze-30x30-hard-1k --split test --out data",
+    )
+    name: Annotated[tyro.conf.Positional[str], arg("OWNER/NAME")]
     split: tuple[str, ...] = ("train", "test")
-    out: Path = Path("data")
+    out: Annotated[Path, arg("FOLDER", "data")] = Path("data")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym data COMMAND …`.
-
-    Args:
-        argv: the arguments after `data`.
-
-    Returns:
-        0.
-
-    Raises:
-        ValueError: for bad input of any kind; the message fits on one line.
-        OSError: for files that cannot be fetched, read or written.
-    """
-    commands = {"build": main_data_build, "info": main_data_info, "fetch": _fetch}
-    return run_subcommand(commands, "hrm-gym data", argv, HELP)
-
-
-def _fetch(argv: Sequence[str]) -> int:
-    config = parse(FetchConfig, "hrm-gym data fetch", argv)
+def fetch(argv: Sequence[str]) -> None:
+    """Run `hrm-gym data fetch`."""
+    config = parse(Fetch, "hrm-gym data fetch", argv)
     folder = config.out / config.name.partition("@")[0].rpartition("/")[2]
     targets = {split: folder / f"{split}.csv" for split in config.split}
     for path in targets.values():
@@ -597,4 +516,3 @@ def _fetch(argv: Sequence[str]) -> int:
         with written_atomically(path) as draft:
             shutil.copyfile(cached, draft)
         print(path)
-    return 0

@@ -1,158 +1,131 @@
-"""`hrm-gym halting bank`: record what an HRM does with its segments, for HRMHalting-v0; and say what a bank holds.
-
-The report of `hrm-gym halting report`: a table on the terminal; Markdown, JSON and a picture in a folder.
-
-`hrm-gym halting`: learn when an HRM should halt, and compare halting rules on held-out puzzles.
-"""
+"""`hrm-gym halting`: record what an HRM does with its segments, learn when it should halt, compare halting rules."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import gymnasium as gym
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-import hrm_gym
-from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, Lead, draw
+from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
+from hrm_gym.evaluation.pages import markdown_row
 from hrm_gym.files import check_writable, write_atomically, written_atomically
-from hrm_gym.registry import read_arguments
-from hrm_gym.scripts.bench.command import machine
-from hrm_gym.scripts.options import parse, progress_bar, run_subcommand
+from hrm_gym.registry import make_env, read_puzzle_env
+from hrm_gym.scripts.options import Bank, RunOptions, arg, at_least, parse
+from hrm_gym.scripts.output import machine, new_table, progress_bar, share, show, write_json
 
 if TYPE_CHECKING:
     from hrm_gym.agents.halting.learning import HaltingRecipe, Learned
 
-
-gym.register_envs(hrm_gym)
-
 PUZZLES = 2000
 """Of each world, unless a number is given."""
 
-HELP_BANK = """usage: hrm-gym halting bank build --env ENV_ID --out FILE.npz [options]
-       hrm-gym halting bank info [FILE.npz]
 
-build  run an HRM over many puzzles, no board ever halting, and keep for every segment whether the answer is right, the
-       Q-values, the confidence and a summary of the state. HRMHalting-v0 replays the file: bank="FILE.npz".
-       A build that was killed goes on when the same command is given again, and ends with the same arrays.
-info   what a bank holds (the bundled one if none is named).
-
-A bank is worth something where thinking longer sometimes helps and sometimes does not: mix puzzles of several
-difficulties by giving --env-args several times, each a world of its own.
-
-examples:
-  hrm-gym halting bank build --env HRMMaze-v0 --env-args size=10,source=generate --puzzles 2000 \\
-      --env-args size=12,source=generate --puzzles 1000 --out mazes.npz
-  hrm-gym halting bank build --env HRMSudoku-v0 --agent hrm=runs/sudoku/model --out sudoku.npz \\
-      --env-args difficulty=easy --env-args difficulty=hard --env-args difficulty=extreme,source=generate
-  hrm-gym halting bank build --env HRMSudokuExtreme-v0 --env-args source=test.csv --out rated.npz
-  hrm-gym halting bank info mazes.npz
-"""
+# ---- banks ----
 
 
-@dataclass(frozen=True)
-class BuildConfig:
-    """Record the segments of an HRM.
+@dataclass(frozen=True, kw_only=True)
+class Build(RunOptions):
+    """Run an HRM over many puzzles, no board ever halting, and keep for every segment whether the answer is right, the
+    Q-values, the confidence and a summary of the state. HRMHalting-v0 replays the file: bank="FILE.npz". A build that
+    was killed goes on when the same command is given again, and ends with the same arrays.
+
+    A bank is worth something where thinking longer sometimes helps and sometimes does not: mix puzzles of several
+    difficulties, each a world of its own.
 
     Attributes:
-        env: Environment whose puzzles are taken.
+        env: Environments whose puzzles are taken, ID or ID:argument=value,…; each is a world.
+        env_args: Constructor arguments of the environment, as name=value,name=value; each time is a world.
         out: The file.
         agent: hrm, or hrm=PATH for other weights than the bundled ones (a folder, or owner/name on the hub). A network
             with rotary positions may be run on other grid sizes than it learnt.
-        env_args: Constructor arguments of the environment, as name=value,name=value. Each time the option is given it
-            is a world of its own.
-        puzzles: Puzzles of each world (2000); no two are symmetric images of each other. Given once it holds for every
-            world, given as often as --env-args it goes world by world.
+        puzzles: Puzzles of each world; no two are symmetric images of each other. Given once it holds for every world,
+            given as often as there are worlds it goes world by world.
         max_segments: Segments recorded for every puzzle.
         split: Which of the environment's puzzles: those of its test split the network has not learnt from.
         test_share: Share of the puzzles that make up the bank's own test split, chosen by a hash.
-        seed: Which stream of puzzles; a file is read row by row.
+        seed: Which stream of puzzles; rows of a file have none.
         batch: Puzzles that are thought through at a time, and saved together.
         state_dims: Numbers that sum up the state.
-        device: auto, cpu, cuda or mps.
-        threads: CPU threads; 0 leaves torch's own choice.
     """
 
-    env: Annotated[str, tyro.conf.arg(metavar="ENV_ID")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.npz")]
-    agent: str = "hrm"
-    env_args: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE,…")] = ()
-    puzzles: tuple[int, ...] = ()
+    EXAMPLES = (
+        "hrm-gym halting bank build --env HRMMaze-v0 HRMMaze-v0:size=12 --out a.npz",
+        "hrm-gym halting bank build --env HRMSudokuExtreme-v0 --out extreme.npz",
+    )
+    env: Annotated[tuple[str, ...], arg("ENV")]
+    out: Annotated[Path, arg("FILE.npz")]
+    env_args: Annotated[tuple[str, ...], arg("NAME=VALUE,…")] = ()
+    agent: Annotated[str, arg("hrm=WEIGHTS", "hrm")] = "hrm"
+    puzzles: Annotated[tuple[int, ...], arg("N", str(PUZZLES))] = ()
     max_segments: int = 16
     split: str = "test"
     test_share: float = 0.4
     seed: int = 0
     batch: int = 64
     state_dims: int = 8
-    device: str = "auto"
-    threads: int = 1
 
+    def worlds(self) -> list[str]:
+        """The worlds' environments as texts."""
+        return [f"{env}:{more}" if more else env for env in self.env for more in self.env_args or ("",)]
 
-@dataclass(frozen=True)
-class InfoConfig:
-    """Say what a bank holds.
-
-    Attributes:
-        bank: The file; the bundled one if none is named.
-    """
-
-    bank: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FILE.npz]")] = None
-
-
-def run_bank(argv: Sequence[str]) -> int:
-    """Run `hrm-gym halting bank COMMAND …`."""
-    return run_subcommand({"build": build, "info": info}, "hrm-gym halting bank", argv, HELP_BANK)
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range and paths that cannot be written, before any work."""
+        if self.agent.partition("=")[0] != "hrm":
+            raise ValueError(f"expected --agent hrm or hrm=PATH, got {self.agent!r}")
+        if self.puzzles and min(self.puzzles) < 2:
+            raise ValueError(f"expected --puzzles of at least 2, got {min(self.puzzles)}")
+        if len(self.puzzles) not in (0, 1, len(self.worlds())):
+            worlds = len(self.worlds())
+            raise ValueError(f"expected --puzzles once, or once a world ({worlds}), got {len(self.puzzles)}")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"expected --test-share between 0 and 1, got {self.test_share}")
+        if self.out.suffix != ".npz":
+            raise ValueError(f"expected --out to be named *.npz, got {self.out}")
+        check_writable(self.out)
 
 
 def build(argv: Sequence[str]) -> None:
     """Run `hrm-gym halting bank build`."""
-    config = parse(BuildConfig, "hrm-gym halting bank build", argv, append=True)
-    _check(config)
-    import torch
-
+    config = parse(Build, "hrm-gym halting bank build", argv)
     from hrm_gym.agents.halting.recording import BankBuild, World, agent_on, load_for, weights_digest
+    from hrm_gym.evaluation.rollout import puzzle_for
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    texts = config.env_args or ("",)
+    config.use_threads()
+    texts = config.worlds()
     counts = config.puzzles * len(texts) if len(config.puzzles) == 1 else config.puzzles or (PUZZLES,) * len(texts)
-    envs = [_make(config, read_arguments(text)) for text in texts]
-    first = envs[0]
-    found, name = load_for(first.family, first.shape, config.agent.partition("=")[2] or None)
-    worlds = [
-        World(agent_on(found, env.family, env.shape, config.device), _stream(env, config.seed), count)
-        for env, count in zip(envs, counts, strict=True)
-    ]
-    model = worlds[0].agent.model
+    read = [read_puzzle_env(text) for text in texts]
+    envs: list[Any] = [make_env(env_id, **{"split": config.split, **given}).unwrapped for env_id, given in read]
+    found, name = load_for(envs[0].family, envs[0].shape, config.agent.partition("=")[2] or None)
+    worlds = []
+    for env, count in zip(envs, counts, strict=True):
+        source = env.puzzle_source
+        rows = hasattr(source, "__getitem__") and type(source).__module__.startswith("hrm_gym.envs.files")
+        stream = partial(puzzle_for, env, None if rows else config.seed)
+        worlds.append(World(agent_on(found, env.family, env.shape, config.device), stream, count))
+    agent = worlds[0].agent
     recipe = {
         "agent": name,
         "weights": weights_digest(found.model),
         "model": found.model.config.to_json(),
         "update": found.about.get("update"),
-        "dtype": model.config.dtype,
-        "device": worlds[0].agent.device.type,
-        "env": config.env,
-        "worlds": list(texts),
-        "unit": first.family.difficulty_unit,
+        "dtype": agent.model.config.dtype,
+        "device": agent.device.type,
+        "env": read[0][0],
+        "worlds": [text.removeprefix(f"{config.env[0]}:" if config.env_args else "") for text in texts],
+        "unit": envs[0].family.difficulty_unit,
         "puzzles": counts,
-        "max_segments": config.max_segments,
-        "split": config.split,
-        "test_share": config.test_share,
-        "seed": config.seed,
-        "batch": config.batch,
-        "state_dims": config.state_dims,
+        **{key: getattr(config, key) for key in ("max_segments", "split", "test_share", "seed", "batch", "state_dims")},
         "command": "hrm-gym halting bank build " + " ".join(argv),
-        "created": datetime.now(timezone.utc).date().isoformat(),
+        "created": _today(),
         "versions": {package: version(package) for package in ("hrm-gym", "torch", "numpy")},
     }
     work = BankBuild(config.out, worlds, recipe, config.max_segments, config.batch, config.state_dims)
@@ -168,136 +141,215 @@ def build(argv: Sequence[str]) -> None:
     print(f"bank: {config.out} ({config.out.stat().st_size / 1e6:.2f} MB)")
 
 
+@dataclass(frozen=True)
+class Info:
+    """What a bank holds.
+
+    Attributes:
+        bank: The file, or the name of a bundled bank.
+    """
+
+    EXAMPLES = ("hrm-gym halting bank info", "hrm-gym halting bank info hrm-sudoku")
+    bank: Annotated[tyro.conf.Positional[Path | None], arg("[FILE.npz]", "the bundled one")] = None
+
+
 def info(argv: Sequence[str]) -> None:
     """Run `hrm-gym halting bank info`."""
-    _print(find_bank(parse(InfoConfig, "hrm-gym halting bank info", argv).bank))
-
-
-def _check(config: BuildConfig) -> None:
-    if config.agent.partition("=")[0] != "hrm":
-        raise ValueError(f"expected --agent hrm or hrm=PATH, got {config.agent!r}")
-    if config.puzzles and min(config.puzzles) < 2:
-        raise ValueError(f"expected --puzzles of at least 2, got {min(config.puzzles)}")
-    if len(config.puzzles) not in (0, 1, max(1, len(config.env_args))):
-        worlds = len(config.env_args)
-        raise ValueError(f"expected --puzzles once, or as often as --env-args ({worlds}), got {len(config.puzzles)}")
-    if not 0 < config.test_share < 1:
-        raise ValueError(f"expected --test-share between 0 and 1, got {config.test_share}")
-    if config.out.suffix != ".npz":
-        raise ValueError(f"expected --out to be named *.npz, got {config.out}")
-    check_writable(config.out)
-
-
-def _make(config: BuildConfig, arguments: dict[str, Any]) -> Any:
-    """One environment of a world, without wrappers."""
-    try:
-        env: Any = gym.make(config.env, disable_env_checker=True, **{"split": config.split, **arguments}).unwrapped
-    except TypeError as error:
-        raise ValueError(f"{config.env} does not take these --env-args: {error}") from error
-    if not hasattr(env, "puzzle_source"):
-        raise ValueError(f"expected an environment with puzzles, got {config.env}")
-    return env
-
-
-def _stream(env: Any, seed: int) -> Callable[[int], Any]:
-    """Puzzle k: row k of a file, else puzzle k of the seed."""
-    from hrm_gym.evaluation.rollout import puzzle_for
-
-    source = env.puzzle_source
-    numbered = hasattr(source, "__getitem__") and type(source).__module__.startswith("hrm_gym.envs.files")
-    return lambda k: puzzle_for(env, None if numbered else seed, k)
+    _print(find_bank(parse(Info, "hrm-gym halting bank info", argv).bank))
 
 
 def _print(bank: HaltingBank) -> None:
-    about = bank.about
+    about, solved = bank.about, bank.solved
+    lost = (solved[:, :-1] & ~solved[:, 1:]).any(axis=1).mean()
+    caption = (
+        f"right once and wrong after a later segment: {lost:.1%} of the puzzles; difficulty: {about['unit']}\n"
+        f"observations of {bank.observations.shape[2]} numbers; weights {about['weights'][:12]}, "
+        f"made {about['created']} by\n{about['command']}"
+    )
     title = f"{bank.name}: {about['agent']} on {about['env']}, {len(bank):,} puzzles, {bank.segments} segments"
-    table = Table(title=title, title_justify="left", caption=_caption(bank), caption_justify="left")
-    table.add_column("world", no_wrap=True)
     marks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k < bank.segments] + [bank.segments]
-    for heading in ("train", "test", "difficulty", *(f"right at {k}" for k in marks), "ever"):
-        table.add_column(heading, justify="right")
+    headings = ("world", "train", "test", "difficulty", *(f"right at {k}" for k in marks), "ever")
+    table = new_table(title, *headings, caption=caption)
     for number, text in enumerate(about["worlds"]):
         rows = np.flatnonzero(bank.world == number)
         if len(rows):
-            table.add_row(text or "defaults", *_figures(bank, rows, marks))
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+            hard, right, test = bank.difficulty[rows], solved[rows], int(bank.test[rows].sum())
+            shares = [*(right[:, k - 1].mean() for k in marks), right.any(axis=1).mean()]
+            first = (text or "defaults", str(len(rows) - test), str(test), f"{hard.min():g} to {hard.max():g}")
+            table.add_row(*first, *(f"{one:.1%}" for one in shares))
+    show(table)
 
 
-def _figures(bank: HaltingBank, rows: Any, marks: list[int]) -> list[str]:
-    hard, solved = bank.difficulty[rows], bank.solved[rows]
-    test = int(bank.test[rows].sum())
-    shares = [_share(solved[:, k - 1]) for k in marks] + [_share(solved.any(axis=1))]
-    return [str(len(rows) - test), str(test), f"{hard.min():g} to {hard.max():g}", *shares]
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
 
 
-def _share(right: Any) -> str:
-    return f"{right.mean():.1%}"
+# ---- learning when to halt ----
 
 
-def _caption(bank: HaltingBank) -> str:
-    about, solved = bank.about, bank.solved
-    lost = (solved[:, :-1] & ~solved[:, 1:]).any(axis=1).mean()
-    return (
-        f"right once and wrong after a later segment: {lost:.1%} of the puzzles; difficulty: {about['unit']}\n"
-        f"observations of {bank.observations.shape[2]} numbers; weights {about['weights'][:12]}, "
-        f"made {about['created']} by\n"
-        f"{about['command']}"
+@dataclass(frozen=True, kw_only=True)
+class Learn(RunOptions):
+    """DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
+    of one CPU core. The policy is written as safetensors and JSON.
+
+    Attributes:
+        agent: dqn or ppo.
+        cost: Cost of a segment.
+        bank: What is learnt from.
+        out: Folder of the policy.
+        steps: Environment steps.
+        seed: Of weights, puzzles and exploration.
+        max_segments: Limit of segments.
+    """
+
+    EXAMPLES = (
+        "hrm-gym halting learn --agent dqn --cost 0.01",
+        "hrm-gym halting learn --agent ppo --cost 0.05 --bank sudoku.npz --out runs/ppo",
     )
+    agent: Literal["dqn", "ppo"]
+    cost: float = 0.01
+    bank: Bank = None
+    out: Annotated[Path | None, arg("FOLDER", "runs/halting/AGENT-COST")] = None
+    steps: Annotated[int | None, arg("N", "the tuned recipe's")] = None
+    seed: int = 0
+    max_segments: Annotated[int | None, arg("M", "all that the bank has")] = None
 
 
-SAME = Interval(0.0, 0.0, 0.0)
-"""The difference of a rule to itself."""
+def learn(argv: Sequence[str]) -> None:
+    """Run `hrm-gym halting learn`."""
+    config = parse(Learn, "hrm-gym halting learn", argv)
+    from hrm_gym.agents.halting.learning import mean_return
+    from hrm_gym.agents.halting.rules import QHead
+
+    config.use_threads()
+    recipe = _recipe(config.agent, config.cost, config.seed, config.steps, max_segments=config.max_segments or 0)
+    out = config.out or Path("runs") / "halting" / f"{config.agent}-{config.cost:g}"
+    check_writable(out / "model.safetensors")
+    bank = find_bank(config.bank)
+    with progress_bar(recipe.steps, "step") as bar:
+        policy = _train(recipe, bank, bar)
+    policy.save(out)
+    for split in ("train", "test"):
+        part = bank.only(split, config.max_segments)
+        mine, own = (mean_return(rule, part, config.cost) for rule in (policy, QHead()))
+        print(f"{split}: mean return {mine:.4f}, Q-head {own:.4f}, over {len(part):,} puzzles")
+    print(f"policy: {out}")
+
+
+def _recipe(agent: str, cost: float, seed: int, steps: int | None, **changes: int) -> HaltingRecipe:
+    from hrm_gym.agents.halting.learning import recipe_for
+
+    return recipe_for(agent, cost=cost, seed=seed, **changes, **({} if steps is None else {"steps": steps}))
+
+
+def _train(recipe: HaltingRecipe, bank: HaltingBank, bar: Any) -> Learned:
+    """Train one policy; `bar` moves on by its steps."""
+    from hrm_gym.agents.halting import learning
+
+    begun = bar.n
+    policy = learning.train(recipe, bank, lambda steps: bar.update(begun + min(steps, recipe.steps) - bar.n))
+    bar.update(begun + recipe.steps - bar.n)
+    return policy
+
+
+# ---- the report ----
+
+
+@dataclass(frozen=True)
+class Report(RunOptions):
+    """The Q-head, fixed budgets, confidence thresholds, DQN, PPO and the oracle on the held-out puzzles of a bank, at
+    several costs: accuracy against mean segments as a picture, returns with 95 % intervals as Markdown and JSON. What
+    can be tuned is tuned on the training puzzles. Finished trainings are kept in the folder: started again, a report
+    that was killed goes on.
+
+    Attributes:
+        bank: What is compared on.
+        out: Folder for report.md, report.json, report.png and the trained policies.
+        costs: Costs of a segment.
+        seeds: Trainings of DQN and of PPO at every cost; their figures are means over these.
+        steps: Environment steps of every training.
+        seed: Of the first training, and of the bootstrap.
+    """
+
+    EXAMPLES = (
+        "hrm-gym halting report --out reports/halting",
+        "hrm-gym halting report --bank hrm-sudoku --costs 0.001 0.01 0.1 --seeds 5",
+    )
+    bank: Bank = None
+    out: Annotated[Path, arg("FOLDER", "reports/halting")] = Path("reports/halting")
+    costs: tuple[float, ...] = (0.001, 0.005, 0.01, 0.02, 0.05)
+    seeds: int = 3
+    steps: Annotated[int | None, arg("N", "the tuned recipe's")] = None
+    seed: int = 0
+
+
+def report(argv: Sequence[str]) -> None:
+    """Run `hrm-gym halting report`."""
+    config = parse(Report, "hrm-gym halting report", argv)
+    costs = sorted(set(config.costs))
+    if not costs or not all(0 <= cost <= 1 for cost in costs):
+        raise ValueError(f"expected --costs in 0..1, got {config.costs}")
+    at_least(1, config, "seeds")
+    for name in ("report.md", "report.json", "report.png"):
+        check_writable(config.out / name)
+    bank = find_bank(config.bank)
+    from hrm_gym.agents.halting.comparison import study
+    from hrm_gym.agents.halting.learning import Learned, bank_digest
+
+    config.use_threads()
+    recipes = {agent: _recipe(agent, 0.0, 0, config.steps).to_json() for agent in ("dqn", "ppo")}
+    seeds = range(config.seed, config.seed + config.seeds)
+
+    def policy(recipe: HaltingRecipe) -> Learned:
+        """The policy of a recipe: as the folder has it, else trained and kept there."""
+        folder = config.out / "policies" / f"{recipe.agent}-{recipe.cost:g}-seed{recipe.seed}"
+        if folder.exists():
+            found = Learned.load(folder)
+            if found.about.get("recipe") == recipe.to_json() and found.about.get("bank") == bank_digest(bank):
+                bar.update(recipe.steps)
+                return found
+        trained = _train(recipe, bank, bar)
+        trained.save(folder)
+        return trained
+
+    def trained_at(cost: float) -> dict[str, list[Learned]]:
+        return {agent: [policy(_recipe(agent, cost, seed, config.steps)) for seed in seeds] for agent in recipes}
+
+    with progress_bar(len(costs) * config.seeds * sum(one["steps"] for one in recipes.values()), "step") as bar:
+        found = study(bank, costs, trained_at, config.seed)
+    title = f"{found.bank}: {found.puzzles:,} held-out puzzles, at most {found.segments} segments"
+    table = new_table(title, "cost", *_HEADINGS, left=2, caption="in brackets: 95 % intervals")
+    for at in found.costs:
+        table.add_section()
+        for entry in at.entries:
+            table.add_row(f"{at.cost:g}", *_row(entry))
+    show(table, 190)
+    for at in found.costs:
+        print(_verdict(at))
+    about = bank.about
+    title = f"When should an HRM halt? {about['agent']} on {about['env']}, {found.puzzles:,} held-out puzzles"
+    command = ("hrm-gym halting report " + " ".join(argv)).strip()
+    told = {"command": command, "date": _today(), "machine": machine(), "bank": about, "recipes": recipes}
+    with written_atomically(config.out / "report.png") as draft:
+        draw(found, title, draft)
+    write_json({**told, "study": asdict(found)}, config.out / "report.json")
+    write_atomically(config.out / "report.md", _markdown(found, told, title))
+    print(f"report: {', '.join(str(config.out / f'report.{kind}') for kind in ('md', 'json', 'png'))}")
+
 
 _HEADINGS = ("rule", "mean segments", "solved", "mean return", "against the Q-head", "chosen on the train split")
 
 
-def print_table(study: HaltingStudy) -> None:
-    """The returns of all rules at every cost."""
-    title = f"{study.bank}: {study.puzzles:,} held-out puzzles, at most {study.segments} segments"
-    table = Table(title=title, title_justify="left", caption="in brackets: 95 % intervals", caption_justify="left")
-    table.add_column("cost")
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading == "rule" else "right")
-    for at in study.costs:
-        table.add_section()
-        for entry in at.entries:
-            table.add_row(f"{at.cost:g}", *_row(entry))
-    console = Console()
-    (console if console.is_terminal else Console(width=190)).print(table)
-    for at in study.costs:
-        print(_verdict(at))
-
-
-def write_report(
-    study: HaltingStudy, bank: HaltingBank, out: Path, command: str, recipes: dict[str, dict[str, Any]]
-) -> None:
-    """Write report.md, report.json and report.png into the folder `out`, each whole or not at all."""
-    told = {
-        "command": command,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine(),
-        "bank": bank.about,
-        "recipes": recipes,
-        "study": asdict(study),
-    }
-    title = f"When should an HRM halt? {bank.about['agent']} on {bank.about['env']}, {study.puzzles:,} held-out puzzles"
-    with written_atomically(out / "report.png") as draft:
-        draw(study, title, draft)
-    write_atomically(out / "report.json", json.dumps(told, indent=1) + "\n")
-    write_atomically(out / "report.md", markdown(study, told, title))
-    print(f"report: {out / 'report.md'}, {out / 'report.json'}, {out / 'report.png'}")
-
-
-def markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
+def _markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
     """The report as a Markdown page."""
     bank, where = told["bank"], told["machine"]
+    trainings = max(len(entry.seeds) for at in study.costs for entry in at.entries)
     lines = [
         f"# {title}",
         "",
         "![Accuracy against mean segments, and the gain over the Q-head](report.png)",
         "",
-        f"`{told['command'].strip()}`, {told['date']}, on {where['processor']} ({where['cores']} cores), "
+        f"`{told['command']}`, {told['date']}, on {where['processor']} ({where['cores']} cores), "
         f"PyTorch {where['torch']}.",
         f"Bank: `{bank['command']}`, {bank['created']}; weights {bank['weights'][:12]}. Thresholds were chosen and "
         f"policies trained on its {study.train_puzzles:,} train puzzles, at each cost anew.",
@@ -305,45 +357,37 @@ def markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
         f"Return = 1[solved] - cost x segments. Of the {study.puzzles:,} held-out puzzles {study.ever:.1%} were right "
         "after some segment. The oracle decides in hindsight: it is a bound, not a rival.",
         "In brackets: 95 % intervals: Wilson for shares, bootstrap over puzzles for returns, paired for differences. "
-        f"DQN and PPO: means over {_trainings(study)} trainings of other seeds (range of their returns in the last "
-        "column).",
+        f"DQN and PPO: means over {trainings} trainings of other seeds (range of their returns in the last column).",
         "",
     ]
     for at in study.costs:
-        lines += [f"## Cost {at.cost:g} a segment", "", _verdict(at), "", _line(_HEADINGS), _line(["---"] * 6)]
-        lines += [_line(_row(entry)) for entry in at.entries]
-        lines.append("")
+        lines += [f"## Cost {at.cost:g} a segment", "", _verdict(at), ""]
+        lines += [markdown_row(list(_HEADINGS)), markdown_row(["---"] * len(_HEADINGS))]
+        lines += [*(markdown_row(_row(entry)) for entry in at.entries), ""]
     return "\n".join(lines)
 
 
 def _verdict(at: AtCost) -> str:
     """Which rule wins, in a sentence."""
-    lead: Lead = at.lead
+    lead = at.lead
     best = next(entry for entry in at.entries if entry.kind == lead.kind)
     against = {lead.next_kind: lead.gain, lead.plain_kind: lead.plain_gain, "q": best.gain}
     parts = [
-        f"{_signed(gain)} against {LABELS[kind]}{_unclear(gain)}" for kind, gain in against.items() if gain != SAME
+        f"{_signed(gain)} against {LABELS[kind]}{'' if gain.low > 0 else ', no clear difference'}"
+        for kind, gain in against.items()
+        if gain != Interval(0.0, 0.0, 0.0)  # the difference of a rule to itself
     ]
     return f"Cost {at.cost:g}: {LABELS[lead.kind]} returns most; " + "; ".join(parts) + "."
-
-
-def _trainings(study: HaltingStudy) -> int:
-    return max(len(entry.seeds) for at in study.costs for entry in at.entries)
-
-
-def _unclear(gain: Interval) -> str:
-    return "" if gain.low > 0 else ", no clear difference"
 
 
 def _row(entry: Entry) -> list[str]:
     chosen = entry.rule if entry.kind in ("q_tuned", "fixed", "confidence") else ""
     if entry.seeds:
         chosen = f"{min(entry.seeds):.4f} to {max(entry.seeds):.4f}"
-    share = entry.solved
     return [
         LABELS[entry.kind],
         f"{entry.segments:.2f}",
-        f"{share.value:.1%} ({100 * share.low:.1f}-{100 * share.high:.1f})",
+        share(entry.solved.value, entry.solved.low, entry.solved.high),
         f"{entry.reward.value:.4f} ({entry.reward.low:.4f}-{entry.reward.high:.4f})",
         "" if entry.kind == "q" else _signed(entry.gain),
         chosen,
@@ -352,193 +396,3 @@ def _row(entry: Entry) -> list[str]:
 
 def _signed(one: Interval) -> str:
     return f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
-
-
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-HELP = """usage: hrm-gym halting learn --agent dqn|ppo [options]
-       hrm-gym halting report [options]
-
-learn   DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
-        of one CPU core. The policy is written as safetensors and JSON.
-report  the Q-head, fixed budgets, confidence thresholds, DQN, PPO and the oracle on the held-out puzzles of a bank, at
-        several costs: accuracy against mean segments as a picture, returns with 95 % intervals as Markdown and JSON.
-        What can be tuned is tuned on the training puzzles. Finished trainings are kept in the folder: started again, a
-        report that was killed goes on.
-
-examples:
-  hrm-gym halting learn --agent dqn --cost 0.01
-  hrm-gym halting learn --agent ppo --cost 0.05 --bank sudoku.npz --out runs/halting/ppo
-  hrm-gym halting report --out reports/halting
-  hrm-gym halting report --bank sudoku.npz --costs 0.001 0.01 0.1 --seeds 5 --out reports/halting-sudoku
-  hrm-gym halting report --help                        every option with its default
-"""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Learn when to halt.
-
-    Attributes:
-        agent: dqn or ppo.
-        cost: Cost of a segment.
-        bank: What is learnt from; the bundled bank if none is named.
-        out: Folder of the policy; runs/halting/AGENT-COST by default.
-        steps: Environment steps (the tuned recipe's).
-        seed: Of weights, puzzles and exploration.
-        max_segments: Limit of segments; all that the bank has by default.
-        threads: CPU threads; 0 leaves torch's own choice.
-    """
-
-    agent: Literal["dqn", "ppo"]
-    cost: float = 0.01
-    bank: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    out: Path | None = None
-    steps: int | None = None
-    seed: int = 0
-    max_segments: int = 0
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Compare halting rules on held-out puzzles.
-
-    Attributes:
-        bank: The bank; the bundled one if none is named.
-        out: Folder for report.md, report.json, report.png and the trained policies.
-        costs: Costs of a segment.
-        seeds: Trainings of DQN and of PPO at every cost; their figures are means over these.
-        steps: Environment steps of every training (the tuned recipe's).
-        seed: Of the first training, and of the bootstrap.
-        threads: CPU threads; 0 leaves torch's own choice.
-    """
-
-    bank: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    out: Path = Path("reports/halting")
-    costs: tuple[float, ...] = (0.001, 0.005, 0.01, 0.02, 0.05)
-    seeds: int = 3
-    steps: int | None = None
-    seed: int = 0
-    threads: int = 1
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym halting COMMAND …`.
-
-    Args:
-        argv: the arguments after `halting`.
-
-    Returns:
-        0.
-
-    Raises:
-        ValueError: for bad input of any kind; the message fits on one line.
-        OSError: for files that cannot be read or written.
-    """
-    commands = {"bank": run_bank, "learn": learn, "report": report}
-    return run_subcommand(commands, "hrm-gym halting", argv, HELP)
-
-
-def learn(argv: Sequence[str]) -> None:
-    """Run `hrm-gym halting learn`."""
-    config = parse(TrainConfig, "hrm-gym halting learn", argv)
-    from hrm_gym.agents.halting.learning import mean_return, recipe_for
-    from hrm_gym.agents.halting.rules import QHead
-
-    changes = {"cost": config.cost, "seed": config.seed, "max_segments": config.max_segments}
-    recipe = recipe_for(config.agent, **changes, **({} if config.steps is None else {"steps": config.steps}))
-    out = config.out or Path("runs") / "halting" / f"{config.agent}-{config.cost:g}"
-    check_writable(out / "model.safetensors")
-    bank = find_bank(config.bank)
-    policy = _train(recipe, bank, config.threads)
-    policy.save(out)
-    for split in ("train", "test"):
-        part = bank.only(split, config.max_segments or None)
-        mine, own = (mean_return(rule, part, config.cost) for rule in (policy, QHead()))
-        print(f"{split}: mean return {mine:.4f}, Q-head {own:.4f}, over {len(part):,} puzzles")
-    print(f"policy: {out}")
-
-
-def report(argv: Sequence[str]) -> None:
-    """Run `hrm-gym halting report`."""
-    config = parse(ReportConfig, "hrm-gym halting report", argv)
-    costs = sorted(set(config.costs))
-    if not costs or not all(0 <= cost <= 1 for cost in costs):
-        raise ValueError(f"expected --costs in 0..1, got {config.costs}")
-    if config.seeds < 1:
-        raise ValueError(f"expected --seeds of at least 1, got {config.seeds}")
-    for name in ("report.md", "report.json", "report.png"):
-        check_writable(config.out / name)
-    bank = find_bank(config.bank)
-    from hrm_gym.agents.halting.comparison import study
-
-    trained = _Trained(config, bank, len(costs))
-    with trained.bar:
-        found = study(bank, costs, trained.at, config.seed)
-    print_table(found)
-    write_report(found, bank, config.out, "hrm-gym halting report " + " ".join(argv), trained.recipes())
-
-
-class _Trained:
-    """The learned policies of a report: trained when they are asked for, and kept in its folder.
-
-    Attributes:
-        bar: the progress of all trainings, in environment steps.
-    """
-
-    def __init__(self, config: ReportConfig, bank: HaltingBank, costs: int) -> None:
-        self._config, self._bank = config, bank
-        one = sum(recipe["steps"] for recipe in self.recipes().values())
-        self.bar = progress_bar(costs * config.seeds * one, "step")
-
-    def recipes(self) -> dict[str, dict[str, Any]]:
-        """The recipe of each agent, but for cost and seed."""
-        return {agent: self._recipe(agent, 0.0, 0).to_json() for agent in ("dqn", "ppo")}
-
-    def at(self, cost: float) -> dict[str, list[Learned]]:
-        """The policies of one cost."""
-        seeds = range(self._config.seed, self._config.seed + self._config.seeds)
-        return {agent: [self._policy(self._recipe(agent, cost, seed)) for seed in seeds] for agent in ("dqn", "ppo")}
-
-    def _recipe(self, agent: str, cost: float, seed: int) -> HaltingRecipe:
-        from hrm_gym.agents.halting.learning import recipe_for
-
-        steps = {} if self._config.steps is None else {"steps": self._config.steps}
-        return recipe_for(agent, cost=cost, seed=seed, **steps)
-
-    def _policy(self, recipe: HaltingRecipe) -> Learned:
-        from hrm_gym.agents.halting.learning import Learned, bank_digest
-
-        folder = self._config.out / "policies" / f"{recipe.agent}-{recipe.cost:g}-seed{recipe.seed}"
-        if folder.exists():
-            policy = Learned.load(folder)
-            if policy.about.get("recipe") == recipe.to_json() and policy.about.get("bank") == bank_digest(self._bank):
-                self.bar.update(recipe.steps)
-                return policy
-        begun = self.bar.n
-        policy = _train(recipe, self._bank, self._config.threads, self.bar)
-        policy.save(folder)
-        self.bar.update(begun + recipe.steps - self.bar.n)
-        return policy
-
-
-def _train(recipe: HaltingRecipe, bank: HaltingBank, threads: int, bar: Any = None) -> Learned:
-    """Train one policy, with a progress bar: `bar`, or one of its own."""
-    import torch
-
-    from hrm_gym.agents.halting.learning import train
-
-    if threads:
-        torch.set_num_threads(threads)
-    own = None if bar is not None else progress_bar(recipe.steps, "step")
-    shown: Any = bar if own is None else own
-    begun = shown.n
-    try:
-        policy = train(recipe, bank, lambda steps: shown.update(begun + min(steps, recipe.steps) - shown.n))
-    finally:
-        if own is not None:
-            own.close()
-    return policy

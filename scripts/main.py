@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import hrm_gym
 from hrm_gym import extras
-from hrm_gym.registry import unknown
+from hrm_gym.registry import environment_ids, unknown
 
 COMMANDS = {
     "solve": ("solve:main", "let agents solve puzzles: watch them, then read the table"),
@@ -23,15 +23,57 @@ COMMANDS = {
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
+<<<<<<< HEAD
     "export": ("export:main", "an HRM's segment as an ONNX file"),
     "weights": ("weights:main", "average several networks' weights"),
     "data": ("data:main", "build, convert, look at and fetch data sets"),
     "analyze": ("analyze:main", "what an HRM does with its segments, as table and picture"),
     "halting": ("halting:main", "record segments, learn when to halt, compare halting rules"),
+=======
+    "weights average": ("weights:average_weights", "the mean of several HRMs' weights, as one HRM"),
+    "weights verify": ("weights:verify_weights", "whether folders of weights are whole"),
+    "data build": ("data:build", "new puzzles, or those of files, in the official layout"),
+    "data info": ("data:info", "what files of puzzles hold; everything in them is checked"),
+    "data fetch": ("data:fetch", "the CSV files of a data set on the Hugging Face hub"),
+    "analyze segments": ("analyze:segments", "does it think longer about harder puzzles?"),
+    "analyze scaling": ("analyze:scaling", "what do more segments bring?"),
+    "analyze answers": ("analyze:answers", "the answer after each segment, as pictures"),
+    "analyze convergence": ("analyze:convergence", "how far each update still moves a state"),
+    "analyze dimensionality": ("analyze:dimensionality", "participation ratios of both levels' states"),
+    "analyze curve": ("analyze:curve", "how a training run went"),
+    "halting bank build": ("halting:build", "record an HRM's segments for HRMHalting-v0"),
+    "halting bank info": ("halting:info", "what such a bank holds"),
+    "halting learn": ("halting:learn", "DQN or PPO learns when to halt"),
+    "halting report": ("halting:report", "compare halting rules on held-out puzzles"),
+>>>>>>> main
     "bench": ("bench.command:main", "measure how fast environments and training are"),
-    "list": ("list:main", "environments, agents with their weights, recipes"),
+    "list": ("list:main", "environments, agents with their scores, recipes"),
 }
 """Command -> (module:function that takes the remaining arguments and returns the exit code, one line of help)."""
+
+GROUPS: dict[str, tuple[str, Sequence[str]]] = {
+    "weights": (
+        "average or verify folders of weights",
+        ("hrm-gym weights average runs/a/model runs/b/model --out runs/mean", "hrm-gym weights verify"),
+    ),
+    "data": (
+        "build, look at and fetch data sets",
+        ("hrm-gym data build maze --out data/maze-10", "hrm-gym data info data/maze-10"),
+    ),
+    "analyze": (
+        "what an HRM does with its segments, as table and picture",
+        ("hrm-gym analyze segments --episodes 1000", "hrm-gym analyze curve runs/sudoku-4x4"),
+    ),
+    "halting": (
+        "record segments, learn when to halt, compare halting rules",
+        ("hrm-gym halting bank info", "hrm-gym halting learn --agent dqn", "hrm-gym halting report"),
+    ),
+    "halting bank": (
+        "recorded segments of an HRM, for HRMHalting-v0",
+        ("hrm-gym halting bank build --env HRMMaze-v0 --out mazes.npz", "hrm-gym halting bank info"),
+    ),
+}
+"""What several commands have in common: a line of help, and examples."""
 
 MOVED = {
     "average": "hrm-gym weights average",
@@ -44,14 +86,8 @@ MOVED = {
 """Commands of earlier versions, and what they are now."""
 
 EXAMPLES = (
-    ("hrm-gym solve", "every bundled agent on HRMMaze-v0, live or as a GIF"),
-    ("hrm-gym solve HRMMaze-v0 --agent hrm oracle --episodes 1000 --no-render", "two agents, figures only"),
-    ("hrm-gym solve HRMMazeHard-v0 --source train.csv --agent oracle", "your own puzzles"),
-    ("hrm-gym solve HRMSudoku-v0 --source puzzles.sdm", "a puzzle a line; Kaggle's CSV files too"),
-    ("hrm-gym predict tasks/ --out submission.json", "ARC tasks, answered as the ARC Prize wants it"),
-    ("hrm-gym compare", "the bundled agents on mazes and Sudoku, as one page"),
-    ("hrm-gym data build maze --out data/maze-10", "a data set on disk, in the official layout"),
-    ("hrm-gym train maze", "train an HRM from nothing, a quarter of an hour of one CPU core"),
+    ("hrm-gym solve", "the bundled agents on HRMMaze-v0, live or as a GIF"),
+    ("hrm-gym train sudoku-4x4", "train an HRM from nothing, a minute of one CPU core"),
     ('eval "$(hrm-gym --completion bash)"', "complete commands in this shell (zsh too)"),
 )
 
@@ -94,9 +130,11 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that `--agent module:factory` finds a module in the current folder
-    with _lenient_streams(), _signals_raised():
+    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop):
         try:
             return command(list(sys.argv[1:] if argv is None else argv))
+        except SystemExit as stop:  # after --help
+            return int(stop.code or 0)
         except KeyboardInterrupt as stop:
             return interrupted(stop)
         except BrokenPipeError:
@@ -119,37 +157,55 @@ def interrupted(stop: KeyboardInterrupt) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     """Answer the program's own options, or run a command."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if arguments else USAGE_ERROR
-    if arguments[0] == "--version":
+    if arguments[:1] == ["--version"]:
         print(f"hrm-gym {hrm_gym.__version__}")
         return 0
-    if arguments[0] == "--completion":
+    if arguments[:1] == ["--completion"]:
         print(_completion(*arguments[1:2]))
         return 0
-    return _command(arguments[0])(arguments[1:])
+    name, rest = "", arguments
+    while name not in COMMANDS:
+        if not rest or rest[0] in ("-h", "--help"):
+            if name and not rest:
+                raise ValueError(f"hrm-gym {name} needs a command: expected one of {', '.join(_after(name))}")
+            print(_help(name))
+            return 0 if rest else USAGE_ERROR
+        if rest[0] not in _after(name):
+            if not name and rest[0] in MOVED:
+                raise ValueError(f"unknown command {rest[0]!r}: it is {MOVED[rest[0]]} now")
+            what = f"command of hrm-gym {name}" if name else "command"
+            raise ValueError(f"{unknown(what, rest[0], _after(name))} (see hrm-gym{f' {name}' * bool(name)} --help)")
+        name, rest = f"{name} {rest[0]}".strip(), rest[1:]
+    return int(_command(name)(rest) or 0)
 
 
-def _command(name: str) -> Callable[[list[str]], int]:
-    """The function behind a command.
+def _after(name: str) -> dict[str, str]:
+    """The words that may follow a group of commands ("" for the program), each with its line of help."""
+    depth = len(name.split())
+    lines = {key: about[1] for key, about in COMMANDS.items()} | {key: about[0] for key, about in GROUPS.items()}
+    words = [key.split()[depth] for key in COMMANDS if key.split()[:depth] == name.split()]
+    return {word: lines[f"{name} {word}".strip()] for word in words}
 
-    Raises:
-        ValueError: if there is no such command.
-    """
-    if name not in COMMANDS:
-        if name in MOVED:
-            raise ValueError(f"unknown command {name!r}: it is {MOVED[name]} now")
-        raise ValueError(f"{unknown('command', name, COMMANDS)} (see hrm-gym --help)")
+
+def _command(name: str) -> Callable[[list[str]], int | None]:
+    """The function behind a command."""
     module, _, function = COMMANDS[name][0].partition(":")
-    found: Callable[[list[str]], int] = getattr(importlib.import_module(f"hrm_gym.scripts.{module}"), function)
+    found: Callable[[list[str]], int | None] = getattr(importlib.import_module(f"hrm_gym.scripts.{module}"), function)
     return found
 
 
-def _help() -> str:
-    """The text of `hrm-gym --help`."""
-    commands = "\n".join(f"  {name:<12} {line}" for name, (_, line) in COMMANDS.items())
-    examples = "\n".join(f"  {command}\n      {line}" for command, line in EXAMPLES)
+def _help(name: str) -> str:
+    """The text of `hrm-gym --help`, or of that of a group of commands."""
+    from hrm_gym.scripts.options import examples
+
+    after = _after(name)
+    wide = max(map(len, after)) + 2
+    commands = "\n".join(f"  {word:<{wide}}{line}" for word, line in after.items())
+    program = f"hrm-gym {name}".strip()
+    if name:
+        line, shown = GROUPS[name]
+        about = f"{line[0].upper()}{line[1:]}.\n{program} COMMAND --help shows the options."
+        return f"usage: {program} COMMAND [options]\n\n{about}\n\ncommands:\n{commands}\n\n{examples(shown)}"
     return (
         "usage: hrm-gym COMMAND [options]\n\n"
         "Puzzles as Gymnasium environments, and Hierarchical Reasoning Models that\nsolve them.\n\n"
@@ -157,7 +213,7 @@ def _help() -> str:
         "options:\n  -h, --help           show this text, or after a command its options\n"
         "  --version            show the version\n"
         "  --completion SHELL   a script for bash or zsh that completes commands\n\n"
-        f"examples:\n{examples}"
+        f"{examples(EXAMPLES)}"
     )
 
 
@@ -165,17 +221,20 @@ def _completion(shell: str = "") -> str:
     """A script that lets a shell complete commands, environment ids, recipes and files."""
     if shell not in ("bash", "zsh"):
         raise ValueError(f"expected --completion bash or --completion zsh, got {shell!r}")
-    from hrm_gym.scripts.list import words_after
+    from hrm_gym.agents.hrm.recipes import RECIPES
+    from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 
-    cases = "\n".join(
-        f"      {name}) words='{' '.join(words)}' ;;" for name in COMMANDS if (words := words_after(name))
-    )
+    ids = [*environment_ids(), "--agent", "--episodes", "--source", "--seed"]
+    words: dict[str, Any] = {name: _after(name) for name in ("weights", "data", "analyze", "halting")}
+    words |= dict.fromkeys(("solve", "play", "record", "compare"), ids) | {"train": RECIPES, "train-rl": RL_RECIPES}
+    words["list"] = ("environments", "agents", "recipes")
+    cases = "\n".join(f"      {name}) words='{' '.join(after)}' ;;" for name, after in words.items())
     # zsh runs bash's completions once bashcompinit is loaded.
     start = "autoload -Uz bashcompinit && bashcompinit\n" if shell == "zsh" else ""
     return f"""{start}_hrm_gym() {{
   local words=''
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words='{" ".join(COMMANDS)} --help --version'
+    words='{" ".join(_after(""))} --help --version'
   else
     case "${{COMP_WORDS[1]}}" in
 {cases}
@@ -190,22 +249,22 @@ complete -o default -F _hrm_gym hrm-gym"""
 
 
 @contextlib.contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise `Stopped` where the program is, as Ctrl-C raises KeyboardInterrupt."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
+def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within, these signals call `handler`."""
     before = {}
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        for number in STOPPING_SIGNALS:
+        for number in numbers:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup's wish
-                before[number] = signal.signal(number, stop)
+                before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
 
 
 @contextlib.contextmanager
@@ -222,16 +281,8 @@ def signals_noted(run: Any, folder: Any) -> Iterator[None]:
         run.stopping = number
         print("stopping after this update; once more stops at once", file=sys.stderr)
 
-    before = {}
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        for number in (signal.SIGINT, *STOPPING_SIGNALS):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, note)
-    try:
+    with _handling((signal.SIGINT, *STOPPING_SIGNALS), note):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if run.stopping:
         print(f"stopped, checkpoint in {folder}: the same command continues from there", file=sys.stderr)
         raise Stopped(run.stopping)

@@ -1,126 +1,459 @@
-"""Command-line arguments: tyro's parsing, with its errors as one line.
+"""The options that commands share, each defined once, and how a command line becomes a config dataclass.
 
-Progress bars of the commands: twice a second on a terminal, twice a minute in a log.
+`PuzzleOptions` says which puzzles, `AgentOptions` who solves them and how HRMs halt, `PanelOptions` adds votes and
+learning from demonstrations, `RunOptions` says what they run on. A command's config inherits what it takes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
+import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+import gymnasium as gym
 import tyro
-from tqdm import tqdm
 
-from hrm_gym.registry import unknown
+from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation.compare.plan import Entrant, Label, World, enter, parse_world
+from hrm_gym.registry import FACTORIES, unknown
 
 Config = TypeVar("Config")
 
+DEFAULT_AGENTS = ("hrm", "ppo", "random", "oracle")
+DEFAULT_EPISODES = 100
+SHOWN = 5
+"""Puzzles on a film, a page or a picture unless --episodes says; more of them make it long and large."""
 
-def parse(
-    kind: type[Config], prog: str, argv: Sequence[str], default: Config | None = None, append: bool = False
-) -> Config:
-    """A config dataclass from arguments.
+ENV = r"[\w.]+(:[\w.]+)?-v\d+(:|$)"
+"""What a person's text for an environment looks like."""
+
+HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "hrm-search")
+
+
+def arg(metavar: str = "", default: str = "", **options: Any) -> Any:
+    """How an option stands in the help: the name of its value, and what holds without it."""
+    shown = {"metavar": metavar} if metavar else {}
+    return tyro.conf.arg(help_behavior_hint=f"(default: {default})" if default else "", **shown, **options)
+
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg()]
+Env = Annotated[tyro.conf.Positional[str], arg("[ENV]", "HRMMaze-v0")]
+Bank = Annotated[Path | None, arg("FILE.npz", "the bundled one")]
+Json = Annotated[Path | None, arg("FILE.json")]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a command runs on.
+
+    Attributes:
+        threads: CPU threads; 0 leaves torch's own choice.
+        device: auto, cpu, cuda or mps.
+    """
+
+    threads: int = 1
+    device: Annotated[str, arg("NAME", "auto")] = "auto"
+
+    def use_threads(self) -> None:
+        """Give torch the threads that were asked for."""
+        import torch
+
+        at_least(0, self, "threads")
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class PuzzleOptions:
+    """Which puzzles.
+
+    Attributes:
+        episodes: Puzzles; films, pages and pictures show the first five unless it is given.
+        source: bank (bundled puzzles under random symmetries), generate (new ones), auto (new ones where the
+            environment can make any), or a file of puzzles (CSV, JSON), a folder or owner/name on the Hugging Face hub,
+            of which the rows are played in order.
+        split: Which part of the puzzles; held-out is validation and test.
+        seed: Which stream of puzzles; rows of a file have none.
+        size: Side length of the grid.
+        difficulty: Of a Sudoku: easy, medium, hard, extreme.
+        box: Rows and columns of a Sudoku's boxes.
+    """
+
+    episodes: Annotated[int | None, arg("N", "100, or every row of a file")] = None
+    source: Annotated[str, arg("bank|generate|auto|FILE", "bank", aliases=("--data",))] = "bank"
+    split: Literal["train", "validation", "test", "held-out"] = "test"
+    seed: int = 0
+    size: Annotated[int | None, arg("N", "the environment's own")] = None
+    difficulty: Annotated[str | None, arg("LEVEL", "the environment's own")] = None
+    box: Annotated[tuple[int, int] | None, arg("ROWS COLUMNS", "the environment's own")] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The environment's constructor arguments among these options, those that were given."""
+        names = ("size", "difficulty", "box", "max_segments", "max_steps")
+        at_least(1, self, "episodes", "size", "max_segments", "max_steps")
+        given = {name: getattr(self, name, None) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def world(self, env: str) -> World:
+        """The environment that a person's text and these options mean.
+
+        Raises:
+            ValueError: there is no such environment of puzzles, or a number is out of range.
+        """
+        found = parse_world(env, self.source, self.split, self.arguments())
+        found.modes  # noqa: B018  # whatever is wrong with the puzzles is found out here
+        return found
+
+    def count(self, world: World, default: int = DEFAULT_EPISODES) -> int:
+        """How many puzzles to play: a file's rows at most."""
+        everything = sys.maxsize if world.numbered and default == DEFAULT_EPISODES else default
+        return world.length(self.episodes or everything)
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    """Who solves them.
+
+    Attributes:
+        agent: hrm, hrm-vote, hrm-first (several thoughts), hrm-adapt (learns a task's demonstrations first), hrm-search
+            (guesses where it is stuck), ppo, maskableppo, a2c, dqn, random, oracle, stored, a plug-in's name or
+            module:factory; several may be named. NAME@MODE is an action mode, NAME=WEIGHTS a folder or owner/name on
+            the hub, NAME=A+B several networks of one vote; wildcards stand for several training seeds.
+        compile: Compile the networks; pays off for long runs.
+        batch: Boards in play at a time.
+    """
+
+    agent: Annotated[tuple[str, ...], arg("NAME", "hrm ppo random oracle, where weights fit; hrm in analyses")] = ()
+    compile: Switch = False
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range and what does not go together, before any work."""
+        at_least(1, self, "batch", "max_segments", "votes", "first", "adapt", "adapt_batch")
+        at_least(0, self, "restart", "agree")
+        twice = sorted({name for name in self.agent if self.agent.count(name) > 1})
+        if twice:
+            raise ValueError(f"expected every --agent once, got {', '.join(twice)} twice")
+
+    def named(self) -> list[str]:
+        """The agents, without modes and weights."""
+        return [re.split("[@=]", label)[0] for label in self.agent or DEFAULT_AGENTS]
+
+    def thinking(self) -> dict[str, Any]:
+        """What every HRM is given beyond its own defaults."""
+        return {"compile": True} if self.compile else {}
+
+    def settings(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The factory behind an agent's name, and what it is given beyond its own defaults.
+
+        Raises:
+            ValueError: there are options of HRMs, and no HRM among the agents.
+        """
+        options = self.thinking()
+        if options and not set(self.named()) & set(HRM_AGENTS):
+            flags = "--halting, --check, --no-check, --restart and --compile"
+            raise ValueError(f"expected an HRM among the agents for {flags}, got {', '.join(self.named())}")
+        device = getattr(self, "device", "auto")
+        if device != "auto" and FACTORIES.get(name, "").startswith(("hrm_gym.agents.hrm.", "hrm_gym.agents.sb3.")):
+            options["device"] = device
+        return name, options if name in HRM_AGENTS else {k: v for k, v in options.items() if k == "device"}
+
+    def enter(self, label: str, world: World) -> list[Entrant]:
+        """The runs of the agent `NAME`, `NAME@MODE`, `NAME=WEIGHTS` in a world, by these options."""
+        read = Label.parse(label)
+        return enter(read, world, *self.settings(read.name))
+
+    def entrants(self, world: World) -> list[Entrant]:
+        """The agents that were named; of the default ones those whose weights fit, with a line for each other one."""
+        if self.agent:
+            return [entrant for label in self.agent for entrant in self.enter(label, world)]
+        found = []
+        for name in DEFAULT_AGENTS:
+            try:
+                found += self.enter(name, world)
+            except (ValueError, FileNotFoundError) as error:
+                print(f"{name}: {' '.join(str(error).split())} (skipped)", file=sys.stderr)
+        return found
+
+    def one_hrm(self, world: World, kind: type[Config] | None = None) -> Any:
+        """The one HRM of an analysis.
+
+        Raises:
+            ValueError: another agent is named, or several; or one that is no `kind`.
+        """
+        labels = self.agent or ("hrm",)
+        if len(labels) > 1 or self.named()[0] not in HRM_AGENTS:
+            raise ValueError(f"expected --agent to be one of {', '.join(HRM_AGENTS)}, got {' '.join(labels)!r}")
+        agent: Agent = self.enter(labels[0], world)[0].agent
+        if kind is not None and not isinstance(agent, kind):
+            raise ValueError(f"expected one HRM, got {labels[0]!r}: this study looks into a single network")
+        return agent
+
+
+@dataclass(frozen=True)
+class RuleOptions(AgentOptions):
+    """By which rule an HRM halts.
+
+    Attributes:
+        halting: When an HRM stops: q (its own decision), fixed:8, confidence:0.99 (every free cell is that sure;
+            confidence:0.99:mean for their mean), stable:2 (two segments changed nothing) or never; q,stable:2 is
+            whichever halts first.
+    """
+
+    halting: Annotated[str | None, arg("RULE", "what suits the weights, mostly q")] = None
+
+    def thinking(self) -> dict[str, Any]:
+        """What every HRM is given beyond its own defaults."""
+        return super().thinking() | ({} if self.halting is None else {"halting": self.halting})
+
+
+@dataclass(frozen=True)
+class HaltingOptions(RuleOptions):
+    """When an HRM halts.
+
+    Attributes:
+        check: Let an HRM halt only on an answer that breaks no rule.
+        no_check: Let it halt on any answer.
+        restart: Segments after which a thought that has not halted restarts; 0 never.
+        max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
+    """
+
+    check: Annotated[Switch, arg(default="what suits the weights")] = False
+    no_check: Annotated[Switch, arg(default="what suits the weights")] = False
+    restart: Annotated[int | None, arg("N", "what suits the weights")] = None
+    max_segments: Annotated[int | None, arg("M", "the environment's own")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.check and self.no_check:
+            raise ValueError("expected --check or --no-check, got both")
+
+    def thinking(self) -> dict[str, Any]:
+        """What every HRM is given beyond its own defaults."""
+        given: dict[str, Any] = {"restart": self.restart}
+        given["check"] = self.check if self.check or self.no_check else None
+        return super().thinking() | {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class PanelOptions(HaltingOptions):
+    """HRMs that think several times about a puzzle, or learn from it first.
+
+    Attributes:
+        votes: Let every HRM (only hrm-vote, if that is among the agents) solve N symmetric images of each puzzle and
+            vote on the answer.
+        agree: Halt when N of the votes at their end are for equally good answers; 0 waits for all votes.
+        first: Let every HRM (only hrm-first, if that is among the agents) solve N symmetric images of each puzzle; the
+            first to halt gives the answer.
+        adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
+        adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
+        adapt_lr: Learning rate of that copy.
+        adapt_batch: Demonstrations, or images of them, that are under way at once while hrm-adapt learns.
+        adapt_known: Begin with what the network knows of the task, if it was part of its training.
+    """
+
+    votes: Annotated[int, arg("N", "1")] = 1
+    agree: Annotated[int, arg("N", "0")] = 0
+    first: Annotated[int, arg("N", "1")] = 1
+    adapt: Annotated[int, arg("N", "300")] = 300
+    adapt_whole: Switch = False
+    adapt_lr: Annotated[float, arg("RATE", "1e-4")] = 1e-4
+    adapt_batch: Annotated[int, arg("B", "16")] = 16
+    adapt_known: Switch = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.votes > 1 and self.first > 1:
+            raise ValueError(f"expected --votes or --first, got both: {self.votes} and {self.first}")
+        if self.agree and self.votes == 1 and "hrm-vote" not in self.named():
+            raise ValueError(f"expected --agree of at least 0, with --votes or hrm-vote, got {self.agree}")
+        if (self.votes > 1 or self.first > 1) and not set(self.named()) & set(HRM_AGENTS):
+            raise ValueError(f"expected an HRM among the agents for --votes and --first, got {', '.join(self.named())}")
+
+    def settings(self, name: str) -> tuple[str, dict[str, Any]]:
+        """As those of `AgentOptions`; with --votes or --first, hrm becomes the agent that does so."""
+        name, options = super().settings(name)
+        if name == "hrm-adapt":
+            votes = {"votes": self.votes} if self.votes > 1 else {}
+            learning = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
+            return name, {**options, **votes, **learning, "batch": self.adapt_batch, "known": self.adapt_known}
+        if name not in HRM_AGENTS or name == "hrm-search":
+            return name, options
+        named, agree = self.named(), {"agree": self.agree} if self.agree else {}
+        if self.votes > 1 and (name == "hrm-vote" or "hrm-vote" not in named):
+            return "hrm-vote", {**options, "votes": self.votes, **agree}
+        if self.first > 1 and (name == "hrm-first" or "hrm-first" not in named):
+            return "hrm-first", {**options, "images": self.first}
+        return name, {**options, **(agree if name == "hrm-vote" else {})}
+
+
+def at_least(least: int, config: Any, *names: str) -> None:
+    """Refuse options below a number; those that a config does not have, or that were not given, are none.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None and value < least:
+            raise ValueError(f"expected --{name.strip('_').replace('_', '-')} of at least {least}, got {value}")
+
+
+# ---- from arguments to a config ----
+
+
+def parse(kind: type[Config], prog: str, argv: Sequence[str], default: Config | None = None) -> Config:
+    """A config dataclass from arguments; `--help` prints its docstring, its options and its `EXAMPLES`.
+
+    A list option takes its values at once or one by one: `--agent a b`, `--agent a,b` and `--agent a --agent b`.
 
     Args:
         kind: the dataclass.
         prog: the command, for the help.
         argv: the arguments after it.
         default: where unmentioned settings come from, if not from the dataclass.
-        append: whether sequences are collected from repeated options.
 
     Raises:
         ValueError: the arguments make no config; the message fits on one line.
         SystemExit: with code 0, after `--help`.
     """
-    wanted: Any = tyro.conf.UseAppendAction[kind] if append else kind  # type: ignore[valid-type,misc]
     given: dict[str, Any] = {} if default is None else {"default": default}
+    paragraphs = (kind.__doc__ or "").partition("Attributes:")[0].strip().split("\n\n")
+    about = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     said = io.StringIO()
+    if {"--source", "--data"} <= {argument.partition("=")[0] for argument in argv}:
+        raise ValueError("expected --source or --data, which are one option, got both")
     try:
-        with contextlib.redirect_stderr(said):
-            found: Config = tyro.cli(wanted, prog=prog, args=list(argv), **given)
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), _narrow():
+            args = gathered(argv, _lists(kind))
+            found: Config = tyro.cli(kind, prog=prog, description=about, args=args, **given)
     except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(f"{flattened(said.getvalue())} (see {prog} --help)") from None
-    return _with_data(found)
+        if stop.code:
+            raise ValueError(f"{flattened(said.getvalue())} (see {prog} --help)") from None
+        for line in said.getvalue().strip().splitlines():
+            print(textwrap.fill(line, 79) if line[:1] != " " else line.rstrip())
+        print(f"\n{examples(getattr(kind, 'EXAMPLES', ()))}")
+        raise
+    return parsed(found)
 
 
 def parse_recipe(
-    kind: Callable[[Any], Config], recipes: Mapping[str, Any], command: str, argv: Sequence[str], text: str
-) -> tuple[str, Config] | None:
-    """The recipe's name and the config of a training command, or None after its own help was printed.
+    kind: Callable[..., Config],
+    recipes: Mapping[str, Any],
+    prog: str,
+    argv: Sequence[str],
+    about: str,
+    recipe_for: Callable[[str], Any],
+) -> tuple[str, Config]:
+    """The recipe's name and the config of a training command.
 
     Args:
-        kind: the config dataclass; its first field is the recipe.
+        kind: the config dataclass, with a field `recipe`.
         recipes: recipes by name.
-        command: what comes before the recipe's name, e.g. `hrm-gym train`.
+        prog: what comes before the recipe's name, e.g. `hrm-gym train`.
         argv: the recipe's name and the options.
-        text: the command's own help.
+        about: what the command's own help says.
+        recipe_for: the recipe of an environment as a person names it.
 
     Raises:
         ValueError: no or an unknown recipe, or bad options.
+        SystemExit: with code 0, after `--help`.
     """
     if argv and argv[0] in ("-h", "--help"):
-        print(text)
-        return None
-    if not argv or argv[0] not in recipes:
-        found = (
-            unknown("recipe", argv[0], recipes) if argv else f"no recipe given: expected one of {', '.join(recipes)}"
-        )
-        raise ValueError(f"{found} (see {command} --help)")
-    default = kind(recipes[argv[0]])
-    return argv[0], parse(type(default), f"{command} {argv[0]}", argv[1:], default)
+        print_about(prog, "RECIPE", about, kind.EXAMPLES)  # type: ignore[attr-defined]
+    if not argv:
+        raise ValueError(f"no recipe given: expected one of {', '.join(recipes)} (see {prog} --help)")
+    name = argv[0]
+    try:
+        recipe = recipes[name]
+    except KeyError:
+        if ":" not in name and name not in gym.registry:
+            raise ValueError(f"{unknown('recipe', name, recipes)}, or an environment (see {prog} --help)") from None
+        recipe = recipe_for(name)
+    default = kind(recipe=recipe)
+    return name, parse(type(default), f"{prog} {name}", argv[1:], default)
 
 
-def run_subcommand(
-    commands: Mapping[str, Callable[[list[str]], Any]], prog: str, argv: Sequence[str], text: str
-) -> int:
-    """Run the one of `commands` that the first argument names, or print the command's own help.
+def print_about(prog: str, what: str, about: str, shown: Sequence[str | tuple[str, str]]) -> NoReturn:
+    """Print the help of a command whose options depend on its first argument, and leave."""
+    blocks = [textwrap.fill(" ".join(part.split()), 79, break_on_hyphens=False) for part in about.split("\n\n")]
+    print(f"usage: {prog} {what}|ENV [options]\n\n" + "\n\n".join(blocks))
+    print(f"\n{prog} {what} --help shows every option with its default.\n\n{examples(shown)}")
+    raise SystemExit(0)
+
+
+def parsed(config: Config) -> Config:
+    """The config, as `parse` found it; tests stop here."""
+    return config
+
+
+def examples(found: Sequence[str | tuple[str, str]]) -> str:
+    """The end of a help text: commands, with a line on what they do where that is not plain.
+
+    >>> print(examples(["hrm-gym list", ("hrm-gym solve", "watch agents")]))
+    examples:
+      hrm-gym list
+      hrm-gym solve
+          watch agents
+    """
+    lines = [f"\n  {one}" if isinstance(one, str) else f"\n  {one[0]}\n      {one[1]}" for one in found]
+    return "examples:" + "".join(lines)
+
+
+def gathered(argv: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
+    """Arguments with the values of every list option together, at the end; an environment's id is none of them.
 
     Args:
-        commands: sub-command -> function of the arguments after it; what it returns is the exit code, None is 0.
-        prog: the command, e.g. `hrm-gym data`.
-        argv: the arguments after it.
-        text: its own help.
+        argv: the arguments.
+        lists: list options, each with whether commas separate its values too.
 
-    Raises:
-        ValueError: no or an unknown sub-command.
+    >>> gathered(["--agent", "a,b", "HRMMaze-v0:size=5", "--agent=c", "--seed", "3"], {"--agent": True})
+    ['HRMMaze-v0:size=5', '--seed', '3', '--agent', 'a', 'b', 'c']
     """
-    if argv and argv[0] in ("-h", "--help"):
-        print(text)
-        return 0
-    if not argv:
-        raise ValueError(f"{prog} needs a command: expected one of {', '.join(commands)} (see {prog} --help)")
-    if argv[0] not in commands:
-        raise ValueError(f"{unknown(f'command of {prog}', argv[0], commands)} (see {prog} --help)")
-    return int(commands[argv[0]](list(argv[1:])) or 0)
-
-
-def spread_lists(argv: Sequence[str], options: Collection[str]) -> list[str]:
-    """Write every value of some list options as its own `--option VALUE`, however they were given.
-
-    >>> spread_lists(["--env", "a", "b", "--agent=c", "--out", "d"], ["--env", "--agent"])
-    ['--env', 'a', '--env', 'b', '--agent', 'c', '--out', 'd']
-    """
-    found: list[str] = []
-    listing = ""
+    rest: list[str] = []
+    found: dict[str, list[str]] = {}
+    values: list[str] | None = None
+    commas = False
     for argument in argv:
-        name, equals, value = argument.partition("=")
-        if name in options:
-            listing, argument = name, value if equals else ""
-        elif argument.startswith("--"):
-            listing = ""
-        if not listing:
-            found.append(argument)
+        name, equals, value = argument.partition("=") if argument.startswith("--") else (argument, "", "")
+        if name in lists:
+            values, commas = found.setdefault(name, []), lists[name]
+            argument = value if equals else ""
+        elif re.match(r"-\D", argument) or (name not in found and commas and re.match(ENV, argument)):
+            values = None
+        if values is None:
+            rest.append(argument)
         elif argument:
-            found += [listing, argument]
-    return found
+            values += [part for part in argument.split(",") if part] if commas else [argument]
+    return [*rest, *(word for name, many in found.items() for word in (name, *many))]
+
+
+def _lists(kind: type) -> dict[str, bool]:
+    """The options of a config that take any number of values."""
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    many = [name for name in names if get_origin(hints[name]) is tuple and Ellipsis in get_args(hints[name])]
+    return {f"--{name.replace('_', '-')}": name == "agent" for name in many}
+
+
+@contextlib.contextmanager
+def _narrow() -> Any:
+    """Within, tyro writes for 80 columns, however wide the terminal."""
+    before, width = os.environ.get("COLUMNS"), min(80, shutil.get_terminal_size().columns)
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        os.environ.update({} if before is None else {"COLUMNS": before})
 
 
 def flattened(box: str) -> str:
@@ -135,54 +468,3 @@ def flattened(box: str) -> str:
         re.split(r"Got errors:|Argument helptext:|For full helptext|Perhaps you meant", text)[0].strip()
         or "bad arguments"
     )
-
-
-def _with_data(config: Config) -> Config:
-    """A command's options in which `--source FILE` means `--data FILE`.
-
-    Raises:
-        ValueError: both name a file, or there is no such file.
-    """
-    options: Any = config
-    if not (hasattr(options, "source") and hasattr(options, "data")) or options.source in ("bank", "generate"):
-        return config
-    path = Path(options.source)
-    if options.data is not None:
-        raise ValueError(f"expected --source FILE or --data FILE, got both: {path} and {options.data}")
-    if not path.exists():
-        raise ValueError(f"expected --source bank, generate, or a file of puzzles, got {options.source!r}")
-    return dataclasses.replace(options, source="bank", data=path)
-
-
-Item = TypeVar("Item")
-
-_ON_TERMINAL, _IN_LOG = 0.5, 30.0
-"""Seconds between two states of a bar."""
-
-_DELAY = 3.0
-"""Seconds that a wait may take without a bar."""
-
-
-def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm[Any]:
-    """A bar on stderr.
-
-    Args:
-        total: units to do, if known.
-        unit: of what.
-        **options: as `tqdm`, e.g. `initial`, units done in an earlier session.
-    """
-    interval = _ON_TERMINAL if sys.stderr.isatty() else _IN_LOG
-    return tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=interval, **options)
-
-
-def passing_bar(total: int | None, unit: str, label: str, **options: Any) -> tqdm[Any]:
-    """A bar for what may be over in a moment: it comes after three seconds, and a terminal loses it at the end."""
-    return progress_bar(total, unit, desc=label, delay=_DELAY, leave=not sys.stderr.isatty(), **options)
-
-
-def with_progress(items: Iterable[Item], total: int, label: str, unit: str = " puzzles") -> Iterator[Item]:
-    """Pass on what takes time, such as episodes, with a `passing_bar`."""
-    with passing_bar(total, unit, label) as bar:
-        for item in items:
-            yield item
-            bar.update()

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import gymnasium as gym
 import numpy as np
 import pygame
-import tyro
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Observation
@@ -26,8 +24,10 @@ from hrm_gym.envs.rendering.window import Window
 from hrm_gym.evaluation.rollout import Env, Episode, play, puzzle_for
 from hrm_gym.evaluation.scores import score, write_json
 from hrm_gym.files import check_writable
+from hrm_gym.registry import make_env
 from hrm_gym.scripts import viewer
-from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.options import Env as EnvOption
+from hrm_gym.scripts.options import Json, PuzzleOptions, arg, parse
 
 NEXT, AGAIN, QUIT = "next", "again", "quit"
 _COMMANDS = {pygame.K_n: NEXT, pygame.K_r: AGAIN, pygame.K_ESCAPE: QUIT}
@@ -172,12 +172,14 @@ class Game:
     Attributes:
         env: in a person's mode, made with `render_mode="rgb_array"`.
         seed: which stream of puzzles; None plays those of a file.
+        most: puzzles after which it ends; None plays on.
         episodes: the puzzles that were played to their end.
         lines: what to tell of each puzzle.
     """
 
     env: Env
     seed: int | None
+    most: int | None = None
     episodes: list[Episode] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -195,7 +197,7 @@ class Game:
         """Play until the person quits or closes the window."""
         count = None if self.seed is not None else len(self.env.unwrapped.puzzle_source)  # type: ignore[attr-defined]
         index, command = 0, AGAIN
-        while command != QUIT:
+        while command != QUIT and (self.most is None or len(self.episodes) < self.most):
             index += command == NEXT
             command = self._play(index if count is None else index % count)
 
@@ -226,98 +228,67 @@ def _steps(count: int) -> str:
     return f"{count} step{'' if count == 1 else 's'}"
 
 
-def _arg(metavar: str, default: str = "") -> Any:
-    """How an option stands in the help: the name of its value, and what holds without it."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else "")
-
-
 @dataclass(frozen=True)
-class PlayConfig:
+class Play(PuzzleOptions):
     """Solve puzzles yourself: walk a maze, fill a Sudoku, paint an ARC grid. The window shows the keys.
 
     Attributes:
-        env_id: A registered environment.
+        env: An environment of puzzles: ID, ID:argument=value,… or module:ID.
+        episodes: Puzzles to solve before it ends by itself.
         mode: How you give the answer: walking, or cell by cell.
-        seed: Which stream of puzzles.
-        source: Take puzzles from the bundled bank (under random symmetries), generate new ones, or play a file.
-        data: Play the rows of this data file in order.
+        seed: Which stream of puzzles; rows of a file have none.
         puzzle: Play the puzzle in this text file.
-        split: Which part of the puzzles.
-        size: Side length of a maze.
-        difficulty: Of a Sudoku: easy, medium, hard, extreme.
-        box: Rows and columns of a Sudoku's boxes.
         max_steps: Actions a puzzle may take.
         json: Write your figures to this file.
     """
 
-    env_id: Annotated[tyro.conf.Positional[str], _arg("[ENV_ID]", "HRMMaze-v0")] = "HRMMaze-v0"
-    mode: Annotated[Literal["move", "cell"] | None, _arg("{move,cell}", "move where there are moves")] = None
-    seed: Annotated[int | None, _arg("SEED", "a new one")] = None
-    source: Annotated[str, tyro.conf.arg(metavar="bank|generate|FILE")] = "bank"
-    data: Annotated[Path | None, _arg("FILE")] = None
-    puzzle: Annotated[Path | None, _arg("FILE")] = None
-    split: Literal["train", "test"] = "test"
-    size: Annotated[int | None, _arg("N", "the environment's own")] = None
-    difficulty: Annotated[str | None, _arg("LEVEL", "the environment's own")] = None
-    box: Annotated[tuple[int, int] | None, _arg("ROWS COLUMNS", "the environment's own")] = None
-    max_steps: Annotated[int | None, _arg("N", "the environment's own")] = None
-    json: Annotated[Path | None, _arg("FILE.json")] = None
+    EXAMPLES = (
+        ("hrm-gym play", "walk mazes"),
+        "hrm-gym play HRMSudoku-v0 --difficulty hard",
+        ("hrm-gym play HRMMaze-v0 --puzzle maze.txt", "a puzzle of your own, as text"),
+    )
+    env: EnvOption = "HRMMaze-v0"
+    episodes: Annotated[int | None, arg("N", "as many as you like")] = None
+    mode: Annotated[Literal["move", "cell"] | None, arg("{move,cell}", "move where there are moves")] = None
+    seed: Annotated[int | None, arg("N", "a new one")] = None  # type: ignore[assignment]
+    puzzle: Annotated[Path | None, arg("FILE")] = None
+    max_steps: Annotated[int | None, arg("N", "the environment's own")] = None
+    json: Json = None
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym play`.
-
-    Args:
-        argv: the arguments after `play`.
-
-    Returns:
-        0.
+    """Run `hrm-gym play`; returns 0.
 
     Raises:
         ValueError: for bad input of any kind, and where no window can be opened; the message fits on one line.
-        OSError: for files that cannot be read or written.
     """
-    config = parse(PlayConfig, "hrm-gym play", argv)
+    config = parse(Play, "hrm-gym play", argv)
     if config.json is not None:
         check_writable(config.json)
-    env = make_env(config)
+    world = config.world(config.env)
+    mode = config.mode or ("move" if "move" in world.modes else "cell")
+    env = world.make(mode, "rgb_array")
+    if config.puzzle is not None:
+        source = OnePuzzle(_own_puzzle(env.unwrapped, config.puzzle))
+        options = {**world.options, "source": source, "action_mode": mode, "render_mode": "rgb_array"}
+        env = make_env(world.env_id, **options)
     if not viewer.has_display():
         raise ValueError("expected a display to play on, got none: hrm-gym play opens a window")
-    numbered = config.data is not None or config.puzzle is not None
     drawn = int.from_bytes(os.urandom(4), "little")
-    game = Game(env, None if numbered else drawn if config.seed is None else config.seed)
+    seed = world.seed(drawn if config.seed is None else config.seed) if config.puzzle is None else None
+    game = Game(env, seed, config.episodes)
     try:
         game.run()
     finally:
         game.close()
-    _tell(game, config.json)
+    if game.seed is not None:
+        print(f"seed {game.seed}")
+    for line in game.lines:
+        print(line)
+    if config.json is not None:
+        write_json([score(game.episodes)] if game.episodes else [], config.json)
+        print(f"figures: {config.json}")
     return 0
-
-
-def make_env(config: PlayConfig) -> Env:
-    """The environment that a configuration asks for, in the person's mode.
-
-    Raises:
-        ValueError, OSError, gymnasium.error.Error: if the id, an option or a file is bad.
-    """
-    wanted: dict[str, Any] = {"source": config.data or config.source, "split": config.split, "size": config.size}
-    wanted |= {"difficulty": config.difficulty, "box": config.box}
-    options = {key: value for key, value in wanted.items() if value is not None}
-    first = _make(config.env_id, options)
-    world: Any = first.unwrapped
-    if not hasattr(world, "modes"):
-        raise ValueError(f"expected an environment with a board to play on, got {config.env_id}")
-    mode = config.mode or ("move" if "move" in world.modes else "cell")
-    source = world.puzzle_source if config.puzzle is None else OnePuzzle(_own_puzzle(world, config.puzzle))
-    settings = {"action_mode": mode, "render_mode": "rgb_array", "max_steps": config.max_steps}
-    return _make(config.env_id, {**options, "source": source, **settings})
-
-
-def _make(env_id: str, options: dict[str, Any]) -> Env:
-    try:
-        return gym.make(env_id, disable_env_checker=True, **options)
-    except TypeError as error:
-        raise ValueError(f"{env_id} does not take these options: {error}") from error
 
 
 def _own_puzzle(world: Any, path: Path) -> Puzzle:
@@ -354,14 +325,3 @@ class OnePuzzle:
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzle as often as there are keys."""
         return self.only.repeated(len(keys))
-
-
-def _tell(game: Game, path: Path | None) -> None:
-    """Print a line a puzzle; write the figures if that is asked for."""
-    if game.seed is not None:
-        print(f"seed {game.seed}")
-    for line in game.lines:
-        print(line)
-    if path is not None:
-        write_json([score(game.episodes)] if game.episodes else [], path)
-        print(f"figures: {path}")

@@ -23,7 +23,7 @@ from hrm_gym.envs.rendering.deck import Button, Deck
 from hrm_gym.envs.rendering.screen import MARGIN, Cells
 from hrm_gym.envs.rendering.window import BACK, FASTER, PLAY, REPLAY, SLOWER, STEP, WATCHING, Window, other_speed
 from hrm_gym.evaluation.films import Player, columns_for, tiled
-from hrm_gym.evaluation.rollout import Env, puzzle_for
+from hrm_gym.evaluation.rollout import Env, caption, puzzle_for
 
 NEXT, EDIT, MORE, ON, QUIT = pygame.K_n, pygame.K_e, pygame.K_PLUS, pygame.K_t, pygame.K_ESCAPE
 FROM_HERE, ANEW, CLEAR = pygame.K_RETURN, pygame.K_f, pygame.K_c
@@ -67,7 +67,7 @@ class Seat:
     def __init__(self, env: Env, agent: Agent) -> None:
         world: Any = env.unwrapped
         self.env, self.agent, self.world = env, agent, world
-        self.world.set_caption(agent.name)
+        self.world.set_caption(caption(agent))
         self.env.reset()  # wrappers want one; the puzzles come through `begin`
         self.steps: list[Step] = []
         self.thinks_on = self.world.action_mode == "answer"

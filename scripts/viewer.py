@@ -10,7 +10,7 @@ from typing import Any
 
 from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, scaled, tiled
 from hrm_gym.evaluation.replay import follow, write_replay
-from hrm_gym.evaluation.rollout import Env, Frame
+from hrm_gym.evaluation.rollout import Env, Frame, caption
 
 MAX_EPISODES = 5
 """As many puzzles are shown; a film of more would be long and large."""
@@ -85,7 +85,7 @@ def film_together(
 
 def _play_all(players: Sequence[Player], episodes: int, seed: int | None, on_round: Any) -> None:
     for world, (_, agent) in zip(_worlds(players), players, strict=True):
-        world.set_caption(agent.name)
+        world.set_caption(caption(agent))
     for index in range(episodes):
         play_together(players, index, seed, on_round)
 

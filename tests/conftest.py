@@ -21,6 +21,7 @@ QUICK = ("envs", "spine", "test_architecture.py", "agents/hrm/test_components.py
 
 SLOW = (
     "envs/test_compiled.py",
+    "envs/test_splits.py",
     "envs/test_sudoku_sources.py",
     "spine/test_compare_training.py",
     "spine/test_conformance.py",

@@ -25,7 +25,7 @@ from hrm_gym.agents.halting.rules import (
     solved_at,
 )
 from hrm_gym.envs.halting.bank import SCALARS, HaltingBank
-from hrm_gym.evaluation.scores import wilson
+from hrm_gym.evaluation.intervals import wilson
 
 RESAMPLES = 4000
 """Of the bootstrap."""

@@ -88,9 +88,11 @@ def puzzle_digest(family: PuzzleFamily, puzzle: Puzzle) -> bytes:
     return hashlib.blake2b(task + np.ascontiguousarray(grid).tobytes(), digest_size=8).digest()
 
 
-def is_test(digest: bytes, share: float) -> bool:
-    """Whether a puzzle belongs to the test split of a bank; the same in every bank of that share."""
-    return int.from_bytes(digest, "little") < share * 2.0**64
+def is_test(family: PuzzleFamily, puzzle: Puzzle, share: float) -> bool:
+    """Whether a puzzle and its cluster (all with its solution, or its task) are in the test split of a bank; the same
+    in every bank of that share.
+    """
+    return family.cluster(puzzle) < share * 2.0**64
 
 
 def difficulty(family: PuzzleFamily, puzzle: Puzzle) -> float:
@@ -169,7 +171,6 @@ class _Chosen:
 
     puzzles: list[Puzzle]
     index: list[int]
-    digests: list[bytes]
 
 
 class BankBuild:
@@ -248,11 +249,17 @@ class BankBuild:
             except ValueError as error:
                 raise ValueError(f"{error}; delete it, and the same command makes it again") from None
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        digests = [digest for chosen in self._chosen for digest in chosen.digests]
         counts = [len(chosen.puzzles) for chosen in self._chosen]
-        arrays["test"] = np.array([is_test(digest, self.recipe["test_share"]) for digest in digests], np.bool_)
+        arrays["test"] = np.array(
+            [
+                is_test(world.agent.family, puzzle, self.recipe["test_share"])
+                for world, chosen in zip(self._worlds, self._chosen, strict=True)
+                for puzzle in chosen.puzzles
+            ],
+            np.bool_,
+        )
         if len(set(arrays["test"].tolist())) < 2:
-            raise ValueError(f"expected puzzles for both splits, got {len(digests)} that all fell into one split")
+            raise ValueError(f"expected puzzles for both splits, got {sum(counts)} that all fell into one split")
         arrays["world"] = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
         arrays["index"] = np.array([k for chosen in self._chosen for k in chosen.index], np.int32)
         arrays["difficulty"] = np.array(
@@ -295,7 +302,7 @@ class BankBuild:
 
 def _choose(world: World, seen: set[bytes]) -> _Chosen:
     """The first `world.puzzles` of the stream of which no symmetric image came before; `seen` is added to."""
-    chosen = _Chosen([], [], [])
+    chosen = _Chosen([], [])
     for k in range(_BARREN * world.puzzles):
         if len(chosen.puzzles) == world.puzzles:
             break
@@ -310,7 +317,6 @@ def _choose(world: World, seen: set[bytes]) -> _Chosen:
             seen.add(digest)
             chosen.puzzles.append(puzzle)
             chosen.index.append(k)
-            chosen.digests.append(digest)
     return chosen
 
 

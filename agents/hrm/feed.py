@@ -210,10 +210,28 @@ def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]
     return _open(recipe, split, recipe.env)
 
 
-def _open(recipe: Recipe, split: str, arguments: Mapping[str, Any]) -> tuple[PuzzleFamily, PuzzleSource]:
+def held_out(recipe: Recipe) -> PuzzleSource:
+    """What evaluations during training play: the validation split, or the test split where there is no other.
+
+    Where training takes new puzzles or a file, these are the bundled bank's, which need not be made, unless the recipe
+    names another source.
+    """
+    if recipe.test_source:
+        return _open(recipe, "test", recipe.env, recipe.test_source)[1]
+    try:
+        return environment(recipe, "validation")[1]
+    except ValueError:
+        return environment(recipe, "test")[1]
+
+
+def _open(
+    recipe: Recipe, split: str, arguments: Mapping[str, Any], test_source: str = ""
+) -> tuple[PuzzleFamily, PuzzleSource]:
     """The family and the source of the recipe's environment under these arguments."""
     single_file = Path(recipe.source).suffix != ""
-    source = "generate" if split == "test" and single_file else recipe.source
+    source = test_source or recipe.source
+    if not test_source and split != "train" and (single_file or source == "generate"):
+        source = "bank" if split == "validation" else "generate"
     env: Any = gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
     if tuple(env.shape) != recipe.model.grid:
         raise ValueError(
@@ -341,7 +359,7 @@ class Feed:
     Attributes:
         family: of the puzzles.
         stream: the numbered puzzles, before augmentation.
-        held_out: the numbered puzzles of the test split.
+        held_out: the numbered puzzles of evaluations, see `held_out`.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device, workers: int = 0) -> None:
@@ -358,7 +376,7 @@ class Feed:
         self.stream = (
             PrefetchedStream(source, recipe.seed, workers) if workers and endless else PuzzleStream(source, recipe.seed)
         )
-        self.held_out = PuzzleStream(environment(recipe, "test")[1], EVAL_SEED)
+        self.held_out = PuzzleStream(held_out(recipe), EVAL_SEED)
 
     def boards(self, first: int, count: int) -> Examples:
         """Puzzles first … first + count - 1, augmented as the recipe says.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
-from hrm_gym.agents.hrm import run_folder, thinking
+from hrm_gym.agents.hrm import halting, run_folder, thinking
 from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
@@ -306,7 +306,8 @@ class Trainer:
     # ---- judging ----
 
     def evaluate(self, final: bool = False) -> dict[str, float]:
-        """Held-out puzzles with the learned halting: shares solved by the rules and exact, and mean segments.
+        """Held-out puzzles: shares solved by the rules and exact, and mean segments, by the network's own decision; and
+        `fixed_exact`, the share exact after all segments, which is what the official evaluation counts.
 
         Args:
             final: take the recipe's `test_puzzles`, if it has any, instead of `eval_puzzles`.
@@ -314,28 +315,38 @@ class Trainer:
         model = HRM.from_state(self.recipe.model, self.weights()).to(self.device)
         accelerate(model, compile=uses_cpu_routine(self.model))
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
-        sums = torch.zeros(3, device=self.device)
+        sums = torch.zeros(4, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
             rows = self.held_out_rows(model, first, min(EVAL_BOARDS, count - first))
             sums += torch.from_numpy(rows.sum(axis=0)).to(self.device)
         self.processes.sum([sums])
-        solved, exact, segments = (float(value) / count for value in sums.tolist())
-        return {"solved": solved, "exact": exact, "segments": segments}
+        names = ("solved", "exact", "segments", "fixed_exact")
+        return {name: value / count for name, value in zip(names, sums.tolist(), strict=True)}
 
     def held_out_rows(self, model: HRM, first: int, count: int) -> NDArray[np.float32]:
-        """(count, 3) of held-out puzzles first … first + count - 1: solved, exact (0 or 1), and segments.
+        """(count, 4) of held-out puzzles first … first + count - 1: solved, exact (0 or 1) and segments when the Q-head
+        halts, and exact after all segments.
 
-        They run in the loop that `HRMAgent` uses, so that it scores the same.
+        One pass gives both: nothing halts in it, and what the Q-head would have said is noted. It is the loop that
+        `HRMAgent` uses, so that it scores the same.
         """
         if (first, count) not in self._held_out:  # an evaluation's puzzles are made once
             self._held_out[first, count] = self.feed.held_out.take(first, count)
         batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
-        found = thinking.solve(model, inputs, ids, self.recipe.model.max_segments)
-        answers = found.answers.cpu().numpy().reshape(batch.clues.shape)
+        limit, learned = self.recipe.model.max_segments, halting.learned(self.recipe.model)
+        boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
+        own, segments = torch.zeros_like(inputs, dtype=torch.uint8), torch.zeros(count, device=inputs.device)
+        for _, state in thinking.think(model, boards, thinking.Rules(halting.Never(), limit)):
+            halts = (learned.halts(state.evidence(None)) | (state.segments >= limit)) & (segments == 0)
+            own, segments = (
+                torch.where(halts[:, None], state.answers, own),
+                torch.where(halts, state.segments, segments),
+            )
+        answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (own, state.answers))
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
-        exact = (answers == batch.solutions).all(axis=(1, 2))
-        return np.stack((solved, exact, found.segments.cpu().numpy()), axis=1).astype(np.float32)
+        exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))
+        return np.stack((solved, exact, segments.cpu().numpy(), fixed), axis=1).astype(np.float32)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights worth using: averaged ones if the recipe averages."""

@@ -233,7 +233,9 @@ def _due(now: int, before: int, every: int) -> bool:
 def env_arguments(recipe: RLRecipe, split: str) -> dict[str, Any]:
     """Constructor arguments of a recipe's environment: training has its own reward and budget, evaluation not."""
     # A single file is all training puzzles: held-out ones are then new.
-    source = "generate" if split == "test" and Path(recipe.source).suffix else recipe.source
+    source = recipe.source
+    if split != "train" and (Path(source).suffix or source == "generate"):
+        source = "bank" if split == "validation" else "generate"
     found = {**recipe.env, "action_mode": recipe.action_mode, "source": source, "split": split}
     if split == "train":
         names = ("reward", "step_cost", "shaping_gamma")
@@ -244,8 +246,12 @@ def env_arguments(recipe: RLRecipe, split: str) -> dict[str, Any]:
 
 
 def held_out_env(recipe: RLRecipe) -> gym.Env[Any, Any]:
-    """One environment of the test split, with its own reward and budget."""
-    return gym.make(registered_env(recipe.env_id), disable_env_checker=True, **env_arguments(recipe, "test"))
+    """One environment of the validation split (test where there is no other), with its own reward and budget."""
+    env_id = registered_env(recipe.env_id)
+    try:
+        return gym.make(env_id, disable_env_checker=True, **env_arguments(recipe, "validation"))
+    except ValueError:
+        return gym.make(env_id, disable_env_checker=True, **env_arguments(recipe, "test"))
 
 
 def puzzle_seed(recipe: RLRecipe, timesteps: int) -> int:

@@ -6,6 +6,7 @@ its stored solution tells; nothing can be judged from the clues.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -289,6 +290,12 @@ class ArcFamily(PuzzleFamily):
         turns, colours = draw_symmetries(np.array([key], dtype=np.uint64))
         shown = np.stack([tokens.place(tokens.crop(board), self.canvas) for board in grids])
         return _turned_boards(shown, BACK[turns[0]], np.argsort(colours[0]).astype(np.uint8))
+
+    def cluster(self, puzzle: Puzzle) -> int:
+        """The task, of which a puzzle is one test grid; for a task of no data set, its demonstrations."""
+        shown = b"" if puzzle.puzzle_id else puzzle.extras["demonstrations"].tobytes()
+        task = puzzle.puzzle_id.to_bytes(4, "little")
+        return int.from_bytes(hashlib.blake2b(task + shown, digest_size=8).digest(), "little")
 
     def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
         """What the small squares mean."""

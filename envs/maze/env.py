@@ -84,8 +84,8 @@ class MazeEnv(PuzzleEnv):
     - `source` = `"bank"`: a bundled bank where one has these mazes, each turned or mirrored at random; else as
       `"generate"`, new mazes without end. Or a CSV file in the official layout `source,question,answer,rating`, or
       any `PuzzleSource`.
-    - `split` = `"train"`: or `"test"`, `"all"`. No maze of one split has the walls of one of the other, turned or not.
-      A file or a source object is one split by itself.
+    - `split` = `"train"`: or `"validation"`, `"test"`, `"all"`. No maze of one split has the walls of one of another,
+      turned or not. A file or a source object is one split by itself.
     - `action_mode` = `"answer"`, `max_segments` = 16 (answer mode only).
     - `max_steps` = 2*H*W in cell mode, 4*H*W in move mode; answer mode does not use it.
     - `reward` = `"sparse"` or `"dense"`, `step_cost` = 0, `shaping_gamma` = 1.

@@ -4,9 +4,9 @@ One draw: every cell is a wall with probability `wall_share`; the start is unifo
 uniform over the cells far enough from it. Draws with no such goal, or of the other split, are thrown away, so a key
 always gives the same maze on every machine.
 
-Splits: the symmetric images of a layout of walls have eight hashes (four where it is not square); the least of them,
-modulo 8, says where all belong: 0 to "test", the others to "train". So no maze of one split has the walls of a maze of
-the other, not even mirrored or turned, wherever its start and goal are.
+Splits: the symmetric images of a layout of walls have eight hashes (four where it is not square); the least of them
+says where all belong (`puzzle.hash_in_split`). So no maze of one split has the walls of a maze of another, not even
+mirrored or turned, wherever its start and goal are.
 """
 
 from __future__ import annotations
@@ -19,14 +19,10 @@ from numpy.typing import NDArray
 from hrm_gym.envs.compiled import GOLDEN, compiled, mix_kernel, plain
 from hrm_gym.envs.maze.rules import flood_kernel, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
+from hrm_gym.envs.puzzle import SPLITS, Grid, Puzzle, PuzzleBatch, apart_from_banks, hash_in_split, split_of_hash
 
 Size = int | tuple[int, int]
 """Side length of square mazes, or (rows, columns)."""
-
-SPLITS = ("train", "test", "all")
-TEST_SHARE = 8
-"""One maze in this many belongs to the test split."""
 
 DRAWS = 200_000
 """Draws after which a key is given up: the parameters ask for mazes that (hardly) exist."""
@@ -99,8 +95,8 @@ def generate_kernel(keys, min_path, threshold, split, clues, solutions):
         found = False
         for _ in range(DRAWS):
             state, found = _draw_kernel(state, min_path, threshold, clues[i], passable, distance, queue)
-            if found and split < 2:
-                found = (wall_hash_kernel(clues[i]) % np.uint64(TEST_SHARE) == 0) == (split == 1)
+            if found and split != 2:
+                found = hash_in_split(wall_hash_kernel(clues[i]), split)
             if found:
                 break
         if not found:
@@ -110,8 +106,8 @@ def generate_kernel(keys, min_path, threshold, split, clues, solutions):
 
 
 def split_of(clues: Grid) -> str:
-    """The split, "train" or "test", of a maze (H, W) and of all its symmetric images."""
-    return "test" if int(wall_hash_kernel(plain(clues))) % TEST_SHARE == 0 else "train"
+    """The split, "train", "validation" or "test", of a maze (H, W) and of all its symmetric images."""
+    return split_of_hash(wall_hash_kernel(plain(clues)))
 
 
 def shape_of(size: Size) -> tuple[int, int]:
@@ -140,7 +136,7 @@ class GeneratedMazes:
 
         Args:
             size: side length in cells, or (rows, columns); 2..255 each.
-            split: "train", "test" (disjoint up to symmetry) or "all".
+            split: "train", "validation", "test" (disjoint up to symmetry) or "all".
             min_path: least number of cells of the shortest path, start and goal counted; default the longer side.
             wall_share: probability of a wall, 0 <= share < 1.
 
@@ -171,7 +167,11 @@ class GeneratedMazes:
         return Puzzle(batch.clues[0], batch.solutions[0])
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
-        """The mazes of N keys, in one compiled call.
+        """The mazes of N uint64 keys, none of which is one of a bundled bank for its key; see `exactly`."""
+        return self.exactly(apart_from_banks(keys))
+
+    def exactly(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
+        """The mazes of N keys, in one compiled call; the keys of the bundled banks give the mazes of the banks.
 
         Args:
             keys: (N,) uint64.

@@ -16,18 +16,21 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled
 from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.maze.generator import SPLITS, GeneratedMazes, Size, split_of
+from hrm_gym.envs.maze.generator import GeneratedMazes, Size, split_of
 from hrm_gym.envs.maze.rules import MAZE, dihedral, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import BANK_SEED, SPLITS, Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
 from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
 
+PARTS = ("train", "test", "validation", "held-out")
+"""The splits that a bank holds; held-out is as large as test, and what test was before validation was cut out of it."""
+
 BUNDLED = (
-    {"size": 8, "min_path": 8, "wall_share": 0.35, "train": 4000, "test": 1000, "seed": 2026},
-    {"size": 10, "min_path": 10, "wall_share": 0.35, "train": 4000, "test": 1000, "seed": 2026},
-    {"size": 30, "min_path": 110, "wall_share": 0.37, "train": 1000, "test": 250, "seed": 2026},
+    {"size": 8, "min_path": 8, "wall_share": 0.35, "train": 4000, "test": 1000, "validation": 1000},
+    {"size": 10, "min_path": 10, "wall_share": 0.35, "train": 4000, "test": 1000, "validation": 1000},
+    {"size": 30, "min_path": 110, "wall_share": 0.37, "train": 1000, "test": 250, "validation": 100},
 )
 """The arguments of `build_bank` for every bundled bank."""
 
@@ -53,9 +56,9 @@ class BankedMazes:
     """
 
     def __init__(self, path: Path, split: str = "train") -> None:
-        """Open the bank at `path` for `split`: "train", "test" or "all"."""
+        """Open the bank at `path` for `split`, one of `SPLITS`."""
         self._path, self.split = path, split
-        names = ("train", "test") if split == "all" else (split,)
+        names = ("train", "held-out") if split == "all" else (split,)
         walls = {f"{name}_walls": (np.uint8, (name, "bytes")) for name in names}
         ends = {f"{name}_ends": (np.uint16, (name, 2)) for name in names}
         stored = read_npz(path, {"size": (np.int64, ()), **walls, **ends})
@@ -119,7 +122,14 @@ def find_bank(size: int, min_path: int, wall_share: float) -> Path | None:
 
 
 def build_bank(
-    size: int, min_path: int, wall_share: float, train: int, test: int, seed: int, folder: Path = FOLDER
+    size: int,
+    min_path: int,
+    wall_share: float,
+    train: int,
+    test: int,
+    validation: int,
+    seed: int = BANK_SEED,
+    folder: Path = FOLDER,
 ) -> Path:
     """Generate and write a bank; the same arguments give the same mazes everywhere.
 
@@ -128,7 +138,8 @@ def build_bank(
         min_path: least cells of a shortest path, start and goal counted.
         wall_share: probability of a wall.
         train: number of mazes of the train split.
-        test: number of mazes of the test split.
+        test: number of mazes of the test split, and of held-out.
+        validation: the same for the validation split.
         seed: recorded in the file.
         folder: where to write `maze-{size}-{min_path}.npz`.
 
@@ -136,9 +147,9 @@ def build_bank(
         The file written.
     """
     arrays: dict[str, Any] = {"size": size, "min_path": min_path, "wall_share": wall_share, "seed": seed}
-    for split, count in (("train", train), ("test", test)):
+    for split, count in zip(PARTS, (train, test, validation, test), strict=True):
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
-        flat = GeneratedMazes(size, split, min_path, wall_share).batch(keys).clues.reshape(count, size * size)
+        flat = GeneratedMazes(size, split, min_path, wall_share).exactly(keys).clues.reshape(count, size * size)
         arrays[f"{split}_walls"] = np.packbits(flat == WALL, axis=1)
         ends = [np.argmax(flat == token, axis=1) for token in (START, GOAL)]
         arrays[f"{split}_ends"] = np.stack(ends, axis=1).astype(np.uint16)
@@ -168,7 +179,7 @@ def make_source(
             what `open_puzzles` reads (a CSV file, a folder, a data set's name; the other arguments but `split` then
             say nothing), or a source, taken as it is.
         size: side length, or (rows, columns).
-        split: "train", "test" or "all".
+        split: "train", "validation", "test" or "all".
         min_path: least cells of a shortest path, start and goal counted; default the longer side.
         wall_share: probability of a wall.
 

@@ -134,7 +134,7 @@ class Screen(LiveView):
         Args:
             moment: what to show.
             unit: what is counted, "segment" or "step".
-            caption: who plays.
+            caption: who plays, and after a line break by which halting rules.
             notes: (word, meaning), the last lines of the panel.
 
         Returns:
@@ -170,8 +170,12 @@ class Screen(LiveView):
         self._write(moment.puzzle.name, 48, 18, DIM)
         y = 72
         if caption:
-            self._write(caption, y, 24, PAPER)
+            name, _, rules = caption.partition("\n")
+            self._write(name, y, 24, PAPER)
             y += 26
+            for line in wrapped(rules, 18, _INNER)[:3] if rules else ():
+                self._write(line, y - 4, 18, DIM)
+                y += 17
         if family.attempts > 1:
             self._write(f"Attempt {moment.attempt + 1} of {family.attempts}", y, 20, PAPER)
             y += 22

@@ -83,8 +83,8 @@ class SudokuEnv(PuzzleEnv):
       bands, stacks, rows and columns shuffled; maybe transposed); else as `"generate"`, new puzzles without end. Or a
       CSV file in the official layout `source,question,answer,rating`, a folder in the official npy layout, the name of
       a data set on the Hugging Face hub such as `"sapientinc/sudoku-extreme"`, or any `PuzzleSource`.
-    - `split` = `"train"`: or `"test"`, `"all"`. No puzzle of one split is one of the other under any symmetry. A file
-      or a source object is one split by itself.
+    - `split` = `"train"`: or `"validation"`, `"test"`, `"all"`. No puzzle of one split is one of another under any
+      symmetry. A file or a source object is one split by itself.
     - `action_mode` = `"answer"`, `max_segments` = 16 (answer mode only).
     - `max_steps` = 2*n*n in cell mode; answer mode does not use it.
     - `reward` = `"sparse"` or `"dense"`, `step_cost` = 0, `shaping_gamma` = 1.

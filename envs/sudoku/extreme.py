@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, puzzle_key
+from hrm_gym.envs.puzzle import HELD_OUT, SPLITS, Puzzle, PuzzleBatch, apart_from_banks, puzzle_key
 from hrm_gym.envs.sudoku.boxes import board
 from hrm_gym.envs.sudoku.generator import dig_minimal_kernel, fill_kernel, minimise_kernel
 from hrm_gym.envs.sudoku.solver import copy_kernel, search_kernel
-from hrm_gym.envs.sudoku.symmetry import SPLITS, in_split_kernel, line_orders, turn_kernel
+from hrm_gym.envs.sudoku.symmetry import in_split_kernel, line_orders, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
 from hrm_gym.reading import read_npz
 
@@ -206,20 +206,30 @@ def found_kernel(keys, layout, split, clues, solutions):
 def extreme_kernel(keys, founders, row_orders, column_orders, layout, split, clues, solutions, ratings):
     """Fill (N, n, n) `clues` and `solutions` and (N,) `ratings` with the extreme puzzles of N keys.
 
-    `founders` (M, 2, n*n) uint8 are extreme puzzles of the split, each with its solution; see `line_orders` for the
-    orders.
+    `founders` (M, 2, n*n) uint8 are extreme puzzles, some of them of the split, each with its solution; see
+    `line_orders` for the orders.
     """
     turned = np.empty((1, 2, founders.shape[2]), dtype=np.uint8)
     row = np.empty(1, dtype=np.int64)
     square = layout.box_rows == layout.box_cols
+    size, rows, columns = clues.shape[1], layout.box_rows, layout.box_cols
+    # Walks for the test split may go through the validation split; those that end there are done anew. So most keys
+    # still give the puzzles that they gave before validation was cut out of test.
+    through = HELD_OUT if split == 1 else split
     for i in range(len(keys)):
         state = np.array([mix_kernel(keys[i])])
-        row[0] = below_kernel(state, len(founders))
-        turn_kernel(founders, row, state, row_orders, column_orders, square, turned)
-        copy_kernel(turned[0, 0], clues[i].reshape(-1))
-        copy_kernel(turned[0, 1], solutions[i].reshape(-1))
-        bar = FLOOR + 2 * HIGHEST * below_kernel(state, 100) * below_kernel(state, 100) // 10_000
-        ratings[i] = walk_kernel(state, layout, split, clues[i], solutions[i], TRIALS, bar, False) // 2
+        while True:
+            row[0] = below_kernel(state, len(founders))
+            founder = founders[row[0]].reshape(2, size, size)
+            if not in_split_kernel(founder[0], founder[1], rows, columns, through):
+                continue
+            turn_kernel(founders, row, state, row_orders, column_orders, square, turned)
+            copy_kernel(turned[0, 0], clues[i].reshape(-1))
+            copy_kernel(turned[0, 1], solutions[i].reshape(-1))
+            bar = FLOOR + 2 * HIGHEST * below_kernel(state, 100) * below_kernel(state, 100) // 10_000
+            ratings[i] = walk_kernel(state, layout, through, clues[i], solutions[i], TRIALS, bar, False) // 2
+            if through == split or in_split_kernel(clues[i], solutions[i], rows, columns, split):
+                break
 
 
 FOUNDERS = Path(__file__).parent / "banks" / "founders.npz"
@@ -230,13 +240,20 @@ BUNDLED_FOUNDERS = {"train": 1024, "test": 256, "seed": 2026, "rounds": 3}
 TRIALS_EXTREME = 400
 """Clues tried in a round of hardening."""
 
+_FOUND_FOR = {"train": SPLITS.index("train"), "test": HELD_OUT}
+"""Founders of "test" are those of validation too."""
+
 _BOARD = board((3, 3))
 
 
 @cache
 def load_founders(split: str) -> NDArray[np.uint8]:
-    """(M, 2, 81) uint8: clues and solution of the bundled founders of "train", "test" or "all"."""
-    names = ("train", "test") if split == "all" else (split,)
+    """(M, 2, 81) uint8: clues and solution of the bundled founders that the puzzles of a split may come from.
+
+    Those of "validation" and of "test" were found as one heap, before the first was cut out of the second; the kernel
+    takes those that belong to its split.
+    """
+    names = ("train", "test") if split == "all" else ("train" if split == "train" else "test",)
     lengths = {"given": 11, "digits": 41}
     schema = {f"{name}_{part}": (np.uint8, (name, n)) for name in names for part, n in lengths.items()}
     stored = read_npz(FOUNDERS, schema)
@@ -261,7 +278,7 @@ def build_founders(train: int, test: int, seed: int, rounds: int, path: Path = F
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
         clues = np.ones((count, 9, 9), dtype=np.uint8)
         solutions = np.ones_like(clues)
-        found_kernel(keys, _BOARD.layout, SPLITS.index(split), clues, solutions)
+        found_kernel(keys, _BOARD.layout, _FOUND_FOR[split], clues, solutions)
         arrays[f"{split}_given"], arrays[f"{split}_digits"] = pack(*harden(clues, solutions, split, seed, rounds))
     np.savez_compressed(path, **arrays)
     load_founders.cache_clear()
@@ -291,7 +308,7 @@ def harden(
     for _ in range(rounds):
         clues, solutions, ratings = clues.copy(), solutions.copy(), np.empty(len(clues), dtype=np.int64)
         keys = rng.integers(2**63, size=len(clues)).astype(np.uint64)
-        anneal_kernel(keys, _BOARD.layout, SPLITS.index(split), TRIALS_EXTREME, clues, solutions, ratings)
+        anneal_kernel(keys, _BOARD.layout, _FOUND_FOR[split], TRIALS_EXTREME, clues, solutions, ratings)
         stages.append((clues, solutions))
         order = np.argsort(ratings, kind="stable")
         kept = np.concatenate([order[quarter:], rng.choice(order[2 * quarter :], quarter, replace=False)])
@@ -309,22 +326,22 @@ class ExtremeSudoku:
     shape = (9, 9)
 
     def __init__(self, split: str = "train") -> None:
-        """Choose the split: "train", "test" (disjoint up to symmetry) or "all"; ValueError for any other."""
+        """Choose the split, one of `SPLITS` (disjoint up to symmetry but for "all"); ValueError for any other."""
         if split not in SPLITS:
             raise ValueError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
         self.split = split
 
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with its rating."""
-        batch, ratings = self.rated_batch(np.array([key], dtype=np.uint64))
+        batch, ratings = self.rated_batch(apart_from_banks(np.array([key], dtype=np.uint64)))
         return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]))
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys, in one compiled call."""
-        return self.rated_batch(keys)[0]
+        return self.rated_batch(apart_from_banks(keys))[0]
 
     def rated_batch(self, keys: NDArray[np.uint64]) -> tuple[PuzzleBatch, NDArray[np.int32]]:
-        """The puzzles of N uint64 keys and their (N,) ratings."""
+        """The puzzles of N uint64 keys, those of the bundled bank for the bank's keys, and their (N,) ratings."""
         count, orders = len(keys), line_orders(3, 3)
         clues, ratings = np.empty((count, 9, 9), dtype=np.uint8), np.empty(count, dtype=np.int32)
         solutions = np.empty_like(clues)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel, shuffle_kernel
-from hrm_gym.envs.puzzle import Grid, Puzzle, PuzzleBatch
+from hrm_gym.envs.puzzle import HELD_OUT, SPLITS, Grid, Puzzle, PuzzleBatch, apart_from_banks
 from hrm_gym.envs.sudoku.boxes import Box, board
 from hrm_gym.envs.sudoku.solver import (
     DIFFICULTIES,
@@ -23,7 +23,7 @@ from hrm_gym.envs.sudoku.solver import (
     propagate_kernel,
     search_kernel,
 )
-from hrm_gym.envs.sudoku.symmetry import BY_SOLUTION, SPLITS, in_split_kernel
+from hrm_gym.envs.sudoku.symmetry import BY_SOLUTION, in_split_kernel
 
 PATIENCE = 8
 """Digits tried, for each cell of a board, before a random filling restarts."""
@@ -218,6 +218,9 @@ def generate_kernel(keys, layout, split, clue_range, rating_range, filled, clues
     """
     rows, columns = layout.box_rows, layout.box_cols
     by_solution = rows * columns >= BY_SOLUTION
+    # A solution of the validation split is dug too, and then thrown away: so most keys of the test split still give the
+    # puzzles that they gave before validation was cut out of it.
+    first = HELD_OUT if split == 1 else split
     found = np.empty_like(clues[:1])
     for i in range(len(keys)):
         state = np.array([mix_kernel(keys[i])])
@@ -225,7 +228,7 @@ def generate_kernel(keys, layout, split, clue_range, rating_range, filled, clues
             if draw == DRAWS:
                 return i
             fill_kernel(state, layout, solutions[i])
-            if by_solution and not in_split_kernel(clues[i], solutions[i], rows, columns, split):
+            if by_solution and not in_split_kernel(clues[i], solutions[i], rows, columns, first):
                 continue
             ratings[i] = _dig(state, layout, clue_range, rating_range, solutions[i], clues[i], found)
             if ratings[i] < 0:
@@ -233,14 +236,14 @@ def generate_kernel(keys, layout, split, clue_range, rating_range, filled, clues
             if filled > 0:
                 show_kernel(state, solutions[i], filled, clues[i])
                 ratings[i] = search_kernel(clues[i], layout, np.int64(2), found)[1] // 2
-            if by_solution or in_split_kernel(clues[i], solutions[i], rows, columns, split):
+            if (by_solution and first == split) or in_split_kernel(clues[i], solutions[i], rows, columns, split):
                 break
     return len(keys)
 
 
 def split_of(clues: Grid, solution: Grid, box: Box) -> str:
-    """The split, "train" or "test", of a puzzle (n, n) with its solution (n, n) and of all their symmetric images."""
-    return "test" if in_split_kernel(clues, solution, *board(box).box, SPLITS.index("test")) else "train"
+    """The split, "train", "validation" or "test", of a puzzle (n, n) with its solution (n, n) and of their images."""
+    return next(SPLITS[split] for split in (0, 1, 3) if in_split_kernel(clues, solution, *board(box).box, split))
 
 
 class GeneratedSudoku:
@@ -264,7 +267,7 @@ class GeneratedSudoku:
             box: (rows, columns) of a box.
             difficulty: "easy" (0 guesses), "medium" (1 to 4) or "hard" (5 to 14); boards other than 9x9
                 have "easy" only.
-            split: "train", "test" (disjoint up to symmetry) or "all".
+            split: "train", "validation", "test" (disjoint up to symmetry) or "all".
             clues: least and most clues that easy puzzles are dug down to; where digging ends before, more are left.
             filled: probability with which each blank cell is shown after all; half-filled boards are good training.
                 The difficulty is then that of the puzzle before, the rating that of the puzzle shown.
@@ -289,15 +292,15 @@ class GeneratedSudoku:
 
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with its rating."""
-        batch, ratings = self.rated_batch(np.array([key], dtype=np.uint64))
+        batch, ratings = self.rated_batch(apart_from_banks(np.array([key], dtype=np.uint64)))
         return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]))
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys, in one compiled call."""
-        return self.rated_batch(keys)[0]
+        return self.rated_batch(apart_from_banks(keys))[0]
 
     def rated_batch(self, keys: NDArray[np.uint64]) -> tuple[PuzzleBatch, NDArray[np.int32]]:
-        """The puzzles of N uint64 keys and their (N,) ratings.
+        """The puzzles of N uint64 keys, those of the bundled banks for the banks' keys, and their (N,) ratings.
 
         Raises:
             ValueError: if no puzzle with these arguments turns up in a great many draws.

@@ -20,7 +20,7 @@ from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.sudoku import tokens
 from hrm_gym.envs.sudoku.boxes import board, usual_box
 from hrm_gym.envs.sudoku.solver import count_solutions, rate, solve
-from hrm_gym.envs.sudoku.symmetry import canonical, random_symmetry
+from hrm_gym.envs.sudoku.symmetry import canonical, class_of, random_symmetry
 from hrm_gym.envs.sudoku.tokens import BLANK, FIRST_DIGIT
 
 if TYPE_CHECKING:
@@ -333,6 +333,10 @@ class SudokuFamily(PuzzleFamily):
     def canonical(self, clues: Grid) -> Grid:
         """The symmetric image of `clues` that represents them all."""
         return canonical(clues, self.box)
+
+    def cluster(self, puzzle: Puzzle) -> int:
+        """From side 8 on puzzles with the same solution under some symmetry; smaller boards have too few solutions."""
+        return class_of(puzzle.clues, puzzle.solution, self.box)
 
     def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:
         """What the small digits mean."""

@@ -16,23 +16,26 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.files import can_be_opened, open_puzzles
-from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import BANK_SEED, SPLITS, Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku.boxes import Box, board
 from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of
-from hrm_gym.envs.sudoku.symmetry import SPLITS, line_orders, turn_kernel
+from hrm_gym.envs.sudoku.symmetry import line_orders, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
 from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
 
+PARTS = ("train", "test", "validation", "held-out")
+"""The splits that a bank holds; held-out is as large as test, and what test was before validation was cut out of it."""
+
 BUNDLED = (
-    {"box": (2, 2), "difficulty": "easy", "train": 4000, "test": 1000, "seed": 2026},
-    {"box": (2, 3), "difficulty": "easy", "train": 4000, "test": 1000, "seed": 2026},
-    {"box": (3, 3), "difficulty": "easy", "train": 4000, "test": 1000, "seed": 2026},
-    {"box": (3, 3), "difficulty": "medium", "train": 4000, "test": 1000, "seed": 2026},
-    {"box": (3, 3), "difficulty": "hard", "train": 4000, "test": 1000, "seed": 2026},
-    {"box": (3, 3), "difficulty": "extreme", "train": 4000, "test": 1000, "seed": 2026},
+    {"box": (2, 2), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
+    {"box": (2, 3), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
+    {"box": (3, 3), "difficulty": "easy", "train": 4000, "test": 1000, "validation": 1000},
+    {"box": (3, 3), "difficulty": "medium", "train": 4000, "test": 1000, "validation": 1000},
+    {"box": (3, 3), "difficulty": "hard", "train": 4000, "test": 1000, "validation": 500},
+    {"box": (3, 3), "difficulty": "extreme", "train": 4000, "test": 1000, "validation": 300},
 )
 """The arguments of `build_bank` for every bundled bank."""
 
@@ -49,9 +52,9 @@ class BankedSudoku:
     """
 
     def __init__(self, path: Path, split: str = "train") -> None:
-        """Open the bank at `path` for `split`: "train", "test" or "all"."""
+        """Open the bank at `path` for `split`, one of `SPLITS`."""
         self._path, self.split = path, split
-        names = ("train", "test") if split == "all" else (split,)
+        names = ("train", "held-out") if split == "all" else (split,)
         packed = {f"{name}_{part}": (np.uint8, (name, part)) for name in names for part in ("given", "digits")}
         ratings = {f"{name}_ratings": (np.uint16, (name,)) for name in names}
         stored = read_npz(path, {"box": (np.int64, (2,)), **packed, **ratings})
@@ -108,14 +111,17 @@ def _file_name(box: Box, difficulty: str) -> str:
     return f"sudoku-{board(box).name}-{difficulty}.npz"
 
 
-def build_bank(box: Box, difficulty: str, train: int, test: int, seed: int, folder: Path = FOLDER) -> Path:
+def build_bank(
+    box: Box, difficulty: str, train: int, test: int, validation: int, seed: int = BANK_SEED, folder: Path = FOLDER
+) -> Path:
     """Generate and write a bank; the same arguments give the same puzzles everywhere.
 
     Args:
         box: (rows, columns) of a box.
         difficulty: "easy", "medium", "hard" or "extreme".
         train: number of puzzles of the train split.
-        test: number of puzzles of the test split.
+        test: number of puzzles of the test split, and of held-out.
+        validation: the same for the validation split.
         seed: recorded in the file.
         folder: where to write `sudoku-{n}x{n}-{difficulty}.npz`.
 
@@ -123,7 +129,7 @@ def build_bank(box: Box, difficulty: str, train: int, test: int, seed: int, fold
         The file written.
     """
     arrays: dict[str, Any] = {"box": box, "difficulty": difficulty, "seed": seed}
-    for split, count in (("train", train), ("test", test)):
+    for split, count in zip(PARTS, (train, test, validation, test), strict=True):
         extreme = difficulty == "extreme"
         source = ExtremeSudoku(split) if extreme else GeneratedSudoku(box, difficulty, split)
         keys = np.array([puzzle_key(seed, k) for k in range(count)], dtype=np.uint64)
@@ -166,7 +172,7 @@ def make_source(
             source, taken as it is.
         box: (rows, columns) of a box.
         difficulty: "easy", "medium", "hard" or "extreme"; only "easy" on boards other than 9x9.
-        split: "train", "test" or "all".
+        split: "train", "validation", "test" or "all".
         family: the family that reads a file; by default the one of `box`.
 
     Raises:

@@ -5,7 +5,7 @@ stack, and transposes the board where its boxes are square: 9! * 2 * 1296 * 1296
 
 Which split a puzzle belongs to, the same for all its symmetric images.
 
-A number that no symmetry changes is hashed, modulo 8: 0 is "test", the others "train".
+A number that no symmetry changes is hashed; `puzzle.hash_in_split` says which hashes belong to which split.
 
 Boards of 8x8 and 9x9 are split by their *solution*, so that no solution grid of one split is, turned, relabelled or
 rearranged, one of the other: any two rows map the digits onto each other by a permutation, whose cycle lengths stay
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel, plain, shuffle_kernel
-from hrm_gym.envs.puzzle import Grid
+from hrm_gym.envs.puzzle import Grid, hash_in_split
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.solver import copy_kernel, solve
 
@@ -199,11 +199,6 @@ def canonical(clues: Grid, box: Box | None = None) -> Grid:
     return best[1]
 
 
-SPLITS = ("train", "test", "all")
-
-TEST_SHARE = 8
-"""One class of puzzles in this many belongs to the test split."""
-
 BY_SOLUTION = 8
 """From this side length on the solution alone decides."""
 
@@ -305,4 +300,11 @@ def in_split_kernel(clues, solution, rows, columns, split):
         value = _solution_hash(solution, rows, columns)
     else:
         value = _puzzle_hash(clues, solution, rows, columns)
-    return (value % np.uint64(TEST_SHARE) == 0) == (split == 1)
+    return hash_in_split(value, split)
+
+
+def class_of(clues: Grid, solution: Grid, box: Box) -> int:
+    """The hash that decides on the split, of all symmetric images: of the solution, on small boards with the clues."""
+    if len(solution) >= BY_SOLUTION:
+        return int(_solution_hash(plain(solution), *box))
+    return int(_puzzle_hash(plain(clues), plain(solution), *box))

@@ -16,7 +16,7 @@ import numpy as np
 
 from hrm_gym.evaluation.films import Image, Player
 from hrm_gym.evaluation.pages import data_url, render
-from hrm_gym.evaluation.rollout import Episode, Frame, Playthrough
+from hrm_gym.evaluation.rollout import Episode, Frame, Playthrough, caption
 from hrm_gym.evaluation.scores import puzzle_count
 from hrm_gym.files import write_atomically
 
@@ -67,7 +67,12 @@ def write_replay(
         "replay.html",
         title=f"{name} replay",
         heading=f"{name}: {', '.join(agent.name for _, agent in players)}",
-        origin=f"{puzzle_count(len(puzzles))}, {'rows of a data file' if seed is None else f'seed {seed}'}",
+        origin="; ".join(
+            [
+                f"{puzzle_count(len(puzzles))}, {'rows of a data file' if seed is None else f'seed {seed}'}",
+                *(caption(agent).replace("\n", ": ") for _, agent in players if "\n" in caption(agent)),
+            ]
+        ),
         command=command,
         data=replay_data(players, puzzles),
     )
@@ -87,7 +92,10 @@ def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) 
         "board": list(world.family.board_size),
         "columns": columns,
         "rows": rows,
-        "agents": [{"name": agent.name, "mode": agent.action_mode} for _, agent in players],
+        "agents": [
+            {"name": agent.name, "mode": agent.action_mode, "halting": caption(agent).partition("\n")[2]}
+            for _, agent in players
+        ],
         "puzzles": [
             {
                 "index": courses[0].episode.index,

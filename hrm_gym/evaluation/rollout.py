@@ -1,7 +1,7 @@
 """The one loop between environments and agents; it yields a record of every puzzle played.
 
 Puzzle k of a run is puzzle k of the seed, or row k of a data file, whoever plays it and on however many boards. Agents
-see observations; only a `PrivilegedAgent` is shown puzzles with their solutions.
+see observations; the package's own `PrivilegedAgent` alone is shown puzzles with their solutions, never a plug-in.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Episode:
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.
         spent: segments that the agent ran on it, summed over all its networks and images; None for agents without any.
         halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
+        cluster: what dependent puzzles share, see `PuzzleFamily.cluster`; None if that is not known.
     """
 
     env_id: str
@@ -79,11 +80,18 @@ class Episode:
     seconds: float
     spent: int | None = None
     halting_rules: str = "none"
+    cluster: int | None = None
 
 
 def halting_rules(agent: Agent) -> str:
     """The halting rules in force, as the agent states them; "none" if it does not."""
     return str(getattr(agent, "halting_rules", "none"))
+
+
+def caption(agent: Agent) -> str:
+    """The agent's name, and on a second line the halting rules in force, for pictures."""
+    rules = halting_rules(agent)
+    return agent.name if rules == "none" else f"{agent.name}\n{rules}"
 
 
 def puzzle_for(env: Env, seed: int | None, k: int) -> Puzzle:
@@ -281,6 +289,7 @@ class _Board:
             seconds=self.seconds,
             spent=self.spent,
             halting_rules=halting_rules(agent),
+            cluster=_world(self.env).family.cluster(self.puzzle),
         )
 
 
@@ -300,6 +309,8 @@ def _act(boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray[np.
 def _predict(boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray[np.bool_]) -> tuple[NDArray[Any], Any]:
     """The agent's actions, one a board, and its next state; what it says it has `spent` is noted."""
     if isinstance(agent, PrivilegedAgent) and starts.any():
+        if not type(agent).__module__.startswith("hrm_gym."):
+            raise ValueError(f"expected an agent that sees observations only, got {agent.name}, a PrivilegedAgent")
         agent.see([board.puzzle for board in boards])
     observation = {key: np.stack([board.observation[key] for board in boards]) for key in boards[0].observation}
     found = agent.predict(observation, state=state, episode_start=starts, deterministic=True)

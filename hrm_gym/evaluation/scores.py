@@ -1,103 +1,20 @@
-"""From episodes to figures: agents x environments with 95 % intervals, as a table and as JSON.
-
-Intervals are Wilson's for rates, and the bootstrap's for means and for agents that were trained several times.
-"""
+"""From episodes to figures: agents x environments with 95 % intervals (`intervals`), as a table and as JSON."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hrm_gym.evaluation.intervals import rate
 from hrm_gym.evaluation.pages import printable, table_text
 from hrm_gym.evaluation.rollout import Episode
 from hrm_gym.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-Interval = tuple[float, float]
-"""Lower and upper bound."""
-
-RESAMPLES = 2000
-"""Resamples of a bootstrap."""
-
-_AT_ONCE = 250
-"""Resamples that are in memory at a time."""
-
-_Z95 = 1.959963984540054
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    """The 95 % Wilson interval of a success rate.
-
-    Args:
-        successes: 0 to `trials`.
-        trials: at least 0; nothing is known of a rate that was never tried, so 0 gives (0, 1).
-
-    Returns:
-        Lower and upper bound, both in [0, 1].
-
-    >>> [round(bound, 3) for bound in wilson(97, 100)]
-    [0.915, 0.99]
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    rate, z2 = successes / trials, _Z95**2
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
-
-
-def bootstrap_mean(values: Sequence[float] | NDArray[np.float64], seed: int = 0) -> Interval:
-    """The 95 % percentile-bootstrap interval of a mean (Efron 1979); of a single value, that value twice.
-
-    Args:
-        values: (N,) finite numbers, N >= 1.
-        seed: of the resampling.
-
-    >>> low, high = bootstrap_mean([0.0, 1.0] * 50)
-    >>> 0.39 < low < 0.42 and 0.58 < high < 0.61
-    True
-    """
-    found = np.asarray(values, dtype=np.float64)
-    if len(found) == 1 or found.min() == found.max():
-        return float(found[0]), float(found[0])
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(0, len(found), (_AT_ONCE, len(found))) for _ in range(RESAMPLES // _AT_ONCE))
-    low, high = np.percentile([found[rows].mean(axis=1) for rows in draws], (2.5, 97.5))
-    return float(low), float(high)
-
-
-def bootstrap_runs(runs: Sequence[NDArray[np.float64]], seed: int = 0) -> Interval:
-    """The 95 % interval of the mean over training runs that were judged on the same puzzles.
-
-    A two-stage bootstrap: runs are drawn with replacement, and puzzles too, the same ones for every run. It covers both
-    the luck of a training seed and that of the puzzles. With two or three runs it is a lower bound of the doubt.
-
-    Args:
-        runs: R arrays of N values, one value a puzzle.
-        seed: of the resampling.
-    """
-    if len(runs) == 1:
-        return bootstrap_mean(runs[0], seed)
-    table, rng = np.stack(runs), np.random.default_rng(seed)
-    count, puzzles = table.shape
-    means = np.empty(RESAMPLES)
-    for draw in range(RESAMPLES):
-        weights = rng.multinomial(puzzles, np.full(puzzles, 1 / puzzles)) / puzzles
-        means[draw] = (table @ weights)[rng.integers(count, size=count)].mean()
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 WIDE = 100
@@ -133,6 +50,8 @@ class Score:
         ms_per_puzzle: mean wall time of agent and environment, in milliseconds.
         mean_spent: mean segments that the agent ran on a puzzle, over all its networks and images; None without any.
         halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
+        clusters: how many of the puzzles are independent: others share a solution or a task with one of them, and the
+            intervals know it.
     """
 
     agent: str
@@ -151,6 +70,7 @@ class Score:
     ms_per_puzzle: float
     mean_spent: float | None = None
     halting_rules: str = "none"
+    clusters: int | None = None
 
 
 def score(episodes: Sequence[Episode]) -> Score:
@@ -162,8 +82,9 @@ def score(episodes: Sequence[Episode]) -> Score:
     if not episodes:
         raise ValueError("expected at least one episode to score, got none")
     count = len(episodes)
-    solved = sum(episode.solved for episode in episodes)
-    exact = sum(episode.exact for episode in episodes)
+    clusters = [episode.cluster for episode in episodes]
+    solved, exact = ([getattr(episode, name) for episode in episodes] for name in ("solved", "exact"))
+    solved_interval, exact_interval = rate(solved, clusters), rate(exact, clusters)
     reached = [episode.reached for episode in episodes if episode.reached is not None]
     segments = [episode.segments for episode in episodes if episode.segments is not None]
     spent = [episode.spent for episode in episodes if episode.spent is not None]
@@ -171,12 +92,12 @@ def score(episodes: Sequence[Episode]) -> Score:
         agent=episodes[0].agent,
         env=episodes[0].env_id,
         episodes=count,
-        solved=solved / count,
-        solved_low=wilson(solved, count)[0],
-        solved_high=wilson(solved, count)[1],
-        exact=exact / count,
-        exact_low=wilson(exact, count)[0],
-        exact_high=wilson(exact, count)[1],
+        solved=sum(solved) / count,
+        solved_low=solved_interval[0],
+        solved_high=solved_interval[1],
+        exact=sum(exact) / count,
+        exact_low=exact_interval[0],
+        exact_high=exact_interval[1],
         reached=sum(reached) / len(reached) if reached else None,
         cell_accuracy=sum(episode.cell_accuracy for episode in episodes) / count,
         mean_segments=sum(segments) / len(segments) if segments else None,
@@ -184,6 +105,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         ms_per_puzzle=1000 * sum(episode.seconds for episode in episodes) / count,
         mean_spent=sum(spent) / len(spent) if spent else None,
         halting_rules=episodes[0].halting_rules,
+        clusters=None if None in clusters else len(set(clusters)),
     )
 
 
@@ -205,6 +127,9 @@ def to_table(scores: Sequence[Score], width: int = 140) -> Table:
     caption = "in brackets: 95 % Wilson intervals"
     if many_networks:
         caption += "; spent: segments of all networks and images together"
+    fewer = sorted({row.clusters for row in scores if row.clusters is not None and row.clusters < row.episodes})
+    if fewer:
+        caption += f"; they know that the puzzles have {', '.join(map(str, fewer))} solutions or tasks"
     captions = [
         caption,
         *(printable(f"{row.agent}: {row.halting_rules}") for row in scores if row.halting_rules != "none"),
@@ -244,18 +169,23 @@ def _cell(row: Score, column: str, narrow: bool) -> str:
     return written
 
 
-def to_json(scores: Sequence[Score]) -> str:
-    """A JSON list of objects, one a score; figures that mean nothing for an agent are null."""
-    return json.dumps([asdict(row) for row in scores], indent=2) + "\n"
+def to_json(scores: Sequence[Score], **about: str) -> str:
+    """A JSON list of objects, one a score; figures that mean nothing for an agent are null.
+
+    Args:
+        scores: the scores.
+        **about: what else each object says, such as the command.
+    """
+    return json.dumps([{**asdict(row), **about} for row in scores], indent=2) + "\n"
 
 
-def write_json(scores: Sequence[Score], path: Path) -> None:
-    """Write `to_json(scores)` to `path` atomically.
+def write_json(scores: Sequence[Score], path: Path, **about: str) -> None:
+    """Write `to_json(scores, **about)` to `path` atomically.
 
     Raises:
         OSError: if it cannot be written.
     """
-    write_atomically(path, to_json(scores))
+    write_atomically(path, to_json(scores, **about))
 
 
 def puzzle_count(count: int) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,8 +22,9 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.scripts.bench.command import machine
-from hrm_gym.scripts.options import parse
+from hrm_gym.registry import unknown
+from hrm_gym.scripts.options import Json, RunOptions, arg, at_least, parse
+from hrm_gym.scripts.output import machine, write_json
 
 
 def segment_flops(config: HRMConfig, training: bool = False, target: bool = True) -> int:
@@ -54,41 +54,41 @@ TERA = 1e12
 
 
 @dataclass(frozen=True)
-class FlopsConfig:
+class Flops(RunOptions):
     """Train for some updates and count: boards x segments a second, TFLOP/s (2 for a multiply-add, attention included,
     nothing counted twice), and the share of the peak, the fastest of some large matrix products in the same precision.
 
     Attributes:
         recipe: Whose training, with all that belongs to an update: puzzles, augmentation, optimiser.
-        batch: Boards; the recipe's own by default.
-        puzzles: Train on so many puzzles; the recipe's own by default.
+        batch: Boards.
+        puzzles: Train on N puzzles.
         updates: Updates that are clocked.
         warmup: Updates before that, compilation included.
-        device: auto, cpu, cuda or mps.
         compile: Compile the network.
         json: Write the figures to this file.
     """
 
-    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[RECIPE]")] = "sudoku-extreme-1k"
-    batch: int | None = None
-    puzzles: int | None = None
+    EXAMPLES = ("hrm-gym bench --only flops", "hrm-gym bench --only flops maze-hard-1k --batch 8 --updates 5")
+    recipe: Annotated[tyro.conf.Positional[str], arg("[RECIPE]", "sudoku-extreme-1k")] = "sudoku-extreme-1k"
+    batch: Annotated[int | None, arg("B", "the recipe's")] = None
+    puzzles: Annotated[int | None, arg("N", "the recipe's")] = None
     updates: int = 30
     warmup: int = 5
-    device: str = "auto"
     compile: bool = True
-    json: Path | None = None
+    json: Json = None
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym bench --only flops`; returns 0."""
-    config = parse(FlopsConfig, "hrm-gym bench --only flops", argv)
-    if config.recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {config.recipe!r}: expected one of {', '.join(RECIPES)}")
-    if config.updates < 1 or config.warmup < 1:
-        raise ValueError(f"expected --updates and --warmup of at least 1, got {config.updates} and {config.warmup}")
-    changes = {"batch_size": config.batch, "puzzles": config.puzzles}
-    given = {name: value for name, value in changes.items() if value is not None}
-    recipe = dataclasses.replace(RECIPES[config.recipe], **given)  # type: ignore[arg-type]
+def main(argv: Sequence[str]) -> None:
+    """Run `hrm-gym bench --only flops`."""
+    config = parse(Flops, "hrm-gym bench --only flops", argv)
+    config.use_threads()
+    at_least(1, config, "updates", "warmup", "batch")
+    try:
+        recipe = RECIPES[config.recipe]
+    except KeyError:
+        raise ValueError(unknown("recipe", config.recipe, RECIPES)) from None
+    given: dict[str, Any] = {"batch_size": config.batch, "puzzles": config.puzzles}
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
     found = measure(config, recipe, choose_device(config.device))
     print(
         f"{config.recipe}, batch {recipe.batch_size}, {found['device']}: {found['boards_per_second']:,.0f} boards x "
@@ -96,11 +96,10 @@ def main(argv: Sequence[str]) -> int:
         f"{found['peak_tflops']:.3g} ({recipe.model.dtype})"
     )
     if config.json is not None:
-        config.json.write_text(json.dumps({"machine": machine(), "recipe": config.recipe, **found}, indent=2) + "\n")
-    return 0
+        write_json({"machine": machine(), "recipe": config.recipe, **found}, config.json)
 
 
-def measure(config: FlopsConfig, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+def measure(config: Flops, recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """The figures of one recipe on a device."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, Path(folder), str(device), config.compile)

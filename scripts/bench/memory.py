@@ -6,20 +6,22 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import Gradient, HRMConfig
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.scripts.options import parse
+from hrm_gym.evaluation.pages import markdown_row
+from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.scripts.options import arg, parse
+from hrm_gym.scripts.output import write_json
 
 MEBIBYTE = 2**20
 
@@ -119,7 +121,7 @@ GRADIENTS: dict[Gradient, str] = {
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
+class Memory:
     """Measure what one training step keeps in memory, for 1 x 1 to 8 x 8 cycles and three lengths of gradient.
 
     Attributes:
@@ -130,28 +132,39 @@ class MemoryConfig:
         out: Folder for memory.md, memory.json and memory.png; only the table is printed without one.
     """
 
+    EXAMPLES = (
+        "hrm-gym bench --only memory --cycles 1 2 4",
+        "hrm-gym bench --only memory --hidden 256 --out reports/memory",
+    )
     cycles: tuple[int, ...] = (1, 2, 4, 6, 8)
     hidden: int = 128
     batch: int = 32
     dtype: str = "float32"
-    out: Path | None = None
+    out: Annotated[Path | None, arg("FOLDER", "none")] = None
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym bench --only memory`; returns 0."""
-    config = parse(MemoryConfig, "hrm-gym bench --only memory", argv)
+def main(argv: Sequence[str]) -> None:
+    """Run `hrm-gym bench --only memory`."""
+    config = parse(Memory, "hrm-gym bench --only memory", argv)
     if not config.cycles or min(config.cycles) < 1 or config.batch < 1:
         raise ValueError(f"expected cycles and a batch of at least 1, got {config.cycles} and {config.batch}")
-    layers = {"heads": 4, "h_layers": 2, "l_layers": 2}
-    size: Any = {"hidden_size": config.hidden, "dtype": config.dtype, **layers}
+    size: Any = {"hidden_size": config.hidden, "dtype": config.dtype, "heads": 4, "h_layers": 2, "l_layers": 2}
     network = HRMConfig(vocab_size=11, grid=(9, 9), **size)
     rows = [_measure_apart(network, gradient, n, config.batch) for gradient in GRADIENTS for n in config.cycles]
     text = table(rows)
     print(text)
-    if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
-        _write(config, rows, text)
-    return 0
+    if config.out is None:
+        return
+    setting = f"hidden {config.hidden}, 4 heads, 2+2 layers, 82 positions, batch {config.batch}, {config.dtype}"
+    about = (
+        f"Bytes kept for the backward pass of one training step (in brackets: growth of the process at its peak); "
+        f"{setting}.\nMade by `hrm-gym bench --only memory --out …`.\n"
+    )
+    page = f"# Memory of a training step\n\n{about}\n{text}\n\n![plot](memory.png)\n"
+    write_atomically(config.out / "memory.md", page)
+    figures = {"setting": setting, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
+    write_json(figures, config.out / "memory.json")
+    _plot(rows, setting, config.out / "memory.png")
 
 
 def _measure_apart(network: HRMConfig, gradient: Gradient, cycles: int, batch: int) -> StepMemory:
@@ -170,48 +183,27 @@ def table(rows: Sequence[StepMemory]) -> str:
     """Markdown: a line for each number of cycles, MiB kept by each length of gradient, the peak in brackets."""
     names = list(dict.fromkeys(row.gradient for row in rows))
     found = {(row.gradient, row.h_cycles): row for row in rows}
-    lines = [
-        "| H x L cycles | calls | " + " | ".join(f"{GRADIENTS[name]}, MiB" for name in names) + " |",
-        "|---|---|" + "---|" * len(names),
-    ]
+    headings = ["H x L cycles", "calls", *(f"{GRADIENTS[name]}, MiB" for name in names)]
+    lines = [markdown_row(headings), "|---|---|" + "---|" * len(names)]
     for cycles in dict.fromkeys(row.h_cycles for row in rows):
-        cells = [_cell(found[name, cycles]) for name in names]
-        calls = found[names[0], cycles].calls
-        lines.append(f"| {cycles} x {cycles} | {calls} | " + " | ".join(cells) + " |")
+        cells = [f"{cycles} x {cycles}", str(found[names[0], cycles].calls)]
+        for row in (found[name, cycles] for name in names):
+            peak = "" if row.peak is None else f" ({row.peak / MEBIBYTE:,.0f})"
+            cells.append(f"{row.saved / MEBIBYTE:,.1f}{peak}")
+        lines.append(markdown_row(cells))
     return "\n".join(lines)
 
 
-def _cell(row: StepMemory) -> str:
-    peak = "" if row.peak is None else f" ({row.peak / MEBIBYTE:,.0f})"
-    return f"{row.saved / MEBIBYTE:,.1f}{peak}"
-
-
-def _write(config: MemoryConfig, rows: Sequence[StepMemory], text: str) -> None:
-    """The table, the figures and the plot in the folder that was asked for."""
-    assert config.out is not None
-    setting = f"hidden {config.hidden}, 4 heads, 2+2 layers, 82 positions, batch {config.batch}, {config.dtype}"
-    about = (
-        f"Bytes kept for the backward pass of one training step (in brackets: growth of the process at its peak); "
-        f"{setting}.\nMade by `hrm-gym bench --only memory --out …`.\n"
-    )
-    (config.out / "memory.md").write_text(f"# Memory of a training step\n\n{about}\n{text}\n\n![plot](memory.png)\n")
-    told: dict[str, Any] = {"setting": setting, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
-    (config.out / "memory.json").write_text(json.dumps(told, indent=1) + "\n")
-    _plot(rows, setting, config.out / "memory.png")
-
-
 def _plot(rows: Sequence[StepMemory], setting: str, path: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     for gradient, label in GRADIENTS.items():
         mine = [row for row in rows if row.gradient == gradient]
         axes.plot([row.calls for row in mine], [row.saved / MEBIBYTE for row in mine], marker="o", label=label)
     axes.set(xlabel="calls of the modules in a segment", ylabel="MiB kept for the backward pass", ylim=(0, None))
     axes.set_title(setting, fontsize=8)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    with written_atomically(path) as draft:
+        figure.savefig(draft, dpi=150)

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -36,28 +37,14 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def jumanji_sudoku() -> Contest:
-    """Sudoku in cell mode, one board."""
-    ours = stepping(gym.make("HRMSudoku-v0", action_mode="cell"))
-    return _against("Sudoku, one board", "Jumanji Sudoku-v0, compiled loop", jumanji("Sudoku-v0", None), ours)
-
-
-def jumanji_sudokus() -> Contest:
-    """Sudoku in cell mode, many boards."""
-    ours = stepping_many(gym.make_vec("HRMSudoku-v0", num_envs=BOARDS, action_mode="cell"))
-    return _against(_many("Sudoku"), "Jumanji Sudoku-v0, compiled loop", jumanji("Sudoku-v0", BOARDS), ours)
-
-
-def jumanji_maze() -> Contest:
-    """Mazes 10x10 in move mode, one board."""
-    ours = stepping(gym.make("HRMMaze-v0", action_mode="move"))
-    return _against("maze 10x10, one board", "Jumanji Maze-v0, compiled loop", jumanji("Maze-v0", None), ours)
-
-
-def jumanji_mazes() -> Contest:
-    """Mazes 10x10 in move mode, many boards."""
-    ours = stepping_many(gym.make_vec("HRMMaze-v0", num_envs=BOARDS, action_mode="move"))
-    return _against(_many("maze 10x10"), "Jumanji Maze-v0, compiled loop", jumanji("Maze-v0", BOARDS), ours)
+def against_jumanji(name: str, ours: str, mode: str, title: str, many: bool) -> Contest:
+    """One board, or many, of a Jumanji environment against ours."""
+    if many:
+        mine = stepping_many(gym.make_vec(ours, num_envs=BOARDS, action_mode=mode))
+    else:
+        mine = stepping(gym.make(ours, action_mode=mode))
+    title += f", {BOARDS:,} boards" if many else ", one board"
+    return _against(title, f"Jumanji {name}, compiled loop", jumanji(name, BOARDS if many else None), mine)
 
 
 def minigrid_rooms() -> Contest:
@@ -79,7 +66,11 @@ def arcle_tasks() -> Contest:
 
 
 PEERS: dict[str, tuple[Callable[[], Contest], ...]] = {
-    "jumanji": (jumanji_sudoku, jumanji_sudokus, jumanji_maze, jumanji_mazes),
+    "jumanji": tuple(
+        partial(against_jumanji, *what, many)
+        for what in (("Sudoku-v0", "HRMSudoku-v0", "cell", "Sudoku"), ("Maze-v0", "HRMMaze-v0", "move", "maze 10x10"))
+        for many in (False, True)
+    ),
     "minigrid": (minigrid_rooms,),
     "arcle": (arcle_tasks,),
 }
@@ -155,10 +146,6 @@ def sampling(env: gym.Env[Any, Any]) -> Turn:
         return steps / (time.perf_counter() - begin)
 
     return turn
-
-
-def _many(what: str) -> str:
-    return f"{what}, {BOARDS:,} boards"
 
 
 def _against(title: str, peer: str, theirs: Turn, ours: Turn) -> Contest:

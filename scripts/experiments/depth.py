@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.files import written_atomically
-from hrm_gym.scripts.experiments.evaluate import judged, keep, kept, rate
+from hrm_gym.scripts.experiments.evaluate import about, judged, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 PROGRAM = "python -m hrm_gym.scripts.experiments.depth"
-RESULT = "result.json"
 HEAD = 32
 """Channels of a head, whatever the width."""
 
@@ -62,10 +58,7 @@ class DepthConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `python -m hrm_gym.scripts.experiments.depth`.
-
-    Returns:
-        0.
+    """Run the experiment; returns 0.
 
     Raises:
         ValueError: an unknown recipe, or a number out of range.
@@ -74,7 +67,9 @@ def main(argv: Sequence[str]) -> int:
     networks = chosen(config)
     torch.set_num_threads(config.threads)
     results = [carried_out(config, name, recipe) for name, recipe in networks.items()]
-    write(config, results)
+    told = about()
+    content = {**told, "recipe": config.recipe, "results": results}
+    publish(config.out, "depth", content, table(config, told, results), drawn(config, results))
     return 0
 
 
@@ -112,31 +107,26 @@ def carried_out(config: DepthConfig, name: str, recipe: Recipe) -> dict[str, Any
     """The result of one network: read if it is there, else worked out and written."""
     folder = config.runs / f"{config.recipe}-{name}-{config.updates}-seed{config.seed}"
     asked = {"name": name, "updates": config.updates, "seed": config.seed, "puzzles": config.puzzles}
-    if known := kept(folder / RESULT, asked):
-        return known
-    trainer = Trainer(recipe, folder, compile=False)
-    for row in trainer.fit():
-        if "eval_exact" in row:
-            told = f"{name}: update {row['update']:.0f} of {config.updates}, exact {row['eval_exact']:.3f}"
-            print(told, file=sys.stderr, flush=True)
-    model = HRM(recipe.model)
-    model.load_state_dict(trainer.weights())
-    agent = HRMAgent(model, trainer.feed.family, max_segments=recipe.model.max_segments, device="cpu")
-    model_facts = {"layers": recipe.model.h_layers + recipe.model.l_layers, "width": recipe.model.hidden_size}
-    cost = {"parameters": model.parameter_count(), "seconds": round(trainer.seconds, 1), "puzzles_seen": trainer.fed}
-    result = {**asked, **model_facts, **cost, **judged(recipe.env_id, recipe.env, agent, config.puzzles)}
-    keep(folder / RESULT, json.dumps(result) + "\n")
-    return result
 
+    def work() -> dict[str, Any]:
+        trainer = Trainer(recipe, folder, compile=False)
+        for row in trainer.fit():
+            if "eval_exact" in row:
+                line = f"{name}: update {row['update']:.0f} of {config.updates}, exact {row['eval_exact']:.3f}"
+                print(line, file=sys.stderr, flush=True)
+        model = HRM(recipe.model)
+        model.load_state_dict(trainer.weights())
+        agent = HRMAgent(model, trainer.feed.family, max_segments=recipe.model.max_segments, device="cpu")
+        return {
+            "layers": recipe.model.h_layers + recipe.model.l_layers,
+            "width": recipe.model.hidden_size,
+            "parameters": model.parameter_count(),
+            "seconds": round(trainer.seconds, 1),
+            "puzzles_seen": trainer.fed,
+            **judged(recipe.env_id, recipe.env, agent, config.puzzles),
+        }
 
-def write(config: DepthConfig, results: list[dict[str, Any]]) -> None:
-    """depth.json, depth.png and depth.md in `config.out`."""
-    told = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, PyTorch {torch.__version__}"}
-    page = table(config, told, results)
-    keep(config.out / "depth.json", json.dumps({**told, "recipe": config.recipe, "results": results}, indent=1) + "\n")
-    keep(config.out / "depth.md", page)
-    draw(config, results)
-    print(page)
+    return result_of(folder / "result.json", asked, work)
 
 
 def table(config: DepthConfig, told: dict[str, str], results: list[dict[str, Any]]) -> str:
@@ -166,10 +156,8 @@ def table(config: DepthConfig, told: dict[str, str], results: list[dict[str, Any
     return "\n".join([*lines, "", "![exact against depth and width](depth.png)", "", closing, ""])
 
 
-def draw(config: DepthConfig, results: list[dict[str, Any]]) -> None:
+def drawn(config: DepthConfig, results: list[dict[str, Any]]) -> Figure:
     """Two panels: exact against layers and against channels; the recurrent networks as levels across."""
-    from matplotlib.figure import Figure
-
     picture = Figure(figsize=(8.4, 3.6), layout="constrained")
     panels = picture.subplots(1, 2, sharey=True)
     by_name = {row["name"]: row for row in results}
@@ -188,8 +176,7 @@ def draw(config: DepthConfig, results: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out puzzles exact")
     panels[1].legend()
-    with written_atomically(config.out / "depth.png") as draft:
-        picture.savefig(draft, dpi=130)
+    return picture
 
 
 if __name__ == "__main__":

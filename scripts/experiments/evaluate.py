@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Callable, Mapping
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from matplotlib.figure import Figure
 
 from hrm_gym.agents.agent import Agent
+from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.evaluation.scores import wilson
-from hrm_gym.files import written_atomically
+from hrm_gym.files import write_atomically, written_atomically
 from hrm_gym.reading import read_json
+from hrm_gym.scripts.output import write_json
 
 PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
@@ -29,7 +34,7 @@ def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> d
         puzzles: how many, at least 1.
 
     Returns:
-        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % Wilson intervals;
+        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % intervals;
         `cells`, the mean share of cells right.
     """
 
@@ -40,8 +45,9 @@ def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> d
     episodes = list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
     found: dict[str, Any] = {"cells": float(np.mean([episode.cell_accuracy for episode in episodes]))}
     for name in ("exact", "solved"):
-        right = sum(getattr(episode, name) for episode in episodes)
-        found[name], found[f"{name}_interval"] = right / len(episodes), wilson(right, len(episodes))
+        right = [getattr(episode, name) for episode in episodes]
+        found[name] = sum(right) / len(right)
+        found[f"{name}_interval"] = intervals.rate(right, [episode.cluster for episode in episodes])
     return found
 
 
@@ -55,17 +61,29 @@ def rate(found: Mapping[str, Any], name: str) -> str:
     return f"{100 * found[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def kept(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result that stands at `path`, if it is of what is asked for; else None."""
-    if not path.exists():
-        return None
-    known = read_json(path)
-    if not isinstance(known, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(known).__name__}; delete it to work it out again")
-    return known if all(known.get(name) == value for name, value in asked.items()) else None
+def result_of(path: Path, asked: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result that stands at `path`, if it is of what is asked for; else `work`'s, which is then kept there."""
+    if path.exists():
+        known = read_json(path)
+        if not isinstance(known, dict):
+            what = type(known).__name__
+            raise ValueError(f"{path}: expected a JSON object, got {what}; delete it to work it out again")
+        if all(known.get(name) == value for name, value in asked.items()):
+            return known
+    result = {**asked, **work()}
+    write_json(result, path)
+    return result
 
 
-def keep(path: Path, text: str) -> None:
-    """Write a text whole."""
-    with written_atomically(path) as draft:
-        draft.write_text(text)
+def about() -> dict[str, str]:
+    """When and on what figures are taken."""
+    return {"date": date.today().isoformat(), "machine": f"{platform.machine()}, PyTorch {version('torch')}"}
+
+
+def publish(out: Path, name: str, content: Mapping[str, Any], page: str, picture: Figure) -> None:
+    """Write figures, page and picture of an experiment to NAME.json, NAME.md and NAME.png in `out`; print the page."""
+    write_json(content, out / f"{name}.json")
+    write_atomically(out / f"{name}.md", page)
+    with written_atomically(out / f"{name}.png") as draft:
+        picture.savefig(draft, dpi=130)
+    print(page)

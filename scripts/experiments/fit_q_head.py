@@ -26,7 +26,8 @@ from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import with_fresh_q_head, write_model
 from hrm_gym.data.stream import PuzzleStream
-from hrm_gym.scripts.options import parse, progress_bar
+from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.output import progress_bar
 
 TRAINED_ON: dict[str, tuple[dict[str, Any], ...]] = {
     "sudoku": tuple({"id": "HRMSudoku-v0", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")),

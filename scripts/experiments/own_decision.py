@@ -35,7 +35,7 @@ from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch
-from hrm_gym.evaluation.scores import wilson
+from hrm_gym.evaluation.intervals import rate
 from hrm_gym.files import write_atomically
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.options import parse
@@ -48,9 +48,9 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 """The puzzles of our generators by family and kind: arguments of `gym.make`. "winding" are 30x30 with shortest paths of
 110 cells and more."""
 
-PARTS = {"validation": ("train", 77), "test": ("test", 2026)}
+PARTS = {"validation": ("validation", 77), "test": ("test", 2026)}
 """Split and seed of the puzzle stream of each part. The splits share no puzzle under any symmetry, nor a founder of
-extreme puzzles; the recipes train on other streams of the train split (seeds 0 to 5)."""
+extreme puzzles."""
 
 BUNDLED = pretrained.FOLDER / "hrm-sudoku-9x9"
 
@@ -76,7 +76,7 @@ class OwnDecisionConfig:
 
     Attributes:
         weights: Folder of weights, e.g. runs/sudoku/model; the bundled ones for 9x9 Sudoku by default.
-        part: Validation puzzles (train split, seed 77; rows K to 2 K - 1 of every source of --data) are for choices
+        part: Validation puzzles (their own split, seed 77; rows K to 2 K - 1 of every source of --data) are for choices
             such as a threshold, test puzzles (test split, seed 2026; rows 0 to K - 1) for reports.
         puzzles: Puzzles of each kind, K.
         kinds: Which of the own generator's puzzles: easy, medium, hard, extreme; for mazes 8x8 to 30x30, and winding.
@@ -119,6 +119,7 @@ class Trace:
             ones, in a maze all paths from start to goal.
         run: segments run, of all puzzles together.
         seconds: CPU time that they took.
+        clusters: N hashes, equal for puzzles that are not independent (`PuzzleFamily.cluster`); None if all are.
     """
 
     q_halt: NDArray[np.float32]
@@ -126,6 +127,7 @@ class Trace:
     legal: NDArray[np.bool_]
     run: int
     seconds: float
+    clusters: tuple[int, ...] | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -269,7 +271,8 @@ def trace(
             settled = found_right & (q_halt[chunk, segment] > SETTLED) & (segment + 1 >= FIXED)
             stay = torch.from_numpy(~settled & (segment + 1 < segments))
             chunk, boards, state = chunk[stay.numpy()], boards.rows(stay), state[stay]
-    return Trace(q_halt, right, legal, run, time.process_time() - began)
+    clusters = tuple(family.cluster(batch[number]) for number in range(len(batch)))
+    return Trace(q_halt, right, legal, run, time.process_time() - began, clusters)
 
 
 def figures(plain: Trace, restarted: Trace, threshold: float) -> dict[str, dict[str, Any]]:
@@ -292,8 +295,9 @@ def rule(trace: Trace, wants: NDArray[np.bool_]) -> dict[str, Any]:
     """What comes of halting at the first segment at which `wants` (N, S) is true, or else at the last one.
 
     Returns:
-        `solved` with its 95 % Wilson interval; `wrong_halts`, the share of all puzzles on which it halts with a wrong
-        answer before the end, with its interval; `unfinished`, the share on which it never halts; `mean_segments`.
+        `solved` with its 95 % interval; `wrong_halts`, the share of all puzzles on which it halts with a wrong answer
+        before the end, with its interval; `clusters`, how many of the puzzles are independent, which the intervals
+        know; `unfinished`, the share on which it never halts; `mean_segments`.
     """
     count, segments = wants.shape
     halts = wants.any(axis=1)
@@ -303,9 +307,10 @@ def rule(trace: Trace, wants: NDArray[np.bool_]) -> dict[str, Any]:
     return {
         "puzzles": count,
         "solved": solved / count,
-        "solved_interval": wilson(solved, count),
+        "solved_interval": rate(right, trace.clusters),
         "wrong_halts": wrong / count,
-        "wrong_halts_interval": wilson(wrong, count),
+        "wrong_halts_interval": rate(halts & ~right, trace.clusters),
+        "clusters": count if trace.clusters is None else len(set(trace.clusters)),
         "unfinished": float(np.mean(~halts)),
         "mean_segments": float(np.mean(stop + 1)),
     }

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.agents.hrm.agent import HRMAgent
@@ -26,8 +24,7 @@ from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import curve_of
 from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
-from hrm_gym.files import written_atomically
-from hrm_gym.scripts.experiments.evaluate import judged, keep, kept, rate
+from hrm_gym.scripts.experiments.evaluate import about, judged, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -44,7 +41,6 @@ ARMS = {
     "dense": "dense reward: MaskablePPO in cell mode, told of every symbol whether it agrees with the solution",
 }
 PROGRAM = "python -m hrm_gym.scripts.experiments.versus"
-RESULT = "result.json"
 UPDATES = 10**9
 """More than any run makes: time ends them."""
 
@@ -79,10 +75,7 @@ class VersusConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `python -m hrm_gym.scripts.experiments.versus`.
-
-    Returns:
-        0.
+    """Run the experiment; returns 0.
 
     Raises:
         ValueError: an unknown size or arm, or a number out of range.
@@ -91,7 +84,9 @@ def main(argv: Sequence[str]) -> int:
     check(config)
     torch.set_num_threads(config.threads)
     results = [carried_out(config, size, arm) for size in config.size for arm in config.arm]
-    write(config, results)
+    told = about()
+    content = {**told, "arms": ARMS, "results": results}
+    publish(config.out, "versus", content, table(config, told, results), drawn(config, results))
     return 0
 
 
@@ -191,27 +186,15 @@ def tell(size: str, arm: str, seconds: float, found: dict[str, float]) -> None:
 def carried_out(config: VersusConfig, size: str, arm: str) -> dict[str, Any]:
     """The result of one run: read if it is there, else worked out and written."""
     folder = config.runs / f"{size}-{arm}-{config.seconds:g}s-seed{config.seed}"
-    path = folder / RESULT
     asked = {"size": size, "arm": arm, "seconds": config.seconds, "seed": config.seed, "puzzles": config.puzzles}
-    if known := kept(path, asked):
-        return known
-    curve, agent = supervise(config, size, folder) if arm == "supervision" else reward(config, size, arm, folder)
-    network: Any = agent.model if isinstance(agent, HRMAgent) else agent.policy.features_extractor.hrm  # type: ignore[attr-defined]
-    found = judged(*SIZES[size][:2], agent, config.puzzles)
-    result = {**asked, "parameters": network.parameter_count(), **found, "curve": curve}
-    keep(path, json.dumps(result) + "\n")
-    return result
 
+    def work() -> dict[str, Any]:
+        curve, agent = supervise(config, size, folder) if arm == "supervision" else reward(config, size, arm, folder)
+        network: Any = agent.model if isinstance(agent, HRMAgent) else agent.policy.features_extractor.hrm  # type: ignore[attr-defined]
+        found = judged(*SIZES[size][:2], agent, config.puzzles)
+        return {"parameters": network.parameter_count(), **found, "curve": curve}
 
-def write(config: VersusConfig, results: list[dict[str, Any]]) -> None:
-    """versus.json, versus.png and versus.md in `config.out`."""
-    told = {"date": date.today().isoformat(), "machine": f"{platform.machine()}, PyTorch {torch.__version__}"}
-    content = {**told, "arms": ARMS, "results": results}
-    texts = {"versus.json": json.dumps(content, indent=1) + "\n", "versus.md": table(config, told, results)}
-    for name, text in texts.items():
-        keep(config.out / name, text)
-    draw(config, results)
-    print(texts["versus.md"])
+    return result_of(folder / "result.json", asked, work)
 
 
 def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, Any]]) -> str:
@@ -238,10 +221,8 @@ def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, An
     return "\n".join([*lines, "", "![curves](versus.png)", "", f"`{command}`, {told['date']}, {told['machine']}.", ""])
 
 
-def draw(config: VersusConfig, results: list[dict[str, Any]]) -> None:
+def drawn(config: VersusConfig, results: list[dict[str, Any]]) -> Figure:
     """The curves, a panel a size."""
-    from matplotlib.figure import Figure
-
     picture = Figure(figsize=(4.2 * len(config.size), 3.6), layout="constrained")
     panels = picture.subplots(1, len(config.size), sharey=True, squeeze=False)[0]
     for axes, size in zip(panels, config.size, strict=True):
@@ -254,8 +235,7 @@ def draw(config: VersusConfig, results: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out puzzles exact")
     panels[-1].legend()
-    with written_atomically(config.out / "versus.png") as draft:
-        picture.savefig(draft, dpi=130)
+    return picture
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from hrm_gym.envs.maze import rules, tokens
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import BUNDLED, FOLDER, BankedMazes, GeneratedMazes, build_bank, make_source, split_of
-from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import BANK_SEED, PuzzleSource, puzzle_key
 
 HEADER = "source,question,answer,rating\n"
 KEYS = np.array([puzzle_key(0, k) for k in range(300)], dtype=np.uint64)
@@ -75,12 +75,12 @@ def test_impossible_mazes_are_given_up():
 
 @pytest.mark.parametrize("made", BUNDLED, ids=lambda made: str(made["size"]))
 def test_bundled_banks_are_what_their_seed_makes(made, tmp_path):
-    some = {**made, "train": 3 if made["size"] == 30 else 200, "test": 1 if made["size"] == 30 else 50}
+    some = {**made, "train": 3 if made["size"] == 30 else 200, "test": 1 if made["size"] == 30 else 50, "validation": 1}
     built = BankedMazes(build_bank(**some, folder=tmp_path))
     bundled = BankedMazes(FOLDER / f"maze-{made['size']}-{made['min_path']}.npz")
     assert len(bundled) == made["train"]
     assert np.array_equal(bundled.clues[: len(built)], built.clues)
-    assert int(np.load(bundled._path)["seed"]) == made["seed"]
+    assert int(np.load(bundled._path)["seed"]) == BANK_SEED
 
 
 def test_bank_stays_small_pickles_small_and_numbers_its_mazes():

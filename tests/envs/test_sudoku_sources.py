@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from hrm_gym.envs.puzzle import PuzzleSource, puzzle_key
+from hrm_gym.envs.puzzle import BANK_SEED, PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku import extreme, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES
 from hrm_gym.envs.sudoku.extreme import BUNDLED_FOUNDERS, load_founders
@@ -154,15 +154,15 @@ def test_packing_round_trip(box):
 @pytest.mark.parametrize("made", BUNDLED, ids=lambda made: f"{made['box']}-{made['difficulty']}")
 def test_bundled_banks_are_what_their_seed_makes(made, tmp_path):
     some = 60 if made["difficulty"] == "easy" else 2
-    built = BankedSudoku(build_bank(**{**made, "train": some, "test": some}, folder=tmp_path), "all")
+    there = build_bank(**{**made, "train": some, "test": some, "validation": some}, folder=tmp_path)
     path = find_bank(made["box"], made["difficulty"])
-    for split, first in (("train", 0), ("test", some)):
-        bundled = BankedSudoku(path, split)
-        assert len(bundled) == made[split]
-        assert np.array_equal(bundled.clues[:some], built.clues[first : first + some])
+    for split in ("train", "test", "validation", "held-out"):
+        built, bundled = BankedSudoku(there, split), BankedSudoku(path, split)
+        assert len(bundled) == made[split.replace("held-out", "test")]
+        assert np.array_equal(bundled.clues[:some], built.clues)
         fitting = [difficulty_of(rating) == made["difficulty"] for rating in bundled.ratings]
         assert np.mean(fitting) > 0.99, "the image of a puzzle may be rated a guess lower than the puzzle itself"
-    assert int(np.load(path)["seed"]) == made["seed"]
+    assert int(np.load(path)["seed"]) == BANK_SEED
 
 
 def test_extreme_bank_is_as_hard_as_sudoku_extreme():
@@ -177,7 +177,8 @@ def test_founders_are_extreme_and_of_their_split():
     for split in ("train", "test"):
         founders = load_founders(split).reshape(-1, 2, 9, 9)
         assert len(founders) == BUNDLED_FOUNDERS[split] * (1 + BUNDLED_FOUNDERS["rounds"])
-        assert {split_of(*founder, (3, 3)) for founder in founders} == {split}
+        expected = {"train"} if split == "train" else {"test", "validation"}
+        assert {split_of(*founder, (3, 3)) for founder in founders} == expected
         assert min(rate(clues) for clues, _ in founders[::16]) >= 15
 
 
@@ -193,7 +194,7 @@ def test_hardening_makes_no_puzzle_easier_and_leaves_its_split_alone(monkeypatch
     assert sum(ratings[8:16]) > sum(ratings[:8])
     assert min(ratings[16:]) >= min(ratings[8:16])
     for puzzle, solution in zip(clues, solutions, strict=True):
-        assert split_of(puzzle, solution, (3, 3)) == "test"
+        assert split_of(puzzle, solution, (3, 3)) in ("test", "validation")
         assert sudoku((3, 3)).judge(puzzle[None], solution[None], solution[None])[0]
 
 

@@ -23,7 +23,8 @@ import numpy as np
 import tyro
 
 from hrm_gym.scripts.main import run
-from hrm_gym.scripts.options import parse, with_progress
+from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.output import with_progress
 
 from . import cases, files
 from .supervision import BATCH, Stopped, supervise

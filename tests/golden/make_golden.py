@@ -254,7 +254,7 @@ def play(
     folder: str,
 ) -> dict[str, str]:
     for action_mode in (mode,) if mode else ("cell", "move", "answer"):
-        given = {**arguments, "action_mode": action_mode, "split": arguments.get("split", "test")}
+        given = {**arguments, "action_mode": action_mode, "split": arguments.get("split", "held-out")}  # the old test
 
         def make(given: dict[str, Any] = given) -> gym.Env[Any, Any]:
             return gym.make(env_id, disable_env_checker=True, **given)

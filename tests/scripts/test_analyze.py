@@ -215,7 +215,7 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "needs a command: expected one of segments, scaling, answers, curve, convergence, dimensionality"),
+        ([], "needs a command: expected one of segments, scaling, answers, convergence, dimensionality, curve"),
         (["speed"], "unknown command of hrm-gym analyze"),
         (["segments", "--bins", "0"], "--bins of at least 1, got 0"),
         (
@@ -227,6 +227,8 @@ def test_dimensionality_as_table_picture_and_json(weights: Path, capsys: pytest.
         (["scaling", "--budgets", "0", "4"], "--budgets of at least 1"),
         (["scaling", "--rules", "fixed:0"], "fixed with at least 1 segment"),
         (["scaling", "--agent", "hrm-vote"], "expected one HRM"),
+        (["scaling", "--check"], "Unrecognized options: --check"),
+        (["segments", "HRMHalting-v0"], "expected an environment of puzzles, one of HRMSudoku-v0"),
         (["answers", "--segments", "0", "2"], "--segments of at least 1"),
         (["convergence", "--segments", "0"], "--segments of at least 1"),
         (["convergence", "--beside", "nowhere"], "no weights at nowhere"),

@@ -105,9 +105,14 @@ def test_figures(capsys: pytest.CaptureFixture[str]) -> None:
     for world in ("HRMSudokuMini-v0", "HRMMaze-v0:size=6"):
         oracle = rows[world, "oracle"]
         assert oracle["puzzles"] == 30
-        assert oracle["solved"] == {"value": 1.0, "low": pytest.approx(0.8865, abs=1e-3), "high": 1.0}
+        low = 0.8865 if "Maze" in world else 0.862  # of 30 4x4 Sudokus 24 are no symmetric images of one another
+        assert oracle["solved"] == {"value": 1.0, "low": pytest.approx(low, abs=1e-3), "high": 1.0}
         assert oracle["total_return"] == {"value": 1.0, "low": 1.0, "high": 1.0}
         assert rows[world, "random"]["solved"]["value"] < 0.2
+        assert oracle["difference"] is None
+        gap = rows[world, "random"]["difference"]
+        assert gap["low"] <= gap["difference"] < -0.8
+        assert gap["p"] < 1e-4
     assert rows["HRMSudokuMini-v0", "oracle"]["reached"] is None
     assert rows["HRMMaze-v0:size=6", "oracle"]["reached"] == 1.0
     assert "HRMSudokuMini-v0" in capsys.readouterr().out
@@ -170,7 +175,8 @@ def test_a_file_is_played_row_by_row() -> None:
 
 
 def test_where_no_puzzles_can_be_made_the_bank_serves() -> None:
-    data = compare("--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0")
+    argv = ["--env", "HRMARCMini-v0", *MINI, "--agent", "stored", "--episodes", "3", "--films", "0"]
+    data = compare(*argv, "--source", "auto")
     assert [row["solved"]["value"] for row in data["rows"]] == [1.0, 1.0]
     assert "HRMARCMini-v0: from the bundled bank" in data["facts"]["puzzles"]
     assert "HRMSudokuMini-v0: made anew" in data["facts"]["puzzles"]
@@ -281,7 +287,7 @@ def quiet(argv: list[str]) -> None:
     ("argv", "said"),
     [
         (["--env", "HRMMaez-v0"], "HRMMaez"),
-        (["--env", "CartPole-v1"], "does not take these arguments"),
+        (["--env", "CartPole-v1"], "expected an environment of puzzles, one of HRMSudoku-v0"),
         (["--env", "HRMMaze-v0:size"], "expected an environment as ID"),
         (["--env", "HRMMaze-v0:size=huge"], "size"),
         (["--env", "HRMMaze-v0:data=nowhere.csv"], "nowhere.csv"),

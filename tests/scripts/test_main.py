@@ -50,7 +50,7 @@ def test_the_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 def test_completion_knows_commands_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--completion", "bash"]) == 0
     script = capsys.readouterr().out
-    assert all(name in script for name in COMMANDS)
+    assert all(word in script for name in COMMANDS for word in name.split()[:2])
     assert "sudoku-extreme-1k" in script
     assert main(["--completion", "fish"]) == 2
 

@@ -130,12 +130,12 @@ def test_help_can_be_hidden(play: Play, monkeypatch: pytest.MonkeyPatch) -> None
     ("argv", "said"),
     [
         (["HRMMaez-v0"], "HRMMaez"),
-        (["CartPole-v1"], "does not take these options"),
+        (["CartPole-v1"], "expected an environment of puzzles, one of HRMSudoku-v0"),
         (["--puzzle", "nowhere.txt"], "nowhere.txt"),
         (["--puzzle", "bad.txt"], "bad.txt: expected"),
         (["--mode", "answer"], "answer"),
         (["--difficulty", "hard"], "difficulty"),
-        (["--max-steps", "0"], "max_steps"),
+        (["--max-steps", "0"], "--max-steps of at least 1, got 0"),
         (["--json", "."], "folder"),
     ],
 )

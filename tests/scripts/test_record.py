@@ -75,7 +75,8 @@ def test_without_minari_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--html", "a.html"], "at least one --agent"),
+        (["--jsonl", "a.jsonl"], "one --agent for --minari and --jsonl, got hrm, ppo"),
+        (["HRMHalting-v0", "--agent", "oracle", "--html", "a.html"], "an environment of puzzles, one of HRMSudoku-v0"),
         (["--agent", "oracle"], "nothing to write"),
         (["--agent", "oracle", "--html", "a.gif"], "end in .html"),
         (["--agent", "oracle", "--film", "a.html"], "end in .gif or .mp4"),

@@ -18,6 +18,7 @@ from hrm_gym import registry
 from hrm_gym.envs.rendering.window import Window
 from hrm_gym.scripts import solve, viewer
 from hrm_gym.scripts.main import COMMANDS, main
+from hrm_gym.scripts.options import gathered
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +77,8 @@ def test_figures_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_votes_are_for_the_voting_agent_if_it_is_named() -> None:
     def seats(*agents: str, **options: int) -> list[tuple[str, dict[str, Any]]]:
-        config = solve.SolveConfig(agent=agents, **options)
-        return [solve._thinking(config, agent) for agent in agents]
+        config = solve.Solve(agent=agents, **options)
+        return [config.settings(agent) for agent in agents]
 
     assert seats("hrm", votes=4) == [("hrm-vote", {"votes": 4})]
     assert seats("hrm", "hrm-vote", votes=4) == [("hrm", {}), ("hrm-vote", {"votes": 4})]
@@ -233,7 +234,7 @@ def test_weights_are_handed_to_the_agent(monkeypatch: pytest.MonkeyPatch) -> Non
     module: Any = ModuleType("weighted")
 
     def for_env(env: gym.Env, weights: Path | None = None) -> Any:
-        assert weights == Path("runs/a")
+        assert weights == "runs/a"
         return registry.make_agent("oracle", env)
 
     module.for_env = for_env
@@ -247,7 +248,7 @@ def test_weights_are_handed_to_the_agent(monkeypatch: pytest.MonkeyPatch) -> Non
     ("argv", "said"),
     [
         (["HRMMaez-v0"], "HRMMaez"),
-        (["CartPole-v1"], "does not take the options"),
+        (["CartPole-v1"], "expected an environment of puzzles, one of HRMSudoku-v0"),
         (["--agent", "orcale"], "unknown agent 'orcale'"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
         (["--episodes", "0"], "--episodes of at least 1, got 0"),
@@ -314,7 +315,7 @@ def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {command} " in text for command in COMMANDS)
+    assert all(f"  {command.split()[0]} " in text for command in COMMANDS)
     assert "examples:" in text
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("hrm-gym ")
@@ -324,16 +325,17 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "spread"),
+    ("given", "together"),
     [
-        (["--agent", "a", "b", "--seed", "1"], ["--agent", "a", "--agent", "b", "--seed", "1"]),
-        (["--agent=a,b", "HRMMaze-v0"], ["--agent", "a", "--agent", "b", "HRMMaze-v0"]),
-        (["HRMMaze-v0", "--agent", "a", "--agent", "b=w"], ["HRMMaze-v0", "--agent", "a", "--agent", "b=w"]),
+        (["--agent", "a", "b", "--seed", "1"], ["--seed", "1", "--agent", "a", "b"]),
+        (["--agent=a,b", "HRMMaze-v0"], ["HRMMaze-v0", "--agent", "a", "b"]),
+        (["HRMMaze-v0", "--agent", "a", "--agent", "b=w-v1"], ["HRMMaze-v0", "--agent", "a", "b=w-v1"]),
+        (["--agent", "a", "mine:Own-v0:size=4"], ["mine:Own-v0:size=4", "--agent", "a"]),
         (["--seed", "1"], ["--seed", "1"]),
     ],
 )
-def test_agents_may_be_listed_in_any_way(given: list[str], spread: list[str]) -> None:
-    assert solve.spread_agents(given) == spread
+def test_agents_may_be_listed_in_any_way(given: list[str], together: list[str]) -> None:
+    assert gathered(given, {"--agent": True}) == together
 
 
 @pytest.mark.parametrize(
@@ -376,7 +378,7 @@ def test_source_takes_a_file_as_data_does(tmp_path: Path, capsys: pytest.Capture
         assert main(["solve", "HRMSudokuMini-v0", "--agent", "oracle", name, str(file), "--no-render"]) == 0
         assert "100.0" in capsys.readouterr().out
     for arguments, said in (
-        (["--source", "nowhere.csv"], "bank, generate, or a file"),
+        (["--source", "nowhere.csv"], "bank, generate, auto, or a file"),
         (["--source", str(file), "--data", str(file)], "both"),
     ):
         assert main(["solve", "HRMSudokuMini-v0", "--agent", "oracle", *arguments]) == 2

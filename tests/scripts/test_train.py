@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+import torch
 
 import hrm_gym
-from hrm_gym.agents.hrm.feed import training_source
+from hrm_gym.agents.hrm.feed import Feed, training_source
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.evaluation.rollout import rollout
 from hrm_gym.scripts.bench.flops import segment_flops
@@ -66,13 +68,35 @@ def test_help_names_recipes_and_examples(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_settings_of_a_recipe_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "sudoku-extreme-1k", "--help"])
-    assert not stop.value.code
+    assert main(["train", "sudoku-extreme-1k", "--help"]) == 0
     shown = capsys.readouterr().out
     for option in ("--variants", "--shown", "--silent-segments", "--model.gradient", "--model.positions", "--device"):
         assert option in shown
     assert "1000" in shown
+
+
+def test_held_out_puzzles_may_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = "mine,1.3434122143.321,1234341221434321,0\n"
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("source,question,answer,rating\n" + row)
+    short = ["--updates", "2", "--batch-size", "2", "--eval-puzzles", "2", "--no-compile"]
+    command = ["train", "sudoku-4x4", "--source", str(tmp_path / "train.csv"), *short, "--out", str(tmp_path / "a")]
+    assert main(command) == 0
+    assert "held out: bundled validation puzzles, or new ones, for" in capsys.readouterr().err
+    test = str(tmp_path / "test.csv")
+    assert main([*command[:-1], str(tmp_path / "b"), "--test-source", test]) == 0
+    assert f"held out: {test}" in capsys.readouterr().err
+    recipes = [json.loads((tmp_path / name / "model" / "config.json").read_text())["recipe"] for name in ("a", "b")]
+    assert ["test_source" in recipe for recipe in recipes] == [False, True]
+    assert Feed(dataclasses.replace(RECIPES["sudoku-4x4"], test_source=test), torch.device("cpu")).held_out.length == 1
+
+
+def test_variants_stand_behind_a_recipes_name() -> None:
+    assert RECIPES["maze-direct"].model.max_segments == 1
+    assert RECIPES["sudoku-extreme-1k-trm-mlp"].model.mixer == "mlp"
+    assert "maze-direct" not in RECIPES
+    with pytest.raises(KeyError):
+        RECIPES["chess-direct"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 
 import hrm_gym
 from hrm_gym.agents.sb3.agent import SB3Agent
+from hrm_gym.agents.sb3.recipes import RLRecipe
 from hrm_gym.agents.sb3.run import Watch
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.scripts import train_rl
 from hrm_gym.scripts.main import main as command_line
+from hrm_gym.scripts.options import parse_recipe
 
 TINY = shlex.split(
     "--size 5 --envs 4 --n-steps 8 --batch-size 16 --n-epochs 1 --max-steps 10 --model.hidden 8 --model.iterations 3 "
@@ -64,15 +66,15 @@ class _StopAfter(BaseCallback):
         return True
 
 
-def config(*more: str) -> train_rl.TrainRLConfig:
-    """What the command line above means."""
-    default = train_rl.TrainRLConfig(train_rl.RECIPES["maze"])
-    args = ["--timesteps", "160", *TINY, *more]
-    return tyro.cli(train_rl.TrainRLConfig, args=args, default=default)
+def tiny_recipe(*more: str) -> RLRecipe:
+    """The recipe of a tiny run, as the command makes it."""
+    argv = ["maze", "--timesteps", "160", *TINY, *more]
+    _, config = parse_recipe(train_rl.TrainRL, train_rl.RECIPES, "train-rl", argv, "", train_rl.recipe_for)
+    return dataclasses.replace(config.recipe, env={**config.recipe.env, "size": config.size})
 
 
 def test_the_reward_reaches_the_plan(tmp_path: Path) -> None:
-    run = RLRun(train_rl.sized(config()), tmp_path)
+    run = RLRun(tiny_recipe(), tmp_path)
     before = {name: tensor.clone() for name, tensor in run.model.policy.state_dict().items()}
     run.learn(lambda row: None)
     after = run.model.policy.state_dict()
@@ -81,7 +83,7 @@ def test_the_reward_reaches_the_plan(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = train_rl.sized(config())
+    recipe = tiny_recipe()
     run = RLRun(recipe, tmp_path)
     with pytest.raises(Stop):
         run.model.learn(160, [Watch(run, lambda row: None), _StopAfter(104)])
@@ -96,7 +98,7 @@ def test_a_stopped_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, capsys
 def test_a_resumed_model_has_the_weights_of_its_checkpoint(tmp_path: Path) -> None:
     run_tiny(tmp_path, 64)
     weights = SB3Agent.load(tmp_path / "model", gym.make("HRMMaze-v0", size=5, action_mode="move")).policy
-    recipe = train_rl.sized(config("--timesteps", "64"))
+    recipe = tiny_recipe("--timesteps", "64")
     model = RLRun(recipe, tmp_path).model
     for name, tensor in model.policy.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), weights.state_dict()[name].numpy())
@@ -122,7 +124,7 @@ def test_a_run_without_a_whole_checkpoint_is_one_line(tmp_path: Path, capsys: py
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train_rl.main(["--help"]) == 0
+    assert command_line(["train-rl", "--help"]) == 0
     assert "hrm-gym train-rl maze --size 6" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no recipe given"):
         train_rl.main([])
@@ -147,3 +149,12 @@ def test_bad_settings_are_refused(changes: dict[str, Any], message: str, tmp_pat
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'go': expected one of maze"):
         train_rl.main(["go"])
+
+
+def test_an_environment_takes_the_settings_of_a_recipe(tmp_path: Path) -> None:
+    short = ["--timesteps", "64", "--envs", "4", "--learner.n-steps", "4", "--eval-puzzles", "2"]
+    argv = ["train-rl", "hrm_gym:HRMMaze-v0:size=4", "--out", str(tmp_path), *short]
+    assert command_line([one.replace("--learner.", "--") for one in argv]) == 0
+    about = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (about["recipe"]["env_id"], about["recipe"]["env"]) == ("HRMMaze-v0", {"size": 4})
+    assert command_line(["train-rl", "CartPole-v1"]) == 2

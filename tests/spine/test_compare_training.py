@@ -13,7 +13,7 @@ import torch
 
 from hrm_gym.agents import pretrained
 from hrm_gym.evaluation.compare.page import COLOURS, INK, LINE, columns, count, curves_chart, duration, solved_chart
-from hrm_gym.evaluation.compare.plan import Label, Plan, parse_world
+from hrm_gym.evaluation.compare.plan import Label, parse_world
 from hrm_gym.evaluation.compare.rows import (
     Curve,
     Figure,
@@ -166,10 +166,9 @@ def test_labels(tmp_path: Path) -> None:
 
 
 def test_worlds() -> None:
-    plan = Plan(("x",), ("y",), source="bank")
-    world = parse_world("HRMSudokuMini-v0:box=(2, 3),reward=dense,source=generate", plan)
+    world = parse_world("HRMSudokuMini-v0:box=(2, 3),reward=dense,source=generate")
     assert world.options == {"box": (2, 3), "reward": "dense", "source": "generate", "split": "test"}
-    assert parse_world("HRMMaze-v0", plan).options["source"] == "bank"
-    assert parse_world("HRMMaze-v0:data=a.csv", plan).numbered
+    assert parse_world("HRMMaze-v0").options["source"] == "bank"
+    assert parse_world("HRMMaze-v0:data=a.csv").numbered
     with pytest.raises(ValueError, match="ID:argument=value"):
-        parse_world("HRMMaze-v0:size", plan)
+        parse_world("HRMMaze-v0:size")

@@ -47,7 +47,7 @@ def test_a_command_says_one_line(capsys: pytest.CaptureFixture[str], monkeypatch
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib.figure")
 
     monkeypatch.setattr("hrm_gym.scripts.main._command", lambda name: raises)
-    assert main(["analyze"]) == 2
+    assert main(["list"]) == 2
     assert capsys.readouterr().err == (
         "hrm-gym: error: this needs matplotlib, which is not installed: pip install 'hrm-gym[plots]'\n"
     )

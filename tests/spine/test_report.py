@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from hrm_gym.envs.puzzle import Puzzle
+from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.evaluation.rollout import Episode
-from hrm_gym.evaluation.scores import score, to_json, to_table, wilson, write_json
+from hrm_gym.evaluation.scores import score, to_json, to_table, write_json
 
 GRID = np.zeros((2, 2), dtype=np.uint8)
 

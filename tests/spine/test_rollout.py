@@ -113,7 +113,7 @@ def test_frames_tell_the_whole_episode() -> None:
     assert np.array_equal(episode.frames[0].answer, episode.puzzle.clues)
     assert episode.frames[0].thought is None
     assert [frame.thought.segment for frame in episode.frames[1:]] == list(range(1, episode.steps + 1))
-    assert env.unwrapped.thought is episode.frames[-1].thought
+    assert env.unwrapped.thoughts[-1] is episode.frames[-1].thought
 
 
 def test_batches_keep_frames_on_request() -> None:
@@ -143,21 +143,60 @@ def test_endless_sources_have_no_rows() -> None:
         puzzle_for(make_env(), None, 0)
 
 
-def test_no_agent_is_shown_a_solution_unless_it_is_labelled() -> None:
-    class Peeping(Ponderer):
-        shown = 0
+class Searching:
+    """Keeps all arrays that can be reached from what it is given; answers with the clues, and halts when it likes."""
 
-        def see(self, puzzles: Any) -> None:
-            self.shown += 1
+    name, action_mode = "searching", "answer"
 
-    class Privileged(Peeping, PrivilegedAgent):
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+
+    def predict(self, observation: Any, state: Any = None, *args: Any, **options: Any) -> Any:
+        self._search([observation, state, args, options])
+        clues = observation["puzzle"]
+        halts = observation["segment"].reshape(len(clues)) > 0.1
+        return answers_to_actions(MAZE, "answer", observation, clues, halts), clues
+
+    def thoughts(self) -> None:
+        return None
+
+    def see(self, puzzles: Any) -> None:
+        self._search(puzzles)
+
+    def _search(self, value: Any, depth: int = 8) -> None:
+        if isinstance(value, np.ndarray):
+            self.arrays.append(value.copy())
+        elif isinstance(value, dict | list | tuple) and depth:
+            for part in value.values() if isinstance(value, dict) else value:
+                self._search(part, depth - 1)
+        elif depth and hasattr(value, "__dict__"):
+            self._search(vars(value), depth - 1)
+
+    def holds(self, solution: np.ndarray) -> bool:
+        rows = [row for array in self.arrays for row in array.reshape(-1, *array.shape[-2:]) if array.ndim >= 2]
+        return any(row.shape == solution.shape and np.array_equal(row, solution) for row in rows)
+
+
+def test_an_agent_that_searches_its_inputs_finds_no_solution() -> None:
+    agent = Searching()
+    episodes = [*rollout(make_env(), agent, 2), *rollout_batched(make_env, agent, 3)]
+    assert agent.arrays
+    assert not any(agent.holds(episode.puzzle.solution) for episode in episodes)
+
+
+def test_no_agent_from_outside_is_shown_a_solution() -> None:
+    class Privileged(Searching, PrivilegedAgent):
         pass
 
-    for kind, halting_rules in ((Peeping, "none"), (Privileged, "is shown the stored solution")):
-        agent = kind()
-        for episode in (*rollout(make_env(), agent, 1), *rollout_batched(make_env, agent, 2)):
-            assert episode.halting_rules == halting_rules
-        assert bool(agent.shown) == isinstance(agent, PrivilegedAgent)
+    agent = Privileged()
+    with pytest.raises(ValueError, match="expected an agent that sees observations only"):
+        list(rollout(make_env(), agent, 1))
+    with pytest.raises(ValueError, match="expected an agent that sees observations only"):
+        list(rollout_batched(make_env, agent, 2))
+    assert not agent.arrays
+    stored = hrm_gym.make_agent("stored", make_env())
+    (episode,) = rollout(make_env(), stored, 1)
+    assert (episode.solved, episode.halting_rules) == (True, "is shown the stored solution")
 
 
 def test_segments_count_all_attempts() -> None:

@@ -1,17 +1,17 @@
-"""The studies as pictures, drawn without a display.
-
-The studies of the levels' states as pictures.
-"""
+"""The studies as pictures, drawn without a display."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from hrm_gym.agents.hrm.analysis.answers import Answers
 from hrm_gym.agents.hrm.analysis.segments import Point, ScalingStudy, SegmentStudy
 from hrm_gym.agents.hrm.analysis.states import ConvergenceStudy, DimensionalityStudy, Network
 
@@ -146,4 +146,52 @@ def draw_dimensionality(study: DimensionalityStudy, path: Path) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="puzzles", ylabel="participation ratio", ylim=(0, None))
     axes.legend(fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def draw_answers(
+    courses: Sequence[Answers],
+    pictures: Sequence[Sequence[NDArray[np.uint8]]],
+    shown: Sequence[int],
+    title: str,
+    path: Path,
+) -> None:
+    """Write the (height, width, 3) pictures, a row a puzzle and a column for each segment of `shown`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    figure = new_figure((2.1 * len(shown), 2.55 * len(courses) + 0.5), title)
+    axes: Any = figure.subplots(len(courses), len(shown), squeeze=False)
+    for row, (course, some) in enumerate(zip(courses, pictures, strict=True)):
+        for column, (segment, picture) in enumerate(zip(shown, some, strict=True)):
+            one = axes[row, column]
+            one.imshow(picture, interpolation="antialiased")
+            one.set(xticks=[], yticks=[])
+            state = "solved" if course.solved[segment - 1] else f"{course.wrong[segment - 1]} cells wrong"
+            one.set_title(f"segment {segment}: {state}\nQ(halt) {course.q_halt[segment - 1]:.2f}", fontsize=7)
+            halted = course.halts is not None and course.halts <= segment
+            for spine in one.spines.values():
+                spine.set(color=BLUE if halted else GREY, linewidth=2.5 if halted else 0.5)
+    figure.supxlabel("blue frame: the agent has halted by then", fontsize=8)
+    save(figure, path)
+
+
+def draw_curve(rows: Sequence[Mapping[str, float]], name: str, path: Path) -> None:
+    """Write a picture: shares of held-out and of training puzzles above, segments below, against updates.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    figure = new_figure((7, 5.6), f"{name}: {rows[-1]['update']:,} updates, {rows[-1]['fed']:,} puzzles seen")
+    above, below = (plain(one) for one in figure.subplots(2, 1, sharex=True, height_ratios=(2, 1)))
+    updates = [row["update"] for row in rows]
+    above.plot(updates, [row["eval_exact"] for row in rows], "o-", color=BLUE, label="held-out, exact")
+    if any(row["eval_solved"] != row["eval_exact"] for row in rows):
+        above.plot(updates, [row["eval_solved"] for row in rows], "o--", color=ORANGE, label="held-out, solved")
+    above.plot(updates, [row["exact"] for row in rows], ".:", color=GREY, label="in training, exact when halted")
+    above.set(ylabel="share", ylim=(0, 1.02))
+    above.legend(fontsize=8, frameon=False, loc="lower right")
+    below.plot(updates, [row["eval_segments"] for row in rows], "o-", color=BLUE)
+    below.set(xlabel="update", ylabel="segments, held-out", ylim=(0, 1.1 * max(row["eval_segments"] for row in rows)))
     save(figure, path)

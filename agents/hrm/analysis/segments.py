@@ -19,8 +19,8 @@ from hrm_gym.agents.hrm.halting import Evidence, Fixed, Halting, Never
 from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle
+from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.evaluation.rollout import Episode
-from hrm_gym.evaluation.scores import wilson
 
 
 class Trajectories(NamedTuple):

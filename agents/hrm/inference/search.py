@@ -263,9 +263,7 @@ class SearchAgent(StatefulAgent):
         """The lanes of the boards `due` replaced by the best of their children, where they have any."""
         parents = np.flatnonzero(due[state.owner])
         lanes = state.lanes[parents]
-        cell, worth = self._guesses(lanes, state.clues[parents])
-        answers, _ = _grids(lanes, puzzles.shape[1:])
-        worth = worth - self._broken(puzzles[state.owner[parents]], answers)[:, None]
+        cell, worth = self.guesses(lanes, state.clues[parents], puzzles[state.owner[parents]])
         parent, symbol = np.nonzero(np.isfinite(worth))
         owner = state.owner[parents[parent]]
         order = np.lexsort((-worth[parent, symbol], owner))
@@ -287,10 +285,13 @@ class SearchAgent(StatefulAgent):
             depth=state.depth + due,
         )
 
-    def _guesses(self, lanes: AgentState, clues: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def guesses(
+        self, lanes: AgentState, clues: NDArray[np.uint8], puzzles: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Of every parent the cell to guess (P,), and what each symbol is worth there (P, symbols): -inf if it clashes.
 
-        All symbols are worth nothing where a cell has no candidate.
+        All symbols are worth nothing where a cell has no candidate. `clues` (P, H, W) are the `puzzles` with the
+        guesses so far.
         """
         model = self.member.model
         with torch.inference_mode():
@@ -305,7 +306,8 @@ class SearchAgent(StatefulAgent):
         rows = np.arange(len(clues))
         possible = candidates[rows, cell] & ~(free & (counts == 0)).any(1, keepdims=True)
         worth = np.where(possible, 0.5 * np.log(np.maximum(chances[rows, cell], 1e-3)), -np.inf)
-        return cell, worth
+        answers, _ = _grids(lanes, puzzles.shape[1:])
+        return cell, worth - self._broken(puzzles, answers)[:, None]
 
 
 def _grids(lanes: AgentState, grid: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

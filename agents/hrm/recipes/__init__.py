@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hrm_gym.agents.hrm.recipes import arc, mazes, sudoku
 from hrm_gym.agents.hrm.recipes.baselines import direct, recurrent, tiny_recursive
 from hrm_gym.agents.hrm.recipes.recipe import Recipe
 
-RECIPES: dict[str, Recipe] = {
-    **mazes.RECIPES,
-    "maze-hard-1k-direct": direct(mazes.MAZE_HARD_1K),
-    "maze-hard-1k-trm-att": tiny_recursive(mazes.MAZE_HARD_1K, "attention", l_cycles=4),
-    "maze-direct": direct(mazes.SMALL_MAZES),
-    "maze-recurrent": recurrent(mazes.SMALL_MAZES),
-    **sudoku.RECIPES,
-    **arc.RECIPES,
+VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
+    "-direct": direct,
+    "-recurrent": recurrent,
+    "-trm-att": lambda recipe: tiny_recursive(recipe, "attention", 6 if "Sudoku" in recipe.env_id else 4),
+    "-trm-mlp": lambda recipe: tiny_recursive(recipe, "mlp", 6 if "Sudoku" in recipe.env_id else 4),
 }
+"""What an HRM is compared with, by what stands behind the name of a recipe."""
+
+
+class _Recipes(dict[str, Recipe]):
+    """Recipes by name; `RECIPES["maze-direct"]` is the variant of "maze"."""
+
+    def __missing__(self, name: str) -> Recipe:
+        for ending, change in VARIANTS.items():
+            if name.endswith(ending) and name.removesuffix(ending) in self:
+                return change(self[name.removesuffix(ending)])
+        raise KeyError(name)
+
+
+RECIPES = _Recipes({**mazes.RECIPES, **sudoku.RECIPES, **arc.RECIPES})
 """All recipes."""
 
-__all__ = ["RECIPES", "Recipe", "direct", "recurrent", "tiny_recursive"]
+__all__ = ["RECIPES", "VARIANTS", "Recipe", "direct", "recurrent", "tiny_recursive"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.recipes.baselines import tiny_recursive
 from hrm_gym.agents.hrm.recipes.recipe import ON_ONE_CORE, Recipe
 
 VARIANTS = 1000
@@ -87,8 +86,6 @@ COLOURS_LONGER = replace(
 RECIPES = {
     "arc-1": ARC_1,
     "arc-2": ARC_2,
-    "arc-1-trm-att": tiny_recursive(ARC_1, "attention", l_cycles=4),
-    "arc-2-trm-att": tiny_recursive(ARC_2, "attention", l_cycles=4),
     "arc-colours": COLOURS,
     "arc-colours-longer": COLOURS_LONGER,
 }

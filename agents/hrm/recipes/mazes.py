@@ -135,9 +135,9 @@ LONG_THOUGHTS = replace(
 )
 """Goes on from the bundled weights: up to 48 segments, many of them after the answer is right, so that it stays."""
 
-PAPER_MAZES = Recipe(env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), augment=True)
-
-MAZE_HARD_1K = replace(PAPER_MAZES, puzzles=1000, augment=False, test_puzzles=1000)
+MAZE_HARD_1K = Recipe(
+    env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
+)
 """The paper's: 1,000 puzzles, as they are."""
 
 RECIPES = {
@@ -148,7 +148,6 @@ RECIPES = {
     "maze-any-size": ANY_SIZE_LONG,
     "maze-any-size-24": ANY_SIZE_24,
     "maze-any-size-long": LONG_THOUGHTS,
-    "maze-hard": PAPER_MAZES,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.
@@ -156,5 +155,5 @@ RECIPES = {
 "maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
 one CPU core. "maze-any-size-8", "-16", "maze-any-size" and "maze-any-size-24" go on from one another; the mean of the
 last two is bundled for boards of all sizes.
-The others have the paper's 27M network: "maze-hard" with mazes without end, "maze-hard-1k" with 1,000.
+"maze-hard-1k" has the paper's 27M network.
 """

@@ -21,6 +21,8 @@ class Recipe:
         env_id: environment whose puzzles are learnt.
         env: its constructor arguments; `source` and `split` are set by the recipe's own fields.
         source: "generate", "bank", or what the environment opens: a data file, a folder, the name of a data set.
+        test_source: where held-out puzzles come from, likewise; "" takes the validation split, or the test split
+            where there is no other; of the bank where `source` is a single file.
         puzzles: train on a fixed set of N puzzles, chosen by the seed; 0 takes all there are.
         mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
         demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the
@@ -68,6 +70,7 @@ class Recipe:
     model: HRMConfig
     env: tyro.conf.Fixed[Mapping[str, Any]] = field(default_factory=dict)
     source: str = "generate"
+    test_source: str = ""
     puzzles: int = 0
     mixture: tyro.conf.Fixed[tuple[Mapping[str, Any], ...]] = ()
     demonstrations: bool = False
@@ -132,7 +135,10 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         plain = {"env": dict(self.env), "mixture": [dict(arguments) for arguments in self.mixture]}
-        return {**dataclasses.asdict(self), **plain}
+        found = {**dataclasses.asdict(self), **plain}
+        if not self.test_source:
+            del found["test_source"]  # runs that began before there was one can be continued
+        return found
 
 
 ON_ONE_CORE: dict[str, Any] = {

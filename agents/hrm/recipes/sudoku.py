@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.recipes.baselines import direct, recurrent, tiny_recursive
 from hrm_gym.agents.hrm.recipes.recipe import ON_ONE_CORE, Recipe
 
 SMALL_NETWORK = HRMConfig(
@@ -39,21 +38,6 @@ MINI = Recipe(
     eval_every=250,
     checkpoint_every=250,
 )
-
-NINE = replace(
-    MINI,
-    env_id="HRMSudoku-v0",
-    model=replace(SMALL_NETWORK, vocab_size=11, grid=(9, 9), hidden_size=128, heads=4, max_segments=8),
-    updates=20_000,
-    lr=1.5e-3,
-    warmup=500,
-    ema=0.999,
-    continue_every=8,
-    eval_puzzles=256,
-    eval_every=1000,
-    checkpoint_every=500,
-)
-"""1.06M parameters."""
 
 EQUIVARIANT_NETWORK = HRMConfig(
     vocab_size=11,
@@ -161,9 +145,6 @@ PAPER = Recipe(
 )
 """The paper's 27M network, 1,000 puzzles and 1,000 symmetries of each: 20M boards x segments."""
 
-FULL = replace(PAPER, puzzles=0, variants=0, updates=500_000, weight_decay=0.1)
-"""Puzzles without end."""
-
 RECIPES = {
     "sudoku-4x4": MINI,
     "sudoku": EQUIVARIANT,
@@ -172,20 +153,11 @@ RECIPES = {
     "sudoku-own": OWN_DECISION,
     "sudoku-own-end": OWN_DECISION_END,
     "sudoku-6x6": SIX,
-    "sudoku-9x9": NINE,
     "sudoku-extreme-1k": PAPER,
-    "sudoku-extreme-full": FULL,
-    "sudoku-extreme-full-direct": direct(FULL),
-    "sudoku-extreme-full-recurrent": recurrent(FULL),
-    "sudoku-extreme-1k-direct": direct(PAPER),
-    "sudoku-extreme-1k-recurrent": recurrent(PAPER),
-    "sudoku-extreme-1k-trm-att": tiny_recursive(PAPER, "attention"),
-    "sudoku-extreme-1k-trm-mlp": tiny_recursive(PAPER, "mlp"),
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"sudoku-4x4" and "sudoku-6x6" take minutes and "sudoku-9x9" hours of one CPU core. "sudoku" and, from there,
-"sudoku-harder" made the bundled weights for 9x9. "sudoku-extreme-1k" is the paper's; the puzzles are
-our own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones. "-full" has no end of puzzles.
-Next to them, what they are compared with: direct prediction, a recurrent Transformer without hierarchy, TRM.
+"sudoku-4x4" and "sudoku-6x6" take minutes of one CPU core. "sudoku" and, from there, "sudoku-harder" made the bundled
+weights for 9x9. "sudoku-extreme-1k" is the paper's; the puzzles are our own, by seed, unless
+`--source sapientinc/sudoku-extreme` fetches the official ones.
 """

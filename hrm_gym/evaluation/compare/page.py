@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from hrm_gym.evaluation.compare.rows import DEFINITIONS, Figure, Row, Run, Training, band
+from hrm_gym.evaluation.intervals import Paired
 from hrm_gym.evaluation.pages import (
     data_url,
     markdown_code,
@@ -44,6 +45,7 @@ def columns(row: Row) -> dict[str, tuple[str, str]]:
     kind = "" if seen == NONE else "puzzles" if training.puzzles is not None else "transitions"
     return {
         "solved": _share(row.solved),
+        "to the first": _gap(row.difference),
         "exact": _share(row.exact),
         "cells right": _share(row.cell_accuracy),
         "reached": (NONE if row.reached is None else f"{100 * row.reached:.1f} %", ""),
@@ -122,7 +124,11 @@ def markdown(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
                 found = columns(row)
                 cells[1:] = [" ".join(filter(None, found[name])) for name in names]
             parts.append(markdown_row([markdown_text(row.agent), markdown_text(row.mode) or NONE, *cells]))
-        parts += ["", "In brackets: 95 % intervals, Wilson's for rates, the bootstrap for means.", ""]
+        parts += [
+            "",
+            "In brackets: 95 % intervals, Wilson's for rates, the bootstrap for means.",
+            "",
+        ]
         parts += [markdown_row(["agent", "weights", "SHA-256", "trained with"]), markdown_row(["---"] * 4)]
         for row in here:
             for run in row.runs:
@@ -162,6 +168,13 @@ def _share(figure: Figure | None) -> tuple[str, str]:
     if figure is None:
         return NONE, ""
     return f"{100 * figure.value:.1f} %", f"({100 * figure.low:.1f}-{100 * figure.high:.1f})"
+
+
+def _gap(gap: Paired | None) -> tuple[str, str]:
+    if gap is None:
+        return NONE, ""
+    p = "" if gap.p is None else ", p < 0.001" if gap.p < 0.001 else f", p = {gap.p:.3f}"
+    return f"{100 * gap.difference:+.1f}", f"({100 * gap.low:+.1f} to {100 * gap.high:+.1f}{p})"
 
 
 def _number(figure: Figure | None, digits: int) -> tuple[str, str]:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import glob
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Agent, Observation
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, Thought
-from hrm_gym.evaluation.rollout import Env
+from hrm_gym.evaluation.rollout import Env, puzzle_for
 from hrm_gym.files import finished_weights
-from hrm_gym.registry import factory, make_agent, preferred_modes, read_env
+from hrm_gym.registry import factory, make_agent, make_env, preferred_modes, read_puzzle_env
 
 AUTO = "auto"
 """The source of new puzzles, or the bundled bank where an environment cannot make any."""
+
+STREAMS = ("bank", "generate")
+"""Sources of endless puzzles, by seed."""
 
 DATA = "data"
 """The argument that plays the rows of a data file in order; all others go to the environment's constructor."""
@@ -43,19 +47,23 @@ class Plan:
         batch: boards in play at a time.
         chunk: puzzles that are played, and kept, at a time.
         films: puzzles on film.
-        source: where puzzles come from unless an environment's own arguments say; `AUTO`, or what environments take.
+        source: where puzzles come from unless an environment's own arguments say; as `parse_world` takes it.
         split: which part of the puzzles, likewise.
+        arguments: of the environments' constructors, likewise.
+        settings: factory and its options, where an agent's are not the defaults, by its name.
     """
 
     envs: tuple[str, ...]
     agents: tuple[str, ...]
     episodes: int = 500
     seeds: tuple[int, ...] = (0,)
-    batch: int = 50
+    batch: int = 64
     chunk: int = 100
     films: int = 2
-    source: str = AUTO
+    source: str = "bank"
     split: str = "test"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("episodes", "batch", "chunk"):
@@ -100,14 +108,12 @@ class World:
             ValueError, OSError, gymnasium.error.Error: if the id, an argument or a file is bad.
         """
         if "source" not in self._shared:
-            first: Any = self._make({**self.options, "action_mode": action_mode}).unwrapped
-            if not hasattr(first, "puzzle_source") or not hasattr(first, "modes"):
-                raise ValueError(f"expected an environment of puzzles to compare on, got {self.env_id}")
+            first: Any = make_env(self.env_id, **self.options).unwrapped
             source = first.puzzle_source
             kept = Numbered(source) if hasattr(source, "__getitem__") else Remembered(source)
             self._shared.update(source=kept, modes=tuple(first.modes))
         options = {**self.options, "source": self._shared["source"]}
-        return self._make({**options, "action_mode": action_mode, "render_mode": render_mode})
+        return make_env(self.env_id, **options, action_mode=action_mode, render_mode=render_mode)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -117,6 +123,17 @@ class World:
         found: tuple[str, ...] = self._shared["modes"]
         return found
 
+    @property
+    def family(self) -> PuzzleFamily:
+        """The rules of its puzzles."""
+        found: PuzzleFamily = self.make(self.modes[0]).unwrapped.family  # type: ignore[attr-defined]
+        return found
+
+    def puzzles(self, count: int, seed: int) -> list[Puzzle]:
+        """The first puzzles of a seed."""
+        env = self.make(self.modes[0])
+        return [puzzle_for(env, self.seed(seed), k) for k in range(count)]
+
     def seed(self, seed: int) -> int | None:
         """What a rollout takes as its seed."""
         return None if self.numbered else seed
@@ -125,12 +142,6 @@ class World:
         """How many puzzles of a seed there are to play, if so many are wanted."""
         self.make(self.modes[0]).close()
         return min(wanted, len(self._shared["source"].source)) if self.numbered else wanted
-
-    def _make(self, options: dict[str, Any]) -> Env:
-        try:
-            return gym.make(self.env_id, disable_env_checker=True, **options)
-        except TypeError as error:
-            raise ValueError(f"{self.label}: {self.env_id} does not take these arguments: {error}") from error
 
 
 class Remembered:
@@ -162,32 +173,49 @@ class Numbered(Remembered):
         return self._numbered(index)
 
 
-def parse_world(label: str, plan: Plan) -> World:
-    """The world of `ID` or `ID:argument=value,argument=value`.
+def parse_world(label: str, source: str = "bank", split: str = "test", arguments: Mapping[str, Any] = {}) -> World:
+    """The world of `ID`, `ID:argument=value,argument=value` or `module:ID`.
 
-    Values are Python literals, or text where they are none. `data=FILE` plays the rows of a file in order.
+    Args:
+        label: as a person types it; its own arguments come first. `data=FILE` plays the rows of a file in order.
+        source: "bank", "generate", `AUTO`, or a file, a folder or a data set on the hub, played row by row.
+        split: which part of the puzzles.
+        arguments: of the environment's constructor.
 
     Raises:
-        ValueError: if the arguments cannot be read.
+        ValueError: no environment of puzzles is called so, its arguments cannot be read, or there is no such file.
 
-    >>> parse_world("HRMSudokuMini-v0:box=(2,3),max_segments=8", Plan(("x",), ("y",))).options["box"]
+    >>> parse_world("HRMSudokuMini-v0:box=(2,3),max_segments=8").options["box"]
     (2, 3)
     """
-    env_id, given = read_env(label)
-    options: dict[str, Any] = {"source": plan.source, "split": plan.split, **given}
-    numbered = DATA in options
+    env_id, given = read_puzzle_env(label)
+    options: dict[str, Any] = {"source": source, "split": split, **arguments, **given}
+    numbered = DATA in options or ("source" not in given and source not in (AUTO, *STREAMS))
     if numbered:
-        options["source"] = Path(str(options.pop(DATA)))
+        options["source"] = Path(str(options.pop(DATA))) if DATA in options else _rows(source)
     if options["source"] == AUTO:
         options["source"] = "generate" if _can_generate(env_id, options) else "bank"
     return World(label, env_id, options, numbered)
 
 
+def _rows(name: str) -> Path | str:
+    """The file, folder or data set on the hub whose rows are played.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if Path(name).exists():
+        return Path(name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name) and not name.endswith((".csv", ".json")):
+        return name
+    raise ValueError(f"expected --source {', '.join((*STREAMS, AUTO))}, or a file of puzzles, got {name!r}")
+
+
 def _can_generate(env_id: str, options: Mapping[str, Any]) -> bool:
     """Whether an environment makes new puzzles: ARC's are made by people."""
     try:
-        gym.make(env_id, disable_env_checker=True, **{**options, "source": "generate"}).close()
-    except (ValueError, TypeError):
+        make_env(env_id, **{**options, "source": "generate"}).close()
+    except ValueError:
         return False  # what else may be wrong is said where the environment is made
     return True
 
@@ -255,23 +283,34 @@ class Unfit(ValueError):
     """An agent cannot play a world; the message says why."""
 
 
-def enter(label: Label, world: World) -> list[Entrant]:
+def enter(label: Label, world: World, name: str = "", options: Mapping[str, Any] = {}) -> list[Entrant]:
     """The runs of an agent in a world.
+
+    Args:
+        label: the agent.
+        world: where.
+        name: for `make_agent`, if it is not the label's.
+        options: for the agent's factory.
 
     Raises:
         Unfit: if it has no weights for this world, or does not play it.
         OSError: if there is nothing where the label says there are weights.
     """
-    runs: tuple[str | None, ...] = label.weights or (None,)
-    return [_entrant(label, run, weights, world) for run, weights in enumerate(runs)]
-
-
-def _entrant(label: Label, run: int, weights: str | None, world: World) -> Entrant:
-    given: dict[str, Any] = {"weights": weights} if weights else {}
-    agent = agent_for(label.name, world.make, world.modes, label.mode, **given)
-    told = weights or getattr(agent, "weights", None)
-    folder = Path(told) if told is not None and Path(told).is_dir() else None
-    return Entrant(label, run, agent, folder, _fingerprint(label, folder))
+    found = []
+    for run, weights in enumerate(label.weights or (None,)):
+        given: dict[str, Any] = {"weights": weights} if weights else {}
+        agent = agent_for(name or label.name, world.make, world.modes, label.mode, **given, **options)
+        if weights:
+            text = label.text if len(label.weights) == 1 else f"{label.text.partition('=')[0]}={weights}"
+            agent.name = text if name in ("", label.name) else f"{text} {agent.name}"
+        elif label.mode:
+            agent.name += f"@{label.mode}"
+        if "halting" in options:
+            agent.name += f" {options['halting']}"
+        lies = weights or getattr(agent, "weights", None)
+        folder = Path(lies) if lies is not None and Path(lies).is_dir() else None
+        found.append(Entrant(label, run, agent, folder, _fingerprint(label, folder)))
+    return found
 
 
 def agent_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from hrm_gym import reading
 from hrm_gym.evaluation.compare.plan import Entrant, Label, World
 from hrm_gym.evaluation.compare.run import FIELDS, Comparison, Part, Played
+from hrm_gym.evaluation.intervals import Paired, bootstrap_mean, bootstrap_runs, paired, rate
 from hrm_gym.evaluation.rollout import halting_rules
-from hrm_gym.evaluation.scores import bootstrap_mean, bootstrap_runs, wilson
 from hrm_gym.reading import convert, read_object, read_text
 from hrm_gym.registry import bundled_weights
 
@@ -194,6 +194,7 @@ def _command_of_card(folder: Path) -> str | None:
 
 DEFINITIONS = {
     "solved": "share of puzzles right by the rules: in mazes any shortest path, in move mode a shortest walk",
+    "to the first": "difference in the share solved to the first agent, paired puzzle by puzzle; p: exact McNemar test",
     "exact": "share equal to the stored solution; of several shortest paths only one is stored",
     "cells right": "mean share of right cells among those that were not given",
     "reached": "share of answers or walks that connect start and goal, by whatever way",
@@ -247,7 +248,8 @@ class Row:
         mode: its action mode.
         halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
         puzzles: played by each run.
-        solved: see `DEFINITIONS`, as all that follow; Wilson's interval, or with several runs the two-stage bootstrap.
+        solved: see `DEFINITIONS`, as all that follow; Wilson's interval (`intervals.rate`), or with
+            several runs the two-stage bootstrap.
         exact: likewise.
         reached: None where it means nothing.
         cell_accuracy: bootstrap interval, as those that follow.
@@ -259,6 +261,7 @@ class Row:
         machines: on which it was played.
         loads: load averages of these machines, one for every chunk where the system told.
         puzzles_sha256: of the puzzles' clues; the same for all agents of a world.
+        difference: of the share solved to that of the first agent that plays the world, on the same puzzles.
     """
 
     world: str
@@ -279,6 +282,7 @@ class Row:
     machines: tuple[str, ...] = ()
     loads: tuple[float, ...] = ()
     puzzles_sha256: str = ""
+    difference: Paired | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -287,26 +291,38 @@ class Row:
 
 def make_rows(comparison: Comparison) -> list[Row]:
     """The rows of a comparison whose chunks are all on disk, world by world."""
-    parts = comparison.parts()
-    return [_row_rows(comparison, world, label, parts) for world in comparison.worlds for label in comparison.labels]
+    parts, rows = comparison.parts(), []
+    for world in comparison.worlds:
+        first: list[NDArray[np.float64]] | None = None
+        for label in comparison.labels:
+            row, solved = _row_rows(comparison, world, label, parts)
+            if solved and first:
+                row = replace(row, difference=paired(solved, first))
+            first = first or solved
+            rows.append(row)
+    return rows
 
 
-def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequence[Part]) -> Row:
+def _row_rows(
+    comparison: Comparison, world: World, label: Label, parts: Sequence[Part]
+) -> tuple[Row, list[NDArray[np.float64]]]:
+    """The row of an agent, and which puzzles each of its runs solved."""
     entrants = comparison.entrants(world, label)
     if isinstance(entrants, str):
-        return Row(world.label, label.text, absent=entrants)
+        return Row(world.label, label.text, absent=entrants), []
     read = [_gathered([part for part in parts if part.entrant is entrant]) for entrant in entrants]
     tables = [table for table, _ in read]
     machines = sorted({content.machine for _, contents in read for content in contents})
     reached = np.concatenate([table["reached"] for table in tables])
-    return Row(
+    clusters = tables[0].get("cluster")
+    row = Row(
         world=world.label,
         agent=label.text,
         mode=entrants[0].agent.action_mode,
         halting_rules=halting_rules(entrants[0].agent),
         puzzles=len(tables[0]["solved"]),
-        solved=_rate([table["solved"] for table in tables]),
-        exact=_rate([table["exact"] for table in tables]),
+        solved=_rate([table["solved"] for table in tables], clusters),
+        exact=_rate([table["exact"] for table in tables], clusters),
         reached=None if np.isnan(reached).any() else float(reached.mean()),
         cell_accuracy=_mean([table["cell_accuracy"] for table in tables]),
         total_return=_mean([table["total_return"] for table in tables]),
@@ -318,6 +334,7 @@ def _row_rows(comparison: Comparison, world: World, label: Label, parts: Sequenc
         loads=tuple(content.load for _, contents in read for content in contents if content.load is not None),
         puzzles_sha256=_joined_hash([content.puzzles_sha256 for content in read[0][1]]),
     )
+    return row, [table["solved"] for table in tables]
 
 
 def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]], list[Played]]:
@@ -325,7 +342,8 @@ def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]],
     contents = [part.read() for part in parts]
     table = {
         name: np.array([value for content in contents for value in content.episodes[name]], dtype=np.float64)
-        for name in FIELDS
+        for name in (*FIELDS, "cluster")
+        if all(len(content.episodes.get(name, ())) == len(content.episodes["index"]) for content in contents)
     }
     return table, contents
 
@@ -334,11 +352,11 @@ def _joined_hash(hashes: Sequence[str]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _rate(runs: Sequence[NDArray[np.float64]]) -> Figure:
+def _rate(runs: Sequence[NDArray[np.float64]], clusters: NDArray[np.float64] | None) -> Figure:
     if len(runs) > 1:
         return _mean(runs)
-    successes, count = int(runs[0].sum()), len(runs[0])
-    return Figure(successes / count, *wilson(successes, count))
+    known = None if clusters is None or np.isnan(clusters).any() else clusters.astype(np.int64).tolist()
+    return Figure(float(runs[0].mean()), *rate(runs[0], known))
 
 
 def _mean(runs: Sequence[NDArray[np.float64]]) -> Figure:

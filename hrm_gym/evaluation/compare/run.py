@@ -27,7 +27,7 @@ import hrm_gym
 from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, enter, parse_world
 from hrm_gym.evaluation.films import FilmRecorder, Image, scaled
 from hrm_gym.evaluation.pages import slug
-from hrm_gym.evaluation.rollout import Playthrough, halting_rules, rollout_batched
+from hrm_gym.evaluation.rollout import Playthrough, caption, halting_rules, rollout_batched
 from hrm_gym.files import sweep, write_atomically
 from hrm_gym.reading import read_object
 
@@ -159,7 +159,8 @@ class Part:
             "date": time.strftime("%Y-%m-%d"),
             "load": load(),
             "puzzles_sha256": hashlib.sha256(b"".join(one.puzzle.clues.tobytes() for one in episodes)).hexdigest(),
-            "episodes": {name: [getattr(one, name) for one in episodes] for name in FIELDS},
+            "episodes": {name: [getattr(one, name) for one in episodes] for name in FIELDS}
+            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]},
         }
         write_atomically(self.path, json.dumps(content))
 
@@ -197,7 +198,7 @@ class Comparison:
         """
         self.plan, self.folder = plan, folder
         self.labels = tuple(Label.parse(text) for text in plan.agents)
-        self.worlds = tuple(parse_world(text, plan) for text in plan.envs)
+        self.worlds = tuple(parse_world(text, plan.source, plan.split, plan.arguments) for text in plan.envs)
         self._entered: dict[tuple[str, str], Entrants] = {}
         offered = {mode for world in self.worlds for mode in world.modes}
         for label in self.labels:
@@ -214,7 +215,9 @@ class Comparison:
         for world in self.worlds:
             for label in self.labels:
                 try:
-                    self._entered[world.label, label.text] = enter(label, world)
+                    self._entered[world.label, label.text] = enter(
+                        label, world, *self.plan.settings.get(label.name, ())
+                    )
                 except Unfit as error:
                     self._entered[world.label, label.text] = str(error)
         for label in self.labels:
@@ -301,7 +304,7 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     recorder = FilmRecorder()
     try:
         shown: Any = env.unwrapped
-        shown.set_caption(entrant.label.text)
+        shown.set_caption("\n".join([entrant.label.text, *caption(entrant.agent).splitlines()[1:]]))
         recorder.colours = shown.colours
         seed = world.seed(comparison.plan.seeds[0])
         for index in range(world.length(comparison.plan.films)):

@@ -32,14 +32,14 @@ function overlay(frame, free) {
   return marks;
 }
 
-function card(player, name, mode, moment, free) {
+function card(player, { name, mode, halting }, moment, free) {
   const frames = player.frames, now = Math.min(moment, frames.length - 1), frame = frames[now];
   const ended = now === frames.length - 1, unit = mode === "answer" ? "segment" : "step";
   const verdict = !ended ? ["running", "under way"] : player.solved ? ["solved", "solved"] : ["unsolved", "not solved"];
   const shown = picture(frame.board);
   shown.alt = `The board of ${name} after ${now} ${unit}${now === 1 ? "" : "s"}`;
   const made = node("article", { class: "player" },
-    node("header", {}, node("strong", { title: `${mode} mode` }, name),
+    node("header", {}, node("strong", { title: `${mode} mode${halting ? ", " + halting : ""}` }, name),
       node("span", { class: "dim count" }, `${unit} ${now} of ${frames.length - 1}`), node("span", { class: `verdict ${verdict[0]}` }, verdict[1])),
     node("div", { class: "board" }, shown, overlay(frame, free)));
   const mind = node("div", { class: "mind" });
@@ -64,7 +64,7 @@ function card(player, name, mode, moment, free) {
 
 function show() {
   const shown = data.puzzles[puzzle], moment = Number(slider.value);
-  players.replaceChildren(...shown.players.map((player, k) => card(player, data.agents[k].name, data.agents[k].mode, moment, shown.free)));
+  players.replaceChildren(...shown.players.map((player, k) => card(player, data.agents[k], moment, shown.free)));
   at("where").textContent = `${moment} of ${slider.max}`;
   at("which").textContent = `puzzle ${puzzle + 1} of ${data.puzzles.length}`;
   at("name").textContent = shown.name;

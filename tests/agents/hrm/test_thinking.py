@@ -22,7 +22,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import Fixed, QHead
 from hrm_gym.agents.hrm.inference.search import SearchAgent
 from hrm_gym.agents.hrm.inference.vote import FirstToHaltAgent, VotingAgent
-from hrm_gym.agents.hrm.thinking import Outcome, Rules
+from hrm_gym.agents.hrm.thinking import Outcome, Rules, finish
 from hrm_gym.agents.hrm.trainer import Trainer
 
 
@@ -33,7 +33,9 @@ def test_the_last_evaluation_of_a_curve_and_the_agent_give_the_same_rows(tmp_pat
     list(trainer.fit())
     last = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])
     rows = trainer.held_out_rows(trainer.model, 0, 40)
-    assert [last[f"eval_{name}"] for name in ("solved", "exact", "segments")] == pytest.approx(rows.mean(axis=0))
+    assert [last[f"eval_{name}"] for name in ("solved", "exact", "segments", "fixed_exact")] == pytest.approx(
+        rows.mean(axis=0)
+    )
     assert len(np.unique(rows[:, 2])) > 1, "every board halted at once: the test shows nothing"
 
     agent = HRMAgent.from_pretrained(tmp_path / "model", device="cpu")
@@ -45,7 +47,11 @@ def test_the_last_evaluation_of_a_curve_and_the_agent_give_the_same_rows(tmp_pat
         while not ended:
             observation, _, ended, _, info = env.step(agent.act(observation))
         played.append([info["solved"], info["exact"], info["segment"]])
-    np.testing.assert_array_equal(np.array(played, np.float32), rows)
+    np.testing.assert_array_equal(np.array(played, np.float32), rows[:, :3])
+    batched = [batch[number] for number in range(40)]
+    rule = Rules(Fixed(recipe.model.max_segments), recipe.model.max_segments)
+    found = finish(agent.think(agent.boards_of(batched), rules=rule)).answers.numpy().reshape(batch.solutions.shape)
+    np.testing.assert_array_equal((found == batch.solutions).all(axis=(1, 2)), rows[:, 3])
     assert agent.halting_rules == "own decision (Q)"
 
 
