@@ -23,13 +23,7 @@ COMMANDS = {
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
-<<<<<<< HEAD
     "export": ("export:main", "an HRM's segment as an ONNX file"),
-    "weights": ("weights:main", "average several networks' weights"),
-    "data": ("data:main", "build, convert, look at and fetch data sets"),
-    "analyze": ("analyze:main", "what an HRM does with its segments, as table and picture"),
-    "halting": ("halting:main", "record segments, learn when to halt, compare halting rules"),
-=======
     "weights average": ("weights:average_weights", "the mean of several HRMs' weights, as one HRM"),
     "weights verify": ("weights:verify_weights", "whether folders of weights are whole"),
     "data build": ("data:build", "new puzzles, or those of files, in the official layout"),
@@ -45,7 +39,6 @@ COMMANDS = {
     "halting bank info": ("halting:info", "what such a bank holds"),
     "halting learn": ("halting:learn", "DQN or PPO learns when to halt"),
     "halting report": ("halting:report", "compare halting rules on held-out puzzles"),
->>>>>>> main
     "bench": ("bench.command:main", "measure how fast environments and training are"),
     "list": ("list:main", "environments, agents with their scores, recipes"),
 }
