@@ -1,4 +1,4 @@
-"""`hrm-gym export`: an HRM for other runtimes; `hrm-gym web`: one page in which the bundled HRMs think in a browser."""
+"""`hrm-gym export`: one segment of an HRM as an ONNX file, for other runtimes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ class ExportConfig:
         size: Side length of the board, for networks that play any.
     """
 
+    EXAMPLES = (
+        "hrm-gym export hrm-sudoku-9x9 --onnx sudoku.onnx",
+        "hrm-gym export hrm-maze-any-size --onnx maze.onnx --size 16",
+    )
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     onnx: Annotated[Path, tyro.conf.arg(metavar="OUT.onnx")]
-    size: int | None = None
+    size: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: that of the weights)")] = None
 
 
 def main(argv: Sequence[str]) -> int:
