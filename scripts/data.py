@@ -362,8 +362,7 @@ def _show_csv(path: Path, config: Info) -> None:
     family = _csv_family(path, config)
     puzzles = PuzzleFile(path, family)
     kind = "CSV" if path.suffix.lower() == ".csv" else "text"
-    count = f"{len(puzzles):,} puzzles"
-    print(f"{path}: {kind}, {family.name} {_size(puzzles.shape)}, {count}, all valid")
+    print(f"{path}: {kind}, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} puzzles, all valid")
     rated = puzzles.ratings[~np.isnan(puzzles.ratings)]
     if len(rated):
         print(f"  ratings: {len(rated):,}, from {rated.min():g} to {rated.max():g}, mean {rated.mean():.2f}")
@@ -437,8 +436,6 @@ def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> 
     """The family of a split, by its name or its vocabulary, and whether its rules can judge an example."""
     about = read_metadata(folder / DESCRIPTION)
     name = name or {6: "maze", 12: "arc"}.get(about.vocab_size, "sudoku")
-    if name == "maze":
-        return make_family("maze", _square(folder, about.seq_len)), True
     if name not in ("sudoku", "arc"):
         return make_family(name, _square(folder, about.seq_len)), True
     if name == "arc":

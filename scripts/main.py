@@ -98,14 +98,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: the arguments after the program's name; those of the process if None.
-
-    Returns:
-        The exit code, as `run` says.
-    """
+    """Run one command, `argv` after the program's name; returns the exit code, as `run` says."""
     return run(_dispatch, argv)
 
 
@@ -139,7 +132,10 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
             print(f"hrm-gym: error: {line}", file=sys.stderr)
-            _give_up_stdout_if_full()
+            try:
+                sys.stdout.flush()
+            except (OSError, ValueError):
+                _give_up_stdout()
             return USAGE_ERROR
 
 
@@ -326,13 +322,6 @@ def _give_up_stdout() -> None:
     """Send what is still to be written to nowhere, so that the exit of the process does not fail over it."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _give_up_stdout_if_full() -> None:
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        _give_up_stdout()
 
 
 def _user_errors() -> tuple[type[BaseException], ...]:
