@@ -23,6 +23,7 @@ COMMANDS = {
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
+    "export": ("export:main", "an HRM's segment as an ONNX file"),
     "weights average": ("weights:average_weights", "the mean of several HRMs' weights, as one HRM"),
     "weights verify": ("weights:verify_weights", "whether folders of weights are whole"),
     "data build": ("data:build", "new puzzles, or those of files, in the official layout"),
@@ -97,14 +98,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: the arguments after the program's name; those of the process if None.
-
-    Returns:
-        The exit code, as `run` says.
-    """
+    """Run one command, `argv` after the program's name; returns the exit code, as `run` says."""
     return run(_dispatch, argv)
 
 
@@ -137,8 +131,13 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             known = isinstance(error, (ImportError, *_user_errors()))
             if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
-            print(f"hrm-gym: error: {line}", file=sys.stderr)
-            _give_up_stdout_if_full()
+            from hrm_gym.evaluation.pages import printable  # slow to import, and rarely needed
+
+            print(printable(f"hrm-gym: error: {line}"), file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except (OSError, ValueError):
+                _give_up_stdout()
             return USAGE_ERROR
 
 
@@ -325,13 +324,6 @@ def _give_up_stdout() -> None:
     """Send what is still to be written to nowhere, so that the exit of the process does not fail over it."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _give_up_stdout_if_full() -> None:
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        _give_up_stdout()
 
 
 def _user_errors() -> tuple[type[BaseException], ...]:

@@ -562,7 +562,7 @@ def puzzles_entry(env_id: str, arguments: dict[str, Any], small: bool) -> Entry:
             recorder.add("clues", puzzle.clues)
             recorder.add("solution", puzzle.solution)
             recorder.add("id", puzzle.puzzle_id)
-            recorder.add("name", puzzle.name)
+            recorder.add("name", puzzle.name.replace("/held-out:", "/test:"))
             recorder.add("rating", None if puzzle.rating is None else float(puzzle.rating))
             for name, value in shown_of(puzzle).items():
                 recorder.add(name, value)
@@ -959,6 +959,10 @@ def bank_entry(env: str, folder: str, small: bool) -> Entry:
     return {"weights": file_hash(weights_file(weights_folder() / folder)), **arrays}
 
 
+TIMINGS = ("agent", "ms_per_puzzle", "puzzles", "command", "date")
+"""What a row of `solve --json` says of when and how it was made."""
+
+
 def solve_entry(env: str, folder: str, small: bool) -> Entry:
     """The figures of `solve`, an agent a field, without the timings."""
     with tempfile.TemporaryDirectory() as place:
@@ -979,7 +983,7 @@ def solve_entry(env: str, folder: str, small: bool) -> Entry:
             ]
         )
         rows = json.loads(Path(f"{place}/scores.json").read_text())
-    kept = [{name: value for name, value in row.items() if name not in ("agent", "ms_per_puzzle")} for row in rows]
+    kept = [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
     names = ("hrm", "random", "oracle")
     weights = file_hash(weights_file(weights_folder() / folder))
     return {"weights": weights, **dict(zip(names, kept, strict=True))}
