@@ -17,6 +17,7 @@ from hrm_gym.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 Item = TypeVar("Item")
 
@@ -31,8 +32,8 @@ def new_table(title: str, *headings: str, left: int = 1, caption: str | None = N
     return table
 
 
-def show(table: Table, width: int = 140) -> None:
-    """Print a table as wide as the terminal, or, to a file or a pipe, as wide as it needs to be."""
+def show(table: Table | Text, width: int = 140) -> None:
+    """Print a table, or a line, as wide as the terminal, or, to a file or a pipe, as wide as it needs to be."""
     from rich.console import Console
 
     console = Console()
