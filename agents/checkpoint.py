@@ -29,8 +29,12 @@ LENGTHS = ("updates", "timesteps")
 """Settings of a recipe that may be raised when a run is continued."""
 
 
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Make the folder `path` by filling a temporary one and renaming it, so that no reader ever sees half of it."""
+def write_folder(path: Path, fill: Callable[[Path], None], ours: bool = False) -> None:
+    """Make the folder `path` by filling a temporary one and renaming it, so that no reader ever sees half of it.
+
+    Raises:
+        OSError: it cannot be written, or would replace what this program has not written; `ours` as `replace_folder`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -38,7 +42,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     fill(temporary)
     write_sums(temporary)
     _open_to_readers(temporary)
-    replace_folder(temporary, path)
+    replace_folder(temporary, path, ours)
 
 
 def _open_to_readers(folder: Path) -> None:

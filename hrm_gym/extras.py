@@ -12,6 +12,9 @@ EXTRAS = {
     "moviepy": "films",
     "tensorboard": "tensorboard",
     "minari": "minari",
+    "onnx": "web",
+    "onnxscript": "web",
+    "onnxruntime": "web",
 }
 """The extra that brings a package."""
 

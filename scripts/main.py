@@ -23,6 +23,7 @@ COMMANDS = {
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
+    "export": ("export:main", "an HRM's segment as an ONNX file"),
     "weights average": ("weights:average_weights", "the mean of several HRMs' weights, as one HRM"),
     "weights verify": ("weights:verify_weights", "whether folders of weights are whole"),
     "data build": ("data:build", "new puzzles, or those of files, in the official layout"),
@@ -130,7 +131,9 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             known = isinstance(error, (ImportError, *_user_errors()))
             if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
-            print(f"hrm-gym: error: {line}", file=sys.stderr)
+            from hrm_gym.evaluation.pages import printable  # slow to import, and rarely needed
+
+            print(printable(f"hrm-gym: error: {line}"), file=sys.stderr)
             try:
                 sys.stdout.flush()
             except (OSError, ValueError):

@@ -388,7 +388,8 @@ class Trainer:
         """Write the finished weights alone to `model/`; returns the folder."""
         path, about = self.run / "model", self._about()
         if self.processes.rank == 0:
-            checkpoint.write_folder(path, lambda folder: write_model(folder, self.weights(), self.recipe.model, about))
+            write = lambda folder: write_model(folder, self.weights(), self.recipe.model, about)  # noqa: E731
+            checkpoint.write_folder(path, write, ours=True)
         self.processes.wait()
         return path
 

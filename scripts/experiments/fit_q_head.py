@@ -26,6 +26,7 @@ from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import with_fresh_q_head, write_model
 from hrm_gym.data.stream import PuzzleStream
+from hrm_gym.files import check_ours
 from hrm_gym.scripts.options import parse
 from hrm_gym.scripts.output import progress_bar
 
@@ -144,6 +145,7 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"expected --{name} of at least 1, got {getattr(config, name)}")
     if config.features not in ("mean", "worst") or config.life < 1:
         raise ValueError(f"expected --features mean or worst and --life of at least 1, got {config}")
+    check_ours(config.out)
     torch.set_num_threads(config.threads)
     found = load_pretrained(config.weights)
     model = fit(found, config)

@@ -36,7 +36,7 @@ from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.evaluation.intervals import rate
-from hrm_gym.files import write_atomically
+from hrm_gym.files import check_ours, write_atomically
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.options import parse
 
@@ -179,6 +179,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(config: OwnDecisionConfig) -> None:
+    if config.save is not None:
+        check_ours(config.save)
     if config.restart < 0:
         raise ValueError(f"expected --restart of at least 0, got {config.restart}")
     for name in ("puzzles", "max_segments", "threads"):

@@ -1,0 +1,56 @@
+"""`hrm-gym export`: one segment of an HRM as an ONNX file, for other runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from hrm_gym.agents.hrm.export import write_onnx
+from hrm_gym.agents.hrm.hub import load_pretrained
+from hrm_gym.agents.pretrained import FOLDER
+from hrm_gym.files import check_writable
+from hrm_gym.scripts.options import parse
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """One segment of an HRM as an ONNX file: carry in, carry out; what its board is stands in a JSON file beside it.
+
+    Attributes:
+        model: A folder of weights, a bundled one's name (hrm-sudoku-9x9), or owner/name on the Hugging Face hub.
+        onnx: The file to write.
+        size: Side length of the board, for networks that play any.
+    """
+
+    EXAMPLES = (
+        "hrm-gym export hrm-sudoku-9x9 --onnx sudoku.onnx",
+        "hrm-gym export hrm-maze-any-size --onnx maze.onnx --size 16",
+    )
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    onnx: Annotated[Path, tyro.conf.arg(metavar="OUT.onnx")]
+    size: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: that of the weights)")] = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `hrm-gym export`.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError, OSError: for bad input of any kind; the message fits on one line.
+    """
+    config = parse(ExportConfig, "hrm-gym export", argv)
+    if config.onnx.suffix != ".onnx":
+        raise ValueError(f"expected --onnx to end in .onnx, got {config.onnx.name!r}")
+    check_writable(config.onnx)
+    bundled = FOLDER / config.model
+    found = load_pretrained(bundled if bundled.is_dir() else config.model)
+    model = found.model if config.size is None else found.model.on_grid((config.size, config.size))
+    write_onnx(model, found.about, config.onnx)
+    print(f"{config.onnx}: one segment of {config.model}, {config.onnx.stat().st_size:,} bytes")
+    return 0
