@@ -154,7 +154,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["--completion"]:
         print(_completion(*arguments[1:2]))
         return 0
-    name, rest = "", arguments
+    name, rest = "", ["weights", *arguments] if arguments[:1] == ["verify"] else arguments
     while name not in COMMANDS:
         if not rest or rest[0] in ("-h", "--help"):
             if name and not rest:

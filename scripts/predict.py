@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"expected an ARC environment as --env, got {config.env}")
     if len(config.agent) > 1:
         raise ValueError(f"expected one --agent, got {', '.join(config.agent)}")
-    agent = config.enter(*(config.agent or ("hrm",)), found)[0].agent
+    agent = config.enter((config.agent or ("hrm",))[0], found)[0].agent
     submission = {task.name: [[NO_ANSWER, NO_ANSWER] for _ in task.asked] for task in tasks}
     numbers = {name: at for at, name in enumerate(getattr(world.puzzle_source, "task_names", ()), 1)}
     puzzles = [
