@@ -29,8 +29,12 @@ LENGTHS = ("updates", "timesteps")
 """Settings of a recipe that may be raised when a run is continued."""
 
 
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Make the folder `path` by filling a temporary one and renaming it, so that no reader ever sees half of it."""
+def write_folder(path: Path, fill: Callable[[Path], None], ours: bool = False) -> None:
+    """Make the folder `path` by filling a temporary one and renaming it, so that no reader ever sees half of it.
+
+    Raises:
+        OSError: it cannot be written, or would replace what this program has not written; `ours` as `replace_folder`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -38,7 +42,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     fill(temporary)
     write_sums(temporary)
     _open_to_readers(temporary)
-    replace_folder(temporary, path)
+    replace_folder(temporary, path, ours)
 
 
 def _open_to_readers(folder: Path) -> None:
@@ -177,12 +181,15 @@ def drop_old(run: Path, keep: int) -> None:
     sweep(run)
 
 
-def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+def newest(
+    run: Path, recipe: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> tuple[Path, dict[str, Any]] | None:
     """The newest undamaged checkpoint of a run and the JSON in it; None if the run has not got that far.
 
     Args:
         run: folder of the run.
         recipe: the recipe that is to be continued, as plain JSON values; its length may differ from before.
+        defaults: of settings that a recipe written by an earlier version may lack.
 
     Raises:
         ValueError: the folder holds a run of another recipe, or no checkpoint that is whole.
@@ -196,12 +203,21 @@ def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | N
             problem = problem or error
             logger.warning("%s; going back to the checkpoint before it", error)
             continue
-        if _settings(about.get("recipe")) != _settings(json.loads(json.dumps(recipe))):
+        if _settings(_filled(about.get("recipe"), defaults or {})) != _settings(json.loads(json.dumps(recipe))):
             raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
         return path, about
     if problem is not None:
         raise ValueError(f"{run} holds no checkpoint that is whole: {problem}")
     return None
+
+
+def _filled(recipe: Any, defaults: dict[str, Any]) -> Any:
+    """A recipe with the defaults of what it does not name, one level down too."""
+    if not isinstance(recipe, dict):
+        return recipe
+    plain = json.loads(json.dumps(defaults))
+    inside = {name: {**plain[name], **own} for name, own in recipe.items() if isinstance(plain.get(name), dict)}
+    return {**plain, **recipe, **inside}
 
 
 def _settings(recipe: Any) -> Any:

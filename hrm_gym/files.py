@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
@@ -42,12 +44,40 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def replace_folder(draft: Path, folder: Path) -> None:
-    """Give the finished folder `draft` the name `folder`; a folder of that name is deleted once its successor is there.
+MARKER = ".hrm-gym"
+"""The file in a folder that lists what this program has written there: nothing else is ever deleted with the folder."""
+
+
+def check_ours(folder: Path) -> None:
+    """Find out whether a folder may be replaced: it is empty, or holds only what its marker lists.
 
     Raises:
-        OSError: if it cannot be moved.
+        FileExistsError: names what else there is.
     """
+    marker = folder / MARKER
+    listed = marker.read_text(encoding="utf-8").splitlines() if marker.is_file() else []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name != MARKER and not path.is_dir() and not any(fnmatchcase(name, pattern) for pattern in listed):
+            wanted = "expected a new folder or one that hrm-gym wrote"
+            raise FileExistsError(f"{folder}: {wanted}, got one that holds {name}")
+
+
+def replace_folder(draft: Path, folder: Path, ours: bool = False) -> None:
+    """Give the finished folder `draft` the name `folder`; a folder of that name is deleted once its successor is there.
+
+    Args:
+        draft: gets a marker.
+        folder: new, or one that `check_ours` lets pass.
+        ours: whether it lies in a folder of this program, and needs no marker.
+
+    Raises:
+        OSError: if it cannot be moved, or something in `folder` would be lost.
+    """
+    if folder.is_dir() and not ours:
+        check_ours(folder)
+    names = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
+    (draft / MARKER).write_text("".join(f"{glob.escape(name)}\n" for name in names), encoding="utf-8")
     for path in draft.rglob("*"):
         sync(path)
     sync(draft)
@@ -56,7 +86,9 @@ def replace_folder(draft: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(draft, folder)
     sync(folder.parent)
-    if old.is_dir():
+    if old.is_symlink():
+        old.unlink()
+    elif old.is_dir():
         shutil.rmtree(old)
 
 
@@ -136,12 +168,17 @@ def _lock(file: IO[str]) -> None:
 def sweep(folder: Path) -> list[Path]:
     """Delete what killed processes of this machine left half-written in a folder; returns what is gone.
 
-    Drafts and folders put aside carry the number of the process that made them; those of living ones stay.
+    Drafts and folders put aside carry the number of the process that made them; those of living ones stay. A folder put
+    aside that has no successor gets its name back.
     """
     gone = []
     for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
-        found = re.fullmatch(r"\..+\.(\d+)\.(part(\..+)?|tmp|old)", path.name)
-        if found and not _lives(int(found[1])):
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(part(\..+)?|tmp|old)", path.name)
+        if not found or _lives(int(found[2])):
+            continue
+        if found[3] == "old" and not (folder / found[1]).exists():
+            path.rename(folder / found[1])
+        else:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             gone.append(path)
     return gone

@@ -36,7 +36,7 @@ from hrm_gym.scripts.options import (
     at_least,
     parse,
 )
-from hrm_gym.scripts.output import new_table, share, show, with_progress, write_json
+from hrm_gym.scripts.output import new_table, say, share, show, with_progress, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +87,7 @@ def _write(table: Table, figures: Any, out: Path, draw: Callable[[Path], None]) 
     with written_atomically(Path(f"{out}.png")) as draft:
         draw(draft)
     write_json(asdict(figures) if dataclasses.is_dataclass(figures) else figures, Path(f"{out}.json"))  # type: ignore[arg-type]
-    print(f"picture: {out}.png\nfigures: {out}.json")
+    say(f"picture: {out}.png\nfigures: {out}.json")
 
 
 # ---- segments against difficulty ----

@@ -26,7 +26,7 @@ from hrm_gym.scripts.options import (
     arg,
     parse,
 )
-from hrm_gym.scripts.output import passing_bar, show
+from hrm_gym.scripts.output import passing_bar, say, show
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 FORMAT_VERSION = 1
@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
                 shoot(comparison, world, entrant)
                 bar.update()
     except KeyboardInterrupt:
-        print(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
+        say(f"interrupted: the same command continues in {config.out}", file=sys.stderr)
         raise
     comparison.clear()
     _write(comparison, make_rows(comparison), shlex.join(["hrm-gym", "compare", *argv]))
@@ -102,7 +102,7 @@ def _play(comparison: Comparison) -> None:
     """Play what is missing, with a bar."""
     parts = comparison.parts()
     if there := sum(part.finished for part in parts):
-        print(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
+        say(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
     with passing_bar(len(parts), "chunk", "playing") as bar:
         for part in comparison.run():
             bar.set_description(printable(f"{part.entrant.label.text} in {part.world.label}"), refresh=False)
@@ -138,7 +138,7 @@ def _write(comparison: Comparison, rows: Sequence[Row], command: str) -> None:
             if row.absent:
                 show(table_text(f"{row.agent}: {row.absent}", "dim"), 100)
         print()
-    print(f"page: {folder / 'index.html'}")
+    say(f"page: {folder / 'index.html'}")
 
 
 def _facts(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:

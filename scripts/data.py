@@ -28,12 +28,11 @@ from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, i
 from hrm_gym.envs.files.csv_file import first_question
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
-from hrm_gym.evaluation.pages import printable
 from hrm_gym.files import check_writable, written_atomically
 from hrm_gym.reading import read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
 from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
-from hrm_gym.scripts.output import passing_bar
+from hrm_gym.scripts.output import passing_bar, say
 
 
 @dataclass(frozen=True)
@@ -193,11 +192,11 @@ def build(argv: Sequence[str]) -> None:
     try:
         records = job.build() if config.from_ is None else job.convert()
     except KeyboardInterrupt:
-        print(f"interrupted: the same command continues from {config.out}.partial", file=sys.stderr)
+        say(f"interrupted: the same command continues from {config.out}.partial", file=sys.stderr)
         raise
     for split, record in records.items():
         images = f", {record.puzzles:,} with their images" if record.puzzles > record.groups else ""
-        print(f"{config.out / split}: {record.groups:,} puzzles{images}")
+        say(f"{config.out / split}: {record.groups:,} puzzles{images}")
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ class Job:
         workplace = self._workplace()
         work = DatasetBuild(plan, workplace)
         if work.done:
-            print(f"going on in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
+            say(f"going on in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
         with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
             for done in work.run(config.processes):
                 bar.update(done - bar.n)
@@ -362,10 +361,10 @@ def _show_csv(path: Path, config: Info) -> None:
     family = _csv_family(path, config)
     puzzles = PuzzleFile(path, family)
     kind = "CSV" if path.suffix.lower() == ".csv" else "text"
-    print(f"{path}: {kind}, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} puzzles, all valid")
+    say(f"{path}: {kind}, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} puzzles, all valid")
     rated = puzzles.ratings[~np.isnan(puzzles.ratings)]
     if len(rated):
-        print(f"  ratings: {len(rated):,}, from {rated.min():g} to {rated.max():g}, mean {rated.mean():.2f}")
+        say(f"  ratings: {len(rated):,}, from {rated.min():g} to {rated.max():g}, mean {rated.mean():.2f}")
     else:
         print("  ratings: none")
     _show_first(family, puzzles)
@@ -408,13 +407,13 @@ def _show_npy(path: Path, config: Info) -> None:
         puzzles = NpyPuzzles(folder, family)
         valid = "all valid" if has_rules else "all tokens valid"
         counts = f"{len(puzzles.puzzle_indices) - 1:,} puzzles in {len(puzzles.group_indices) - 1:,} groups"
-        print(
+        say(
             f"{folder}: npy, {family.name} {_size(puzzles.shape)}, {len(puzzles):,} examples of {counts}, "
             f"{len(np.unique(puzzles.puzzle_ids)):,} identifiers, {valid}"
         )
         _show_first(family, puzzles)
     if manifest.command:
-        print(printable(f"made by: {manifest.command}"))
+        say(f"made by: {manifest.command}")
 
 
 @dataclass(frozen=True)
@@ -458,13 +457,13 @@ def _show_arc(path: Path) -> None:
         sides = [side for pair in pairs for grid in pair for side in grid.shape]
         open_grids = sum(len(task.asked) - len(task.test) for task in found)
         without = f" and {open_grids:,} without" if open_grids else ""
-        print(
+        say(
             f"{path}: ARC tasks, {split}: {len(found):,} tasks, {sum(len(task.train) for task in found):,} "
             f"demonstrations, {sum(len(task.test) for task in found):,} test grids with outputs{without}, "
             f"sides {min(sides)} to {max(sides)}, all valid"
         )
     task = next(task for found in tasks.splits.values() for task in found)
-    print(f"task {task.name}, first demonstration:")
+    say(f"task {task.name}, first demonstration:")
     for grid in task.train[0]:
         print("\n".join("  " + "".join(map(str, row)) for row in grid), end="\n\n")
 
@@ -474,7 +473,7 @@ def _show_first(family: PuzzleFamily, puzzles: PuzzleFile | NpyPuzzles) -> None:
     puzzle = puzzles[0]
     rating = "" if puzzle.rating is None else f", rated {puzzle.rating:g}"
     for title, grid in ((f"{puzzle.name}{rating}", puzzle.clues), ("solution", puzzle.solution)):
-        print(f"  {title}:")
+        say(f"  {title}:")
         print("\n".join("    " + line for line in family.to_text(grid).splitlines()))
 
 

@@ -16,11 +16,11 @@ import tyro
 
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
-from hrm_gym.evaluation.pages import markdown_row
-from hrm_gym.files import check_writable, write_atomically, written_atomically
+from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text, plot_text
+from hrm_gym.files import check_ours, check_writable, write_atomically, written_atomically
 from hrm_gym.registry import make_env, read_puzzle_env
 from hrm_gym.scripts.options import Bank, RunOptions, arg, at_least, parse
-from hrm_gym.scripts.output import machine, new_table, progress_bar, share, show, write_json
+from hrm_gym.scripts.output import machine, new_table, progress_bar, say, share, show, write_json
 
 if TYPE_CHECKING:
     from hrm_gym.agents.halting.learning import HaltingRecipe, Learned
@@ -130,15 +130,15 @@ def build(argv: Sequence[str]) -> None:
     }
     work = BankBuild(config.out, worlds, recipe, config.max_segments, config.batch, config.state_dims)
     if work.resumed:
-        print(f"going on with {work.place}", file=sys.stderr)
+        say(f"going on with {work.place}", file=sys.stderr)
     if work.puzzles < sum(counts):
-        print(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
+        say(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
     with progress_bar(work.total, "block") as bar:
         for finished in work.run():
             bar.update(finished - bar.n)
     work.finish()
     _print(find_bank(config.out))
-    print(f"bank: {config.out} ({config.out.stat().st_size / 1e6:.2f} MB)")
+    say(f"bank: {config.out} ({config.out.stat().st_size / 1e6:.2f} MB)")
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,7 @@ def learn(argv: Sequence[str]) -> None:
     recipe = _recipe(config.agent, config.cost, config.seed, config.steps, max_segments=config.max_segments or 0)
     out = config.out or Path("runs") / "halting" / f"{config.agent}-{config.cost:g}"
     check_writable(out / "model.safetensors")
+    check_ours(out)
     bank = find_bank(config.bank)
     with progress_bar(recipe.steps, "step") as bar:
         policy = _train(recipe, bank, bar)
@@ -232,8 +233,8 @@ def learn(argv: Sequence[str]) -> None:
     for split in ("train", "test"):
         part = bank.only(split, config.max_segments)
         mine, own = (mean_return(rule, part, config.cost) for rule in (policy, QHead()))
-        print(f"{split}: mean return {mine:.4f}, Q-head {own:.4f}, over {len(part):,} puzzles")
-    print(f"policy: {out}")
+        say(f"{split}: mean return {mine:.4f}, Q-head {own:.4f}, over {len(part):,} puzzles")
+    say(f"policy: {out}")
 
 
 def _recipe(agent: str, cost: float, seed: int, steps: int | None, **changes: int) -> HaltingRecipe:
@@ -331,10 +332,10 @@ def report(argv: Sequence[str]) -> None:
     command = ("hrm-gym halting report " + " ".join(argv)).strip()
     told = {"command": command, "date": _today(), "machine": machine(), "bank": about, "recipes": recipes}
     with written_atomically(config.out / "report.png") as draft:
-        draw(found, title, draft)
+        draw(found, plot_text(title, 160), draft)
     write_json({**told, "study": asdict(found)}, config.out / "report.json")
     write_atomically(config.out / "report.md", _markdown(found, told, title))
-    print(f"report: {', '.join(str(config.out / f'report.{kind}') for kind in ('md', 'json', 'png'))}")
+    say(f"report: {', '.join(str(config.out / f'report.{kind}') for kind in ('md', 'json', 'png'))}")
 
 
 _HEADINGS = ("rule", "mean segments", "solved", "mean return", "against the Q-head", "chosen on the train split")
@@ -345,13 +346,14 @@ def _markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
     bank, where = told["bank"], told["machine"]
     trainings = max(len(entry.seeds) for at in study.costs for entry in at.entries)
     lines = [
-        f"# {title}",
+        f"# {markdown_text(title)}",
         "",
         "![Accuracy against mean segments, and the gain over the Q-head](report.png)",
         "",
-        f"`{told['command']}`, {told['date']}, on {where['processor']} ({where['cores']} cores), "
+        f"{markdown_code(told['command'])}, {told['date']}, on {where['processor']} ({where['cores']} cores), "
         f"PyTorch {where['torch']}.",
-        f"Bank: `{bank['command']}`, {bank['created']}; weights {bank['weights'][:12]}. Thresholds were chosen and "
+        f"Bank: {markdown_code(bank['command'])}, {markdown_text(bank['created'])}; weights "
+        f"{markdown_text(bank['weights'][:12])}. Thresholds were chosen and "
         f"policies trained on its {study.train_puzzles:,} train puzzles, at each cost anew.",
         "",
         f"Return = 1[solved] - cost x segments. Of the {study.puzzles:,} held-out puzzles {study.ever:.1%} were right "

@@ -132,7 +132,9 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             known = isinstance(error, (ImportError, *_user_errors()))
             if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
-            print(f"hrm-gym: error: {line}", file=sys.stderr)
+            from hrm_gym.evaluation.pages import printable  # slow to import, and rarely needed
+
+            print(printable(f"hrm-gym: error: {line}"), file=sys.stderr)
             try:
                 sys.stdout.flush()
             except (OSError, ValueError):
@@ -153,7 +155,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["--completion"]:
         print(_completion(*arguments[1:2]))
         return 0
-    name, rest = "", arguments
+    name, rest = "", ["weights", *arguments] if arguments[:1] == ["verify"] else arguments
     while name not in COMMANDS:
         if not rest or rest[0] in ("-h", "--help"):
             if name and not rest:

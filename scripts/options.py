@@ -40,8 +40,9 @@ HRM_AGENTS = ("hrm", "hrm-vote", "hrm-first", "hrm-adapt", "hrm-search")
 
 def arg(metavar: str = "", default: str = "", **options: Any) -> Any:
     """How an option stands in the help: the name of its value, and what holds without it."""
+    make: Any = tyro.conf.arg  # its overloads do not take what is passed on
     shown = {"metavar": metavar} if metavar else {}
-    return tyro.conf.arg(help_behavior_hint=f"(default: {default})" if default else "", **shown, **options)
+    return make(help_behavior_hint=f"(default: {default})" if default else "", **shown, **options)
 
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg()]
@@ -439,7 +440,7 @@ def gathered(argv: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
 def _lists(kind: type) -> dict[str, bool]:
     """The options of a config that take any number of values."""
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(kind)]
     many = [name for name in names if get_origin(hints[name]) is tuple and Ellipsis in get_args(hints[name])]
     return {f"--{name.replace('_', '-')}": name == "agent" for name in many}
 

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
+from hrm_gym.evaluation.pages import printable, show
 from hrm_gym.files import write_atomically
+
+__all__ = ["machine", "new_table", "passing_bar", "progress_bar", "say", "share", "show", "with_progress", "write_json"]
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,12 +34,9 @@ def new_table(title: str, *headings: str, left: int = 1, caption: str | None = N
     return table
 
 
-def show(table: Table, width: int = 140) -> None:
-    """Print a table as wide as the terminal, or, to a file or a pipe, as wide as it needs to be."""
-    from rich.console import Console
-
-    console = Console()
-    (console if console.is_terminal else Console(width=width)).print(table)
+def say(text: str, **where: Any) -> None:
+    """`print`, with control characters in names and paths written out."""
+    print("\n".join(map(printable, text.split("\n"))), **where)
 
 
 def share(rate: float, low: float, high: float) -> str:

@@ -28,6 +28,7 @@ from hrm_gym.registry import make_env
 from hrm_gym.scripts import viewer
 from hrm_gym.scripts.options import Env as EnvOption
 from hrm_gym.scripts.options import Json, PuzzleOptions, arg, parse
+from hrm_gym.scripts.output import say
 
 NEXT, AGAIN, QUIT = "next", "again", "quit"
 _COMMANDS = {pygame.K_n: NEXT, pygame.K_r: AGAIN, pygame.K_ESCAPE: QUIT}
@@ -282,12 +283,12 @@ def main(argv: Sequence[str]) -> int:
     finally:
         game.close()
     if game.seed is not None:
-        print(f"seed {game.seed}")
+        say(f"seed {game.seed}")
     for line in game.lines:
         print(line)
     if config.json is not None:
         write_json([score(game.episodes)] if game.episodes else [], config.json)
-        print(f"figures: {config.json}")
+        say(f"figures: {config.json}")
     return 0
 
 

@@ -20,7 +20,7 @@ from hrm_gym.evaluation.compare.plan import parse_world
 from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.files import check_writable, write_atomically
 from hrm_gym.scripts.options import PanelOptions, RunOptions, arg, parse
-from hrm_gym.scripts.output import share, with_progress
+from hrm_gym.scripts.output import say, share, with_progress
 
 NO_ANSWER = [[0, 0], [0, 0]]
 """What stands for a grid that no answer was found for, as in the sample of the ARC Prize."""
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"expected an ARC environment as --env, got {config.env}")
     if len(config.agent) > 1:
         raise ValueError(f"expected one --agent, got {', '.join(config.agent)}")
-    agent = config.enter(*(config.agent or ("hrm",)), found)[0].agent
+    agent = config.enter((config.agent or ("hrm",))[0], found)[0].agent
     submission = {task.name: [[NO_ANSWER, NO_ANSWER] for _ in task.asked] for task in tasks}
     numbers = {name: at for at, name in enumerate(getattr(world.puzzle_source, "task_names", ()), 1)}
     puzzles = [
@@ -79,9 +79,9 @@ def main(argv: Sequence[str]) -> int:
     }
     write_atomically(config.out, json.dumps(written))
     left = sum(puzzle is None for _, _, puzzle in puzzles)
-    print(f"{config.out}: {len(puzzles)} test grids of {len(tasks)} tasks, by {agent.name}")
+    say(f"{config.out}: {len(puzzles)} test grids of {len(tasks)} tasks, by {agent.name}")
     if left:
-        print(f"no answer to {left} that do not fit {world.family.canvas}x{world.family.canvas} cells")
+        say(f"no answer to {left} that do not fit {world.family.canvas}x{world.family.canvas} cells")
     known = [
         output.tolist() in submission[task.name][test]
         for task in tasks
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     if known:
         rate = share(sum(known) / len(known), *wilson(sum(known), len(known)))
-        print(f"of {len(known)} with a known output {sum(known)} are right: {rate}")
+        say(f"of {len(known)} with a known output {sum(known)} are right: {rate}")
     return 0
 
 

@@ -15,6 +15,7 @@ from hrm_gym.evaluation.scores import puzzle_count
 from hrm_gym.registry import make_env
 from hrm_gym.scripts import viewer
 from hrm_gym.scripts.options import SHOWN, Env, PanelOptions, PuzzleOptions, RunOptions, arg, parse
+from hrm_gym.scripts.output import say
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,18 @@ def main(argv: Sequence[str]) -> int:
 
     if config.html is not None:
         viewer.replay_together(players(), few, seed, config.html, command)
-        print(f"replay of {puzzle_count(few)}: {config.html}")
+        say(f"replay of {puzzle_count(few)}: {config.html}")
     if config.film is not None:
         viewer.film_together(players(), few, seed, config.film)
-        print(f"film of {puzzle_count(few)}: {config.film}")
+        say(f"film of {puzzle_count(few)}: {config.film}")
     agent = agents[0]
     if config.jsonl is not None:
         write_jsonl(list(rollout(world.make(agent.action_mode), agent, many, seed)), config.jsonl)
-        print(f"record of {puzzle_count(many)}: {config.jsonl}")
+        say(f"record of {puzzle_count(many)}: {config.jsonl}")
     if config.minari is not None:
         # A data set keeps the arguments of its environment, so the source must be one that can be written down.
         options = {name: str(value) if isinstance(value, Path) else value for name, value in world.options.items()}
         env = make_env(world.env_id, **options, action_mode=agent.action_mode)
         made = record_dataset(env, agent, many, config.minari, seed, command=command)
-        print(f"Minari data set {config.minari}: {made.total_episodes} episodes, {made.total_steps} steps")
+        say(f"Minari data set {config.minari}: {made.total_episodes} episodes, {made.total_steps} steps")
     return 0

@@ -18,7 +18,7 @@ from hrm_gym.evaluation.scores import Score, puzzle_count, score, to_table, writ
 from hrm_gym.files import check_writable
 from hrm_gym.scripts import viewer
 from hrm_gym.scripts.options import SHOWN, Env, Json, PanelOptions, PuzzleOptions, RunOptions, arg, parse
-from hrm_gym.scripts.output import with_progress
+from hrm_gym.scripts.output import say, with_progress
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         given = ",".join(f"{name}={value}" for name, value in config.arguments().items() if name != "max_segments")
         puzzles = f"{config.env}{',' if ':' in config.env else ':'}{given}" if given else config.env
         write_json(scores, config.json, puzzles=puzzles, command=command, date=date.today().isoformat())
-        print(f"figures: {config.json}")
+        say(f"figures: {config.json}")
     return 0
 
 
@@ -95,7 +95,7 @@ def _figures(config: Solve, world: World, agent: Agent) -> Score:
     if record:
         path = _save_path(config, agent.name)
         write_jsonl(episodes, path)
-        print(f"{agent.name}: record in {path}")
+        say(f"{agent.name}: record in {path}")
     return score(episodes)
 
 
@@ -110,7 +110,7 @@ def _show(config: Solve, world: World, agents: Sequence[Agent], command: str) ->
         names = ", ".join(agent.name for agent in group)
         if page:
             viewer.replay_together(_players(world, group), count, seed, page, command)
-            print(f"{names}: replay of {puzzle_count(count)} in {page}")
+            say(f"{names}: replay of {puzzle_count(count)} in {page}")
             continue
         seen = config.save is None and viewer.has_display()
         if seen and viewer.watch(_players(world, group), count, seed, config.speed, config.hold):
@@ -118,7 +118,7 @@ def _show(config: Solve, world: World, agents: Sequence[Agent], command: str) ->
         path = _save_path(config, "-".join(agent.name for agent in group), whole=config.together)
         hold = viewer.HOLD if config.hold is None else config.hold
         viewer.film_together(_players(world, group), count, seed, path, config.speed, hold)
-        print(f"{names}: {puzzle_count(count)} on film in {path}")
+        say(f"{names}: {puzzle_count(count)} on film in {path}")
 
 
 def _players(world: World, agents: Sequence[Agent]) -> list[Player]:

@@ -23,7 +23,7 @@ from hrm_gym.files import run_lock
 from hrm_gym.registry import make_puzzle_env, read_puzzle_env
 from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import RunOptions, arg, parse_recipe
-from hrm_gym.scripts.output import progress_bar
+from hrm_gym.scripts.output import progress_bar, say
 
 OWN = "sudoku-4x4"
 """The recipe whose settings an environment without one takes."""
@@ -111,13 +111,13 @@ def _follow(trainer: Trainer) -> None:
     """Carry the run to its end and show how it goes."""
     recipe, out, processes = trainer.recipe, trainer.run, trainer.processes
     if trainer.update:
-        print(f"continuing {out} at update {trainer.update} of {recipe.updates}", file=sys.stderr)
+        say(f"continuing {out} at update {trainer.update} of {recipe.updates}", file=sys.stderr)
     together = f", {processes.count} processes" if processes != Processes() else ""
     held_out = recipe.test_source or f"bundled validation puzzles, or new ones, for {recipe.source} is all trained on"
     if not recipe.test_source and not Path(recipe.source).suffix:
         held_out = "validation split, or test split where there is no other"
     about = f"{recipe.env_id} {recipe.model.grid} on {trainer.device}{together}, held out: {held_out}"
-    print(f"{trainer.model.parameter_count():,} parameters, {about}", file=sys.stderr)
+    say(f"{trainer.model.parameter_count():,} parameters, {about}", file=sys.stderr)
     before = trainer.seconds
     bar = progress_bar(recipe.updates, "update", initial=trainer.update)
     with scalar_writer(out, trainer.update + 1) as writer, bar:
@@ -128,7 +128,7 @@ def _follow(trainer: Trainer) -> None:
             before = trainer.seconds
             _show(bar, writer, row, update, trainer.seconds)
     if not trainer.stopping:
-        print(f"finished weights: {out / 'model'}", file=sys.stderr)
+        say(f"finished weights: {out / 'model'}", file=sys.stderr)
 
 
 def _show(bar: Any, writer: Any, row: dict[str, float], update: int, seconds: float) -> None:

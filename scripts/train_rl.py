@@ -18,7 +18,7 @@ from hrm_gym.files import run_lock
 from hrm_gym.registry import read_puzzle_env
 from hrm_gym.scripts.main import signals_noted
 from hrm_gym.scripts.options import RunOptions, arg, at_least, parse_recipe
-from hrm_gym.scripts.output import progress_bar
+from hrm_gym.scripts.output import progress_bar, say
 
 OWN = "sudoku-4x4-hrm-maskableppo"
 """The recipe whose settings an environment without one takes: its network serves boards of any size."""
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         folders[folder.name] = folder
         with run_lock(folder):
             train(dataclasses.replace(config.recipe, env=env, seed=seed), folder, device)
-    print(f"curves: {draw_curves(folders, out / 'curves.png')}", file=sys.stderr)
+    say(f"curves: {draw_curves(folders, out / 'curves.png')}", file=sys.stderr)
     return 0
 
 
@@ -88,12 +88,12 @@ def train(recipe: RLRecipe, out: Path, device: str) -> None:
     """Train to the end of the recipe, with a progress bar on stderr and scalars for TensorBoard in `out`."""
     run = start_run(recipe, out, device)
     if run.timesteps:
-        print(f"continuing {out} at timestep {run.timesteps:,} of {recipe.timesteps:,}", file=sys.stderr)
+        say(f"continuing {out} at timestep {run.timesteps:,} of {recipe.timesteps:,}", file=sys.stderr)
     parameters = sum(parameter.numel() for parameter in run.policy.parameters())
-    print(f"{recipe.algorithm}, {parameters:,} parameters, {recipe.env_id} on {device}", file=sys.stderr)
+    say(f"{recipe.algorithm}, {parameters:,} parameters, {recipe.env_id} on {device}", file=sys.stderr)
     with progress_bar(recipe.timesteps, "step", initial=run.timesteps) as bar, signals_noted(run, out):
         run.learn(lambda row: _show(bar, row))
-    print(f"finished weights: {out / 'model'}", file=sys.stderr)
+    say(f"finished weights: {out / 'model'}", file=sys.stderr)
 
 
 def _show(bar: Any, row: dict[str, float]) -> None:

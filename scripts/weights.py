@@ -15,6 +15,7 @@ from hrm_gym.agents.hrm.averaging import average
 from hrm_gym.agents.hrm.run_folder import load_model
 from hrm_gym.agents.sb3.policies import read_policy
 from hrm_gym.scripts.options import arg, parse
+from hrm_gym.scripts.output import say
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def average_weights(argv: Sequence[str]) -> None:
     """Run `hrm-gym weights average`."""
     config = parse(Average, "hrm-gym weights average", argv)
     average(config.folders, config.out)
-    print(f"mean of {len(config.folders)}: {config.out}")
+    say(f"mean of {len(config.folders)}: {config.out}")
 
 
 def verify_weights(argv: Sequence[str]) -> None:
@@ -63,4 +64,4 @@ def verify_weights(argv: Sequence[str]) -> None:
         model = load_model(folder)[0] if kind == "hrm" else read_policy(folder)[0]
         parameters = sum(parameter.numel() for parameter in model.parameters())
         sums = "SHA-256 as written" if verify(folder) else "no SHA256SUMS to compare with"
-        print(f"{folder}: {kind}, {parameters:,} parameters, whole; {sums}")
+        say(f"{folder}: {kind}, {parameters:,} parameters, whole; {sums}")

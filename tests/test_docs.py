@@ -93,3 +93,10 @@ def test_the_map_leads_to_what_it_names() -> None:
     assert len(rows) >= 10
     for place, name in rows:
         assert re.search(rf"^ *(def|class) {name}\b", (ROOT / place).read_text(), re.M), f"{place} has no {name}"
+
+
+def test_every_promise_of_safety_names_a_test_that_is_there() -> None:
+    places = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "safety.md").read_text(encoding="utf-8"))
+    assert len(places) > 15
+    for file, name in places:
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{name}"

@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, SCHEMA, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle
-from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.files import check_ours, write_atomically, written_atomically
 from hrm_gym.reading import Schema, read_json, read_npz
 
 Arrays = dict[str, NDArray[Any]]
@@ -296,6 +296,8 @@ class BankBuild:
                     "another --out, or remove that folder"
                 )
             return dict(begun)
+        if self.place.is_dir():
+            check_ours(self.place)
         write_atomically(note, json.dumps(recipe, indent=1) + "\n")
         return recipe
 

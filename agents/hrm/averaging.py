@@ -15,6 +15,7 @@ from typing import Any
 from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import load_model, write_model
+from hrm_gym.files import check_ours
 
 
 def average(folders: Sequence[Path | str], out: Path) -> Path:
@@ -25,7 +26,7 @@ def average(folders: Sequence[Path | str], out: Path) -> Path:
 
     Args:
         folders: at least two, of our format; a folder that is named twice counts twice.
-        out: a folder that is replaced if there is one.
+        out: a folder; one that this program wrote is replaced.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -33,6 +34,7 @@ def average(folders: Sequence[Path | str], out: Path) -> Path:
     """
     if len(folders) < 2:
         raise ValueError(f"expected at least two folders of weights, got {len(folders)}")
+    check_ours(Path(out))
     loaded = [load_model(folder) for folder in folders]
     model, about = loaded[0]
     first = model.state_dict()

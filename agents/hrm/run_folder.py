@@ -130,7 +130,7 @@ def write_checkpoint(
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / checkpoint.STATE)
 
     path = checkpoint.checkpoint_path(run, update)
-    checkpoint.write_folder(path, fill)
+    checkpoint.write_folder(path, fill, ours=True)
     checkpoint.drop_old(run, keep)
     return path
 

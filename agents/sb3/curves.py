@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hrm_gym.agents.hrm.run_folder import CURVE
+from hrm_gym.evaluation.pages import plot_text
 from hrm_gym.files import written_atomically
 from hrm_gym.reading import read_curve
 
@@ -38,7 +39,7 @@ def draw_curves(runs: Mapping[str, Path], path: Path, figure: str = "solved") ->
     for place, (axis, label) in enumerate(AXES.items()):
         axes = picture.add_subplot(1, 2, place + 1)
         for name, rows in curves.items():
-            axes.plot([row[axis] for row in rows], [row[figure] for row in rows], alpha=0.6, label=name)
+            axes.plot([row[axis] for row in rows], [row[figure] for row in rows], alpha=0.6, label=plot_text(name))
         if len(curves) > 1:
             axes.plot(*mean_curve(list(curves.values()), axis, figure), color="black", label="mean")
         axes.set(xlabel=label, ylabel=f"held-out puzzles {figure}", ylim=(-0.02, 1.02))

@@ -172,14 +172,14 @@ class Run(ABC):
         """Write a checkpoint from which the run goes on; returns its folder."""
         self._saved_at = self.timesteps
         path = checkpoint.checkpoint_path(self.folder, self.updates)
-        checkpoint.write_folder(path, self._fill_checkpoint)
+        checkpoint.write_folder(path, self._fill_checkpoint, ours=True)
         checkpoint.drop_old(self.folder, keep)
         return path
 
     def export(self) -> Path:
         """Write the policy alone, as safetensors and JSON, to `model/`; returns the folder."""
         path = self.folder / "model"
-        checkpoint.write_folder(path, lambda folder: write_policy(folder, self.policy, self._about()))
+        checkpoint.write_folder(path, lambda folder: write_policy(folder, self.policy, self._about()), ours=True)
         return path
 
     def _fill_checkpoint(self, folder: Path) -> None:

@@ -25,7 +25,7 @@ from hrm_gym.data.stream import stream_keys
 from hrm_gym.data.workers import Workers
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
-from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.files import MARKER, check_ours, write_atomically, written_atomically
 from hrm_gym.reading import Schema, read_json, read_npz
 
 logger = logging.getLogger(__name__)
@@ -101,9 +101,11 @@ class Workplace:
         self.folder, self.path = folder, folder.with_name(f"{folder.name}.partial")
         wanted = json.loads(json.dumps(dict(recipe)))
         if self.path.exists() and not self._is_begun_by(wanted, overwrite):
+            check_ours(self.path)
             shutil.rmtree(self.path)
         self.resumed = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / MARKER, f"{RECIPE}\nparts/*\nwhole/*\n.*.part*\n")
         write_atomically(self.path / RECIPE, json.dumps(wanted, indent=2) + "\n")
 
     def _is_begun_by(self, wanted: dict[str, Any], overwrite: bool) -> bool:

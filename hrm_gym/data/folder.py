@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import hrm_gym
 from hrm_gym.envs.puzzle import PuzzleBatch
-from hrm_gym.files import replace_folder, write_atomically
+from hrm_gym.files import check_ours, replace_folder, write_atomically
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -157,7 +157,7 @@ def check_place(folder: Path, overwrite: bool) -> None:
     """Find out before the work whether a data set may be put at `folder`.
 
     Raises:
-        FileExistsError: if something is there, unless it is a data set with a manifest and `overwrite` is said.
+        FileExistsError: if something is there, unless it is a data set that this program wrote and `overwrite` is said.
         OSError: if nothing can be written there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,7 @@ def check_place(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{folder}: expected a new folder for a data set, got one that holds something else")
     if not overwrite:
         raise FileExistsError(f"{folder}: expected a new folder, got a finished data set (--overwrite replaces it)")
+    check_ours(folder)
 
 
 def put_in_place(draft: Path, folder: Path) -> None:

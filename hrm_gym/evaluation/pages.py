@@ -83,10 +83,33 @@ def markdown_row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def plot_text(value: object) -> str:
-    """Text that matplotlib draws as it is: not as a formula, nor left out of a legend for a leading underscore."""
-    text = printable(value).replace("$", r"\$")
+def plot_text(value: object, longest: int = 60) -> str:
+    """Text that matplotlib draws as it is: not as a formula, nor left out of a legend for a leading underscore.
+
+    Of texts with more than `longest` characters, which would leave a picture no room, the middle is left out.
+    """
+    text = printable(value)
+    text = (text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 :]}").replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def show(content: object, width: int = 140) -> None:
+    """Print a rich table or text on stdout: strings in it are shown as they are, without reading markup in them.
+
+    Args:
+        content: what rich prints, or a string.
+        width: columns on a pipe; a terminal has its own.
+    """
+    from rich.console import Console
+
+    class Plain(Console):
+        def render_str(self, text: str, **kwargs: Any) -> Text:
+            """Text as it is."""
+            lines = "\n".join(map(printable, text.split("\n")))
+            return super().render_str(lines, **{**kwargs, "markup": False, "emoji": False})
+
+    console = Plain()
+    (console if console.is_terminal else Plain(width=width)).print(content)
 
 
 def table_text(value: object, style: str = "") -> Text:

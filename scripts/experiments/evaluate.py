@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.files import write_atomically, written_atomically
-from hrm_gym.reading import read_json
+from hrm_gym.reading import convert, read_json
 from hrm_gym.scripts.output import write_json
 
 PUZZLE_SEED = 2026
@@ -61,13 +62,26 @@ def rate(found: Mapping[str, Any], name: str) -> str:
     return f"{100 * found[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a result says, as far as tables and pictures read it."""
+
+    cells: float
+    exact: float
+    solved: float
+    exact_interval: tuple[float, float]
+    solved_interval: tuple[float, float]
+    parameters: int
+    puzzles_seen: int = 0
+    seconds: float = 0.0
+    curve: tuple[dict[str, float], ...] = ()
+
+
 def result_of(path: Path, asked: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result that stands at `path`, if it is of what is asked for; else `work`'s, which is then kept there."""
     if path.exists():
         known = read_json(path)
-        if not isinstance(known, dict):
-            what = type(known).__name__
-            raise ValueError(f"{path}: expected a JSON object, got {what}; delete it to work it out again")
+        convert(known, Judged, f"{path} (delete it, and it is worked out again)", whole=False)
         if all(known.get(name) == value for name, value in asked.items()):
             return known
     result = {**asked, **work()}

@@ -124,10 +124,12 @@ def without_network(family: PuzzleFamily, puzzle: NDArray[np.uint8], beam: int, 
                 break
             flat = lanes.reshape(len(lanes), -1)
             flat[single] = symbols[candidates[single].argmax(-1)]
+        if not len(lanes):
+            return False
         full = ~family.free(lanes).reshape(len(lanes), -1).any(axis=1)
         if full.any():
             return bool(family.judge(puzzle[None], lanes[full][:1], lanes[full][:1])[0])
-        if not len(lanes) or guess == guesses:
+        if guess == guesses:
             return False
         cell, worth = fewest_candidates(family, lanes)
         parent, symbol = np.nonzero(np.isfinite(worth))

@@ -116,6 +116,18 @@ def test_a_finished_data_set_is_only_replaced_by_word(tmp_path: Path, capsys: py
     assert "--overwrite replaces it" in capsys.readouterr().err
     assert main([*command, "--seed", "2", "--overwrite"]) == 0
     assert json.loads((tmp_path / "set" / "manifest.json").read_text())["seed"] == 2
+    notes = tmp_path / "set" / "train" / "notes.txt"
+    notes.write_text("mine")
+    assert main([*command, "--overwrite"]) == 2
+    assert "got one that holds train/notes.txt" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
+    notes.unlink()
+    begun = tmp_path / "set.partial"
+    (begun / "letters").mkdir(parents=True)
+    (begun / "recipe.json").write_text("{}")
+    (begun / "letters" / "a").touch()
+    assert main([*command, "--overwrite"]) == 2
+    assert "got one that holds letters/a" in capsys.readouterr().err
 
 
 def test_images_stand_in_the_group_of_their_puzzle(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import hrm_gym
 from hrm_gym.agents.sb3.recipes import RECIPES
 from hrm_gym.agents.sb3.run import env_arguments
 from hrm_gym.registry import read_env
+from hrm_gym.scripts.list import measured
 from hrm_gym.scripts.main import COMMANDS, MOVED, main
 
 TINY = [
@@ -45,6 +46,14 @@ def test_the_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for word in ("HRMMaze-v0", "hrm-sudoku-9x9", "maskableppo", "train sudoku-4x4", "train-rl maze", "10.8"):
         assert word in said
+
+
+def test_the_list_shows_the_first_figure_of_each_kind_of_puzzles(tmp_path: Path) -> None:
+    rates = {"solved_low": 0.5, "solved_high": 0.75}
+    rows = [{"env": env, "solved": solved, **rates} for env, solved in (("a", 0.6), ("a", 0.7), ("b", 0.65))]
+    (tmp_path / "measured.json").write_text(json.dumps({"rows": rows}))
+    assert measured(tmp_path) == [("a", "60.0% (50.0-75.0)"), ("b", "65.0% (50.0-75.0)")]
+    assert measured(tmp_path / "none") == []
 
 
 def test_completion_knows_commands_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hrm_gym.files import check_writable, replace_folder, run_lock, sweep, write_atomically, written_atomically
+from hrm_gym.files import (
+    check_ours,
+    check_writable,
+    replace_folder,
+    run_lock,
+    sweep,
+    write_atomically,
+    written_atomically,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -41,8 +51,33 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     for name in ("draft", "data"):
         (tmp_path / name / "train").mkdir(parents=True)
         (tmp_path / name / "train" / name).write_text(name)
+    with pytest.raises(FileExistsError, match="got one that holds train/data"):
+        replace_folder(tmp_path / "draft", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data")
     replace_folder(tmp_path / "draft", tmp_path / "data")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["data/train/draft"]
+    (tmp_path / "draft" / "x[1]").mkdir(parents=True)
+    (tmp_path / "draft" / "x[1]" / "y*").touch()
+    replace_folder(tmp_path / "draft", tmp_path / "data")
+    check_ours(tmp_path / "data")
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert found == ["data/.hrm-gym", "data/x[1]/y*"]
+    for name in ("x[1]/notes", "x1/y", "x[1]/y1"):
+        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "data" / name).touch()
+        with pytest.raises(FileExistsError, match=re.escape(name)):
+            check_ours(tmp_path / "data")
+        (tmp_path / "data" / name).unlink()
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_kept(tmp_path: Path) -> None:
+    for name in ("draft", "next"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(name)
+    replace_folder(tmp_path / "draft", tmp_path / "far")
+    (tmp_path / "data").symlink_to(tmp_path / "far")
+    replace_folder(tmp_path / "next", tmp_path / "data")
+    assert [(tmp_path / name / "a").read_text() for name in ("far", "data")] == ["draft", "next"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "far"]
 
 
 def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
@@ -83,6 +118,8 @@ def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
     kept = [f".scores.{os.getpid()}.part.json", ".lock", ".git", "scores.json", ".notes.12.txt"]
     for name in (*left, *kept):
         (tmp_path / name).mkdir() if name.endswith(("tmp", "old")) else (tmp_path / name).touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / f".only.{dead.pid}.old").mkdir()
     assert [path.name for path in sweep(tmp_path)] == sorted(left)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "model", "only"])
     assert sweep(tmp_path / "nowhere") == []

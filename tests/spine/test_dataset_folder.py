@@ -15,6 +15,7 @@ from hrm_gym.envs.files import NpyPuzzles
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch
+from hrm_gym.files import replace_folder
 
 
 def batch(first: int, count: int) -> PuzzleBatch:
@@ -94,6 +95,10 @@ def test_only_data_sets_are_replaced_and_only_if_that_is_said(tmp_path: Path) ->
     write(folder)
     with pytest.raises(FileExistsError, match=r"got a finished data set \(--overwrite replaces it\)"):
         check_place(folder, overwrite=False)
+    with pytest.raises(FileExistsError, match=r"got one that holds identifiers\.json"):  # without a marker
+        check_place(folder, overwrite=True)
+    replace_folder(folder, tmp_path / "other")
+    replace_folder(tmp_path / "other", folder)
     check_place(folder, overwrite=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").touch()

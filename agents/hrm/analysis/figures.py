@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.hrm.analysis.answers import Answers
 from hrm_gym.agents.hrm.analysis.segments import Point, ScalingStudy, SegmentStudy
 from hrm_gym.agents.hrm.analysis.states import ConvergenceStudy, DimensionalityStudy, Network
+from hrm_gym.evaluation.pages import plot_text
 
 BLUE, ORANGE, GREY = "#2563eb", "#d97706", "#6b7280"
 
@@ -33,7 +34,7 @@ def draw_segments(study: SegmentStudy, path: Path) -> None:
     above.set(ylabel="segments used", title=said, ylim=(0, None))
     bars = _bars([(b.solved, b.solved_low, b.solved_high) for b in study.bins])
     below.errorbar(middle, [b.solved for b in study.bins], yerr=bars, xerr=width, fmt="o-", color=ORANGE, capsize=3)
-    below.set(ylabel="solved", xlabel=f"difficulty: {study.unit}", ylim=(0, 1.02))
+    below.set(ylabel="solved", xlabel=plot_text(f"difficulty: {study.unit}"), ylim=(0, 1.02))
     save(figure, path)
 
 
@@ -48,7 +49,9 @@ def draw_scaling(study: ScalingStudy, path: Path) -> None:
     _curve(axes, study.learned, "s--", ORANGE, "its own halting (Q-head), by limit")
     for one in study.rules:
         _curve(axes, (one,), "^", GREY, "")
-        axes.annotate(one.rule, (one.segments, one.solved), xytext=(5, -11), textcoords="offset points", fontsize=7)
+        axes.annotate(
+            plot_text(one.rule), (one.segments, one.solved), xytext=(5, -11), textcoords="offset points", fontsize=7
+        )
     axes.axhline(study.ever, color=GREY, linewidth=0.8, linestyle=":", label="right after some segment")
     if study.trained:
         axes.axvline(study.trained, color=GREY, linewidth=0.8, label=f"limit in training: {study.trained}")
@@ -63,7 +66,7 @@ def new_figure(size: tuple[float, float], title: str) -> Figure:
     """An empty figure of (width, height) inches."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(plot_text(title, 160))
     return figure
 
 
@@ -125,7 +128,7 @@ def _residuals(axes: Any, network: Network) -> None:
         for boundary in range(network.calls, last, network.calls):
             axes.axvline(boundary + 0.5, color=GREY, linewidth=0.4, alpha=0.6)
     what = "layer" if network.kind == "deep" else "update (thin lines: ends of segments)"
-    axes.set(xlabel=what, ylabel="residual", ylim=(0, None), title=f"{network.name}: {network.kind}")
+    axes.set(xlabel=what, ylabel="residual", ylim=(0, None), title=plot_text(f"{network.name}: {network.kind}"))
     axes.legend(fontsize=8, frameon=False)
 
 

@@ -100,7 +100,7 @@ LONGER = replace(
     init="hrm-sudoku-9x9",
     model=replace(EQUIVARIANT_NETWORK, max_segments=32),
     gradient_segments=4,
-    updates=9_000,
+    updates=7_500,
     lr=4e-3,
     seed=6,
     eval_every=1000,

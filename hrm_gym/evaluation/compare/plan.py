@@ -249,7 +249,8 @@ class Label:
         name, _, path = text.partition("=")
         name, _, mode = name.partition("@")
         factory(name)
-        found = tuple(sorted(glob.glob(path))) if glob.has_magic(path) else (path,) if path else ()
+        wild = glob.has_magic(path) and not Path(path).exists()
+        found = tuple(sorted(glob.glob(path))) if wild else (path,) if path else ()
         if path and not found:
             raise ValueError(f"expected weights at {path!r}, as {text!r} says, found none")
         return Label(

@@ -84,3 +84,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert HRMAgent.from_pretrained(tmp_path / "mean", device="cpu").family.name == "maze"
     assert main(["weights", "average", "--help"]) == 0
     assert "hrm-gym weights average FOLDER" in capsys.readouterr().out
+
+
+def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        saved(tmp_path / name)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"got one that holds config\.json"):
+        average([tmp_path / "a", tmp_path / "b"], tmp_path / "home")
+    assert (tmp_path / "home" / "config.json").read_text() == "{}"
+    for _ in range(2):
+        average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
