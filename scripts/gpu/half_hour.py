@@ -24,9 +24,9 @@ from hrm_gym.agents.hrm.halting import Fixed
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import EVAL_BOARDS, Trainer
-from hrm_gym.evaluation.scores import wilson
+from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.files import write_atomically
-from hrm_gym.scripts.bench.flops import FlopsConfig, measure
+from hrm_gym.scripts.bench.flops import Flops, measure
 from hrm_gym.scripts.options import parse
 
 Call = Literal["pack", "parity", "speed", "sudoku", "own", "maze", "arc"]
@@ -162,7 +162,7 @@ def _segments(model: HRM, boards: torch.Tensor) -> dict[str, list[torch.Tensor]]
 def speed(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
     """Share of the peak in training, and the dearest operations of an update."""
     recipe = _recipe("sudoku", config.dry)
-    few = FlopsConfig(updates=2 if config.dry else 30, warmup=1 if config.dry else 5)
+    few = Flops(updates=2 if config.dry else 30, warmup=1 if config.dry else 5)
     found = measure(few, recipe, device)
     trainer = Trainer(recipe, config.run / "profile", str(device), compile=not config.dry)
     for _ in range(2):
