@@ -181,12 +181,15 @@ def drop_old(run: Path, keep: int) -> None:
     sweep(run)
 
 
-def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+def newest(
+    run: Path, recipe: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> tuple[Path, dict[str, Any]] | None:
     """The newest undamaged checkpoint of a run and the JSON in it; None if the run has not got that far.
 
     Args:
         run: folder of the run.
         recipe: the recipe that is to be continued, as plain JSON values; its length may differ from before.
+        defaults: of settings that a recipe written by an earlier version may lack.
 
     Raises:
         ValueError: the folder holds a run of another recipe, or no checkpoint that is whole.
@@ -200,12 +203,21 @@ def newest(run: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | N
             problem = problem or error
             logger.warning("%s; going back to the checkpoint before it", error)
             continue
-        if _settings(about.get("recipe")) != _settings(json.loads(json.dumps(recipe))):
+        if _settings(_filled(about.get("recipe"), defaults or {})) != _settings(json.loads(json.dumps(recipe))):
             raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
         return path, about
     if problem is not None:
         raise ValueError(f"{run} holds no checkpoint that is whole: {problem}")
     return None
+
+
+def _filled(recipe: Any, defaults: dict[str, Any]) -> Any:
+    """A recipe with the defaults of what it does not name, one level down too."""
+    if not isinstance(recipe, dict):
+        return recipe
+    plain = json.loads(json.dumps(defaults))
+    inside = {name: {**plain[name], **own} for name, own in recipe.items() if isinstance(plain.get(name), dict)}
+    return {**plain, **recipe, **inside}
 
 
 def _settings(recipe: Any) -> Any:

@@ -13,7 +13,7 @@ from hrm_gym.agents.hrm.export import write_onnx
 from hrm_gym.agents.hrm.hub import load_pretrained
 from hrm_gym.agents.pretrained import FOLDER
 from hrm_gym.files import check_writable
-from hrm_gym.scripts.options import parse
+from hrm_gym.scripts.options import arg, parse
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,13 @@ class ExportConfig:
         "hrm-gym export hrm-sudoku-9x9 --onnx sudoku.onnx",
         "hrm-gym export hrm-maze-any-size --onnx maze.onnx --size 16",
     )
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    onnx: Annotated[Path, tyro.conf.arg(metavar="OUT.onnx")]
-    size: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: that of the weights)")] = None
+    model: Annotated[tyro.conf.Positional[str], arg("MODEL")]
+    onnx: Annotated[Path, arg("OUT.onnx")]
+    size: Annotated[int | None, arg("N", "that of the weights")] = None
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym export`.
-
-    Returns:
-        0.
-
-    Raises:
-        ValueError, OSError: for bad input of any kind; the message fits on one line.
-    """
+    """Run `hrm-gym export`; returns 0."""
     config = parse(ExportConfig, "hrm-gym export", argv)
     if config.onnx.suffix != ".onnx":
         raise ValueError(f"expected --onnx to end in .onnx, got {config.onnx.name!r}")

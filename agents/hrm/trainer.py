@@ -6,6 +6,7 @@ TensorBoard scalars, and `model/`, the finished weights.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import halting, run_folder, thinking
 from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
+from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
@@ -394,7 +396,7 @@ class Trainer:
         return path
 
     def _resume(self) -> None:
-        found = checkpoint.newest(self.run, self.recipe.to_json())
+        found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
         if found is None:
             return
         path, about = found
@@ -411,3 +413,12 @@ class Trainer:
         self.processes.wait()
         if self.processes.rank == 0:
             run_folder.trim_curve(self.run, self.update)
+
+
+def _defaults() -> dict[str, Any]:
+    """What a recipe means that does not name a setting, because an earlier version did not know it."""
+
+    def of(kind: Any) -> dict[str, Any]:
+        return {own.name: own.default for own in dataclasses.fields(kind) if own.default is not dataclasses.MISSING}
+
+    return {**of(Recipe), "model": of(HRMConfig)}

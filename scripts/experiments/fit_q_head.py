@@ -68,7 +68,7 @@ class FitConfig:
 
     weights: Path
     out: Path
-    features: Annotated[str, tyro.conf.arg(metavar="{mean,worst}")] = "worst"
+    features: Annotated[str, tyro.conf.arg(metavar="{mean,worst,local}")] = "worst"
     updates: int = 6000
     batch: int = 16
     life: float = 40.0
@@ -143,8 +143,8 @@ def main(argv: Sequence[str]) -> int:
     for name in ("updates", "batch", "threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"expected --{name} of at least 1, got {getattr(config, name)}")
-    if config.features not in ("mean", "worst") or config.life < 1:
-        raise ValueError(f"expected --features mean or worst and --life of at least 1, got {config}")
+    if config.features not in ("mean", "worst", "local") or config.life < 1:
+        raise ValueError(f"expected --features mean, worst or local and --life of at least 1, got {config}")
     check_ours(config.out)
     torch.set_num_threads(config.threads)
     found = load_pretrained(config.weights)

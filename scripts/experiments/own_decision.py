@@ -30,10 +30,8 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import parse_halting
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
-from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
-from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.evaluation.intervals import rate
 from hrm_gym.files import check_ours, write_atomically
@@ -43,10 +41,10 @@ from hrm_gym.scripts.options import parse
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "sudoku": {name: {"id": "HRMSudoku-v0", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")},
     "maze": {f"{size}x{size}": {"id": "HRMMaze-v0", "size": size} for size in (8, 12, 16, 20, 24, 30)}
-    | {"winding": {"id": "HRMMazeHard-v0"}},
+    | {"winding": {"id": "HRMMaze-v0", "size": 30, "min_path": 80, "wall_share": 0.37}},
 }
 """The puzzles of our generators by family and kind: arguments of `gym.make`. "winding" are 30x30 with shortest paths of
-110 cells and more."""
+80 cells and more; longer ones, as Maze-Hard has them, are too rare for a split as small as validation."""
 
 PARTS = {"validation": ("validation", 77), "test": ("test", 2026)}
 """Split and seed of the puzzle stream of each part. The splits share no puzzle under any symmetry, nor a founder of
@@ -56,6 +54,9 @@ BUNDLED = pretrained.FOLDER / "hrm-sudoku-9x9"
 
 FIXED = 16
 """Segments of the rule that looks at nothing, and of one attempt with restarts."""
+
+LIMITS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Segments at most for which the own decision is reported too: more of them are test-time scaling."""
 
 SETTLED = 6.0
 """Q(halt) logit, above all thresholds worth trying, at which a right answer is final."""
@@ -147,9 +148,9 @@ def main(argv: Sequence[str]) -> int:
     traces: dict[str, tuple[Trace, Trace]] = {}
     results: dict[str, Any] = {}
     for name, batch in kinds(config, found.about["family"], found.model.config):
-        model, family = _network(found, batch)
-        plain = trace(model, family, batch, config.max_segments)
-        restarted = trace(model, family, batch, config.max_segments, config.restart, plain) if config.restart else plain
+        agent = _agent(found, batch, config.restart)
+        plain = trace(agent, batch, config.max_segments)
+        restarted = trace(agent, batch, config.max_segments, config.restart, plain) if config.restart else plain
         traces[name] = plain, restarted
         results[name] = figures(plain, restarted, config.threshold)
         print(line(name, results[name]), flush=True)
@@ -167,7 +168,8 @@ def main(argv: Sequence[str]) -> int:
         about["scan"] = rows
         for row in rows:
             print(
-                f"threshold {row['threshold']:5.2f}: solved {row['solved']:.2%}, wrong halts {row['wrong_halts']:.2%}"
+                f"threshold {row['threshold']:5.2f}: solved {row['solved']:.2%}, wrong halts {row['wrong_halts']:.2%}, "
+                f"at most {row['most_wrong_halts']:.2%} of a kind"
             )
     if config.json is not None:
         write_atomically(config.json, json.dumps({**about, "results": results}, indent=1) + "\n")
@@ -188,11 +190,11 @@ def _check(config: OwnDecisionConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
 
 
-def _network(found: Pretrained, batch: PuzzleBatch) -> tuple[HRM, PuzzleFamily]:
-    """The network on boards of this size, fast, and their rules."""
+def _agent(found: Pretrained, batch: PuzzleBatch, restart: int) -> HRMAgent:
+    """The agent on boards of this size, with a fast network."""
     grid = batch.clues.shape[1], batch.clues.shape[2]
     family = make_family(found.about["family"], grid)
-    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True).model, family
+    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True, restart=restart)
 
 
 def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tuple[str, PuzzleBatch]]:
@@ -225,20 +227,17 @@ def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tu
     return kinds
 
 
-def trace(
-    model: HRM, family: PuzzleFamily, batch: PuzzleBatch, segments: int, restart: int = 0, begun: Trace | None = None
-) -> Trace:
+def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, begun: Trace | None = None) -> Trace:
     """Run segments on puzzles, whatever the Q-head says.
 
     A puzzle is settled once, after `FIXED` segments or more, its answer is right with a Q(halt) logit above `SETTLED`:
     all rules have halted by then. What it would do later is not run; its last values are repeated.
 
     Args:
-        model: the network.
-        family: the rules.
+        agent: the network, the rules, and the images that restarts go through.
         batch: N puzzles.
         segments: how many segments.
-        restart: segments after which all puzzles go back to the next start (`HRM.start`); 0 never.
+        restart: segments after which all puzzles restart; 0 never.
         begun: the trace without restarts of the same puzzles, whose first `restart` segments are taken over.
     """
 
@@ -246,7 +245,8 @@ def trace(
         clues, given = batch.clues[numbers], answers.numpy().reshape(-1, *batch.clues.shape[1:])
         return family.judge(clues, batch.solutions[numbers], given), np.isfinite(family.cost(clues, given))
 
-    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart)
+    model, family, turns = agent.model, agent.family, agent.rules.turns if restart else None
+    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart, turns)
     q_halt, right, legal = (np.zeros((len(batch), segments), kind) for kind in (np.float32, np.bool_, np.bool_))
     first, live = 0, np.arange(len(batch))
     if begun is not None:
@@ -289,18 +289,23 @@ def figures(plain: Trace, restarted: Trace, threshold: float) -> dict[str, dict[
     if restarted is not plain:
         found["own_restarts"] = rule(restarted, restarted.q_halt > threshold)
         found["check_restarts"] = rule(restarted, (restarted.q_halt > threshold) & restarted.legal)
+    limits = [limit for limit in LIMITS if limit <= plain.right.shape[1]]
+    found["own"]["solved_within"] = {
+        str(limit): rule(plain, plain.q_halt > threshold, limit)["solved"] for limit in limits
+    }
     found["own"]["cpu_milliseconds"] = 1000 * plain.seconds / plain.run * found["own"]["mean_segments"]
     return found
 
 
-def rule(trace: Trace, wants: NDArray[np.bool_]) -> dict[str, Any]:
-    """What comes of halting at the first segment at which `wants` (N, S) is true, or else at the last one.
+def rule(trace: Trace, wants: NDArray[np.bool_], limit: int | None = None) -> dict[str, Any]:
+    """What comes of halting at the first segment at which `wants` (N, S) is true, or else at the last, or the limit.
 
     Returns:
         `solved` with its 95 % interval; `wrong_halts`, the share of all puzzles on which it halts with a wrong answer
         before the end, with its interval; `clusters`, how many of the puzzles are independent, which the intervals
         know; `unfinished`, the share on which it never halts; `mean_segments`.
     """
+    wants = wants[:, :limit]
     count, segments = wants.shape
     halts = wants.any(axis=1)
     stop = np.where(halts, wants.argmax(axis=1), segments - 1)
@@ -324,7 +329,8 @@ def scan(traces: Sequence[Trace]) -> list[dict[str, float]]:
     for threshold in np.arange(0, SETTLED + 0.25, 0.25):
         found = [rule(trace, trace.q_halt > threshold) for trace in traces]
         means = {name: float(np.mean([row[name] for row in found])) for name in ("solved", "wrong_halts")}
-        rows.append({"threshold": float(threshold), **means})
+        most = max(row["wrong_halts"] for row in found)
+        rows.append({"threshold": float(threshold), **means, "most_wrong_halts": float(most)})
     return rows
 
 

@@ -365,7 +365,10 @@ def main() -> int:
             if config.write:
                 stored.setdefault(part, {})[name] = result
                 continue
-            found = list(differences(stored.get(part, {}).get(name), result, f"{part}: {name}"))
+            if name not in stored.get(part, {}):
+                print(f"{part}: {name}: not recorded", flush=True)
+                continue
+            found = list(differences(stored[part][name], result, f"{part}: {name}"))
             bad += len(found)
             print("\n".join(found) if found else f"{part}: {name}: equal", flush=True)
     if config.write:

@@ -22,8 +22,9 @@ OWN = {
     ("halting", "--agent"), ("halting", "--max-segments"), ("halting", "--batch"), ("train", "--source"),
     ("train-rl", "--source"), ("train-rl", "--batch"), ("data", "--size"), ("data", "--difficulty"), ("data", "--box"),
     ("bench", "--batch"), ("bench", "--json"), ("play", "--json"), ("solve", "--json"),
+    ("export", "--size"),
 }  # fmt: skip
-"""Where a flag is another one: DQN or PPO, segments of a bank, a recipe's puzzles, a data set's."""
+"""Where a flag is another one: DQN or PPO, segments of a bank, a recipe's puzzles, a data set's, the weights'."""
 
 
 class Parsed(Exception):

@@ -39,11 +39,11 @@ def test_a_trace_halts_as_the_agent_does() -> None:
 
     agent = hrm_gym.make_agent("hrm", make_env(), device="cpu", check=False, restart=0)
     batch = PuzzleStream(make_env().unwrapped.puzzle_source, 5).take(0, 12)
-    plain = own_decision.trace(agent.model, agent.family, batch, 20)  # type: ignore[attr-defined]
+    plain = own_decision.trace(agent, batch, 20)  # type: ignore[attr-defined]
     found = own_decision.rule(plain, plain.q_halt > 0)
     episodes = list(rollout_batched(make_env, agent, 12, 12, seed=5))
     assert found["solved"] == np.mean([episode.solved for episode in episodes])
-    restarted = own_decision.trace(agent.model, agent.family, batch, 20, 16, plain)  # type: ignore[attr-defined]
+    restarted = own_decision.trace(agent, batch, 20, 16, plain)  # type: ignore[attr-defined]
     assert (restarted.q_halt[:, :16] == plain.q_halt[:, :16]).all()
 
 

@@ -6,18 +6,13 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.data.stream import CHUNK, PrefetchedStream, PuzzleStream
 from hrm_gym.envs.maze.source import GeneratedMazes
 from hrm_gym.envs.puzzle import PuzzleBatch
-from tests.agents.hrm.tiny import TINY
 
 
 @pytest.fixture
@@ -46,18 +41,3 @@ def test_the_death_of_a_process_is_heard(ahead: PrefetchedStream) -> None:
         os.kill(process.pid or 0, signal.SIGKILL)
     with pytest.raises(OSError, match="a worker process died"):
         ahead.take(0, 100 * CHUNK)
-
-
-def test_a_run_ends_with_the_same_weights_with_and_without_workers(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    recipe = replace(TINY, updates=4, eval_every=2, checkpoint_every=2)
-    states = []
-    for workers in (0, 2):
-        trainer = Trainer(recipe, tmp_path / str(workers), workers=workers)
-        for _ in trainer.fit():
-            pass
-        states.append(trainer.model.state_dict())
-        if workers:
-            assert isinstance(trainer.feed.stream, PrefetchedStream)
-            trainer.feed.stream.close()
-    assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())

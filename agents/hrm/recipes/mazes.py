@@ -115,25 +115,18 @@ and those it starts from keeps most of both (`hrm-gym weights average`).
 
 LONG_THOUGHTS = replace(
     ANY_SIZE_24,
-    env={"size": 24},
-    mixture=(
-        {"min_path": 48},
-        {"min_path": 40, "wall_share": 0.37},
-        {"min_path": 70, "wall_share": 0.37},
-    ),
-    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=48, exploration=0.4, q_features="worst"),
-    init="hrm-maze-any-size",
+    mixture=({"min_path": 48}, {"min_path": 40, "wall_share": 0.37}, {"min_path": 70, "wall_share": 0.37}),
+    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=32, exploration=0.4, q_features="local"),
+    init="runs/maze-any-size-q/model",
     halt_target="solved",
     gradient_segments=4,
-    updates=8000,
-    lr=2e-3,
+    updates=3500,
+    lr=5e-4,
     seed=7,
-    eval_puzzles=128,
-    test_puzzles=256,
-    eval_every=1000,
+    eval_every=500,
     checkpoint_every=250,
 )
-"""Goes on from the bundled weights: up to 48 segments, many of them after the answer is right, so that it stays."""
+"""Gradient through four segments, up to 32 of them, many after the answer is right, so that it stays right."""
 
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000

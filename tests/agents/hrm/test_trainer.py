@@ -19,6 +19,7 @@ from tiny import TINY
 
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.data.stream import PrefetchedStream
 from hrm_gym.envs.puzzle import PuzzleBatch
 
 HERE = Path(__file__).parent
@@ -166,3 +167,33 @@ def test_only_the_rows_of_the_batch_are_touched_in_a_large_puzzle_embedding(tmp_
     trainer.step()
     assert trainer.model.puzzles.grad is None
     assert trainer.model.puzzles.ne(0).any(1).nonzero().flatten().tolist() == [0]
+
+
+def test_a_run_ends_with_the_same_weights_with_and_without_workers(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    recipe = dataclasses.replace(TINY, updates=4, eval_every=2, checkpoint_every=2)
+    states = []
+    for workers in (0, 2):
+        trainer = Trainer(recipe, tmp_path / str(workers), workers=workers)
+        for _ in trainer.fit():
+            pass
+        states.append(trainer.model.state_dict())
+        if workers:
+            assert isinstance(trainer.feed.stream, PrefetchedStream)
+            trainer.feed.stream.close()
+    assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
+
+
+def test_a_run_of_an_earlier_version_continues(tmp_path: Path) -> None:
+    """Its recipe lacks settings that came later, and means their defaults."""
+    recipe = dataclasses.replace(TINY, updates=5)
+    for _ in Trainer(recipe, tmp_path).fit():
+        pass
+    config = checkpoint.checkpoints(tmp_path)[-1] / checkpoint.CONFIG
+    about = json.loads(config.read_text())
+    del about["recipe"]["random_starts"], about["recipe"]["model"]["q_features"]
+    config.write_text(json.dumps(about))
+    (config.parent / checkpoint.SUMS).unlink()
+    assert Trainer(recipe, tmp_path).update == 5
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer(dataclasses.replace(recipe, random_starts=1.0), tmp_path)

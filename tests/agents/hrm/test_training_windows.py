@@ -15,6 +15,7 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import Recipe
+from hrm_gym.agents.hrm.run_folder import with_fresh_q_head
 from hrm_gym.agents.hrm.trainer import Trainer
 
 NETWORK = HRMConfig(
@@ -172,3 +173,43 @@ def test_building_from_weights_draws_nothing_and_ignores_the_default_dtype() -> 
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(torch.equal(tensor, state[name]) for name, tensor in built.state_dict().items())
+
+
+MAZES = HRMConfig(
+    vocab_size=6,
+    grid=(7, 7),
+    hidden_size=16,
+    h_layers=1,
+    l_layers=1,
+    h_cycles=1,
+    mixer="convolution",
+    mlp_width=16,
+    positions="none",
+    gradient="last_cycle",
+    halting="bce",
+    q_features="local",
+    dtype="float32",
+)
+
+
+def test_a_q_head_of_neighbourhoods_plays_every_size_and_leaves_the_answer_alone() -> None:
+    torch.manual_seed(0)
+    model = HRM(MAZES)
+    torch.nn.init.normal_(model.q_head.weight)
+    z_h = torch.randn(2, 49, 16)
+    model.q_values(z_h)[0].sum().backward()
+    assert model.q_readout.near.weight.grad is not None
+    assert model.answer_head.weight.grad is None
+    larger = model.on_grid((9, 5))
+    assert larger.q_values(torch.randn(2, 45, 16))[0].shape == (2,)
+    with pytest.raises(ValueError, match="'local' needs the mixer 'convolution'"):
+        dataclasses.replace(NETWORK, q_features="local")
+
+
+def test_a_network_takes_weights_whose_q_head_reads_something_else(tmp_path: Path) -> None:
+    mean = HRM(dataclasses.replace(MAZES, q_features="mean"))
+    model = HRM(MAZES)
+    model.load_state_dict(with_fresh_q_head(mean.state_dict(), model))
+    boards = torch.randint(1, 5, (2, 49))
+    own, other = (network.segment(network.initial_carry(2), boards, torch.zeros(2)) for network in (model, mean))
+    assert torch.equal(own.logits, other.logits)

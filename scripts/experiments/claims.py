@@ -1,0 +1,331 @@
+"""The HRM paper's claims, one row each: what was measured here, and what follows from it.
+
+`python -m hrm_gym.scripts.experiments.claims` writes docs/claims.md from the committed figures in docs/results.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hrm_gym.files import write_atomically
+from hrm_gym.reading import read_json
+from hrm_gym.scripts.options import parse
+
+
+@dataclass(frozen=True)
+class ClaimsConfig:
+    """Write the page of the paper's claims from the figures in a folder of results.
+
+    Attributes:
+        results: Folder with depth/, maze-10x10/, own-decision/, versus/ and memory.json.
+        out: The Markdown file to write.
+    """
+
+    results: Path = Path("docs/results")
+    out: Path = Path("docs/claims.md")
+
+
+class Claim(NamedTuple):
+    """One row: the claim, the file of our figures, what they say, how many trainings, the verdict and its reason."""
+
+    claim: str
+    file: str
+    figure: Callable[[Any], str]
+    trainings: int
+    verdict: str
+    reason: str
+
+
+SHOWN, WEAKLY, NOT, UNTESTABLE = "shown", "shown weakly", "not reproduced", "not testable here"
+
+
+def percent(share: float) -> str:
+    """One decimal, as everywhere."""
+    return f"{100 * share:.1f} %"
+
+
+def _depth(found: Any) -> dict[str, float]:
+    return {row["name"]: row["exact"] for row in found["results"]}
+
+
+def _convergence(found: Any) -> str:
+    low, high = (np.array(trace["residuals"]) for trace in found["networks"][0]["traces"])
+    cycles = low[2::2][: len(high) - 1] > low[1::2][: len(high) - 1]
+    return (
+        f"L-level residual {low[0]:.2f} at first, {low[-1]:.3f} after 8 segments; H-level {high[0]:.2f} and "
+        f"{high[-1]:.3f}; L moves further again after {int(cycles.sum())} of {len(cycles)} updates of H"
+    )
+
+
+def _networks(found: Any) -> str:
+    last = {network["kind"]: network["traces"][0]["residuals"][-1] for network in found["networks"]}
+    return (
+        f"last residual: recurrent network {last['recurrent']:.3f}, HRM's L-level {last['hierarchical']:.3f}; "
+        f"8 layers of direct prediction {last['deep']:.2f}"
+    )
+
+
+def _layers(found: Any) -> str:
+    exact = _depth(found)
+    by_depth = ", ".join(percent(exact[f"direct-{layers}x64"]) for layers in (2, 4, 8, 16))
+    by_width = ", ".join(percent(exact[f"direct-4x{width}"]) for width in (32, 64, 128))
+    return f"2, 4, 8, 16 layers of 64 channels: {by_depth}; 4 layers of 32, 64, 128 channels: {by_width}"
+
+
+def _direct(found: Any) -> str:
+    exact = _depth(found)
+    best = max(share for name, share in exact.items() if name.startswith("direct"))
+    return f"HRM {percent(exact['hrm'])}, the best direct prediction {percent(best)}"
+
+
+def _hierarchy(found: Any) -> str:
+    exact = _depth(found)
+    return f"HRM {percent(exact['hrm'])}, a recurrent Transformer of equal parameters {percent(exact['recurrent'])}"
+
+
+def _act(found: Any) -> str:
+    own, fixed = found["learned"][4], found["fixed"][4]
+    return (
+        f"own decision {percent(own['solved'])} with {own['segments']:.2f} segments in the mean, "
+        f"always 16: {percent(fixed['solved'])}"
+    )
+
+
+def _act_sudoku(found: Any) -> str:
+    rows = found["results"]
+    kinds = ("easy", "hard", "extreme")
+    shown = (
+        f"{kind} {percent(rows[kind]['own']['solved'])} with {rows[kind]['own']['mean_segments']:.1f} segments, "
+        f"always 16 {percent(rows[kind]['fixed']['solved'])}"
+        for kind in kinds
+    )
+    return "; ".join(shown)
+
+
+def _scaling(found: Any) -> str:
+    extreme = found["results"]["extreme"]["own"]["solved_within"]
+    shown = ", ".join(f"{limit}: {percent(extreme[limit])}" for limit in ("16", "32", "64"))
+    return f"extreme Sudoku by own decision, within so many segments (trained with at most 32): {shown}"
+
+
+def _maze_scaling(found: Any) -> str:
+    shares = {row["limit"]: row["solved"] for row in found["learned"]}
+    return "10x10 mazes within 8, 16, 32 segments (trained with 8): " + ", ".join(
+        percent(shares[limit]) for limit in (8, 16, 32)
+    )
+
+
+def _segments(found: Any) -> str:
+    low, high = found["correlation_low"], found["correlation_high"]
+    return f"Spearman correlation of segments with path length {found['correlation']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _answers(found: Any) -> str:
+    changed = np.mean([course["changed"] for course in found["courses"]], axis=0)
+    return "cells changed in segments 1 to 4, mean of three mazes: " + ", ".join(f"{cells:.0f}" for cells in changed)
+
+
+def _dimensions(found: Any) -> str:
+    trained, untrained = found["trained"][-1], found["untrained"][-1]
+    return (
+        f"PR_H / PR_L = {trained['high']:.2f} / {trained['low']:.2f} = {trained['ratio']:.2f}; untrained "
+        f"{untrained['ratio']:.2f}"
+    )
+
+
+def _memory(found: Any) -> str:
+    kept = {(row["gradient"], row["calls"]): row["saved"] / 2**20 for row in found["rows"]}
+    return (
+        f"from 2 to 72 calls of the modules a segment: one-step gradient {kept['one_step', 2]:.0f} to "
+        f"{kept['one_step', 72]:.0f} MiB, back-propagation through time {kept['bptt', 2]:.0f} to "
+        f"{kept['bptt', 72]:,.0f} MiB"
+    )
+
+
+def _signals(found: Any) -> str:
+    exact = {row["arm"]: row["exact"] for row in found["results"] if row["size"] == "sudoku-4x4"}
+    return (
+        f"4x4 Sudoku, 150 s of a core: supervision {percent(exact['supervision'])}, dense reward "
+        f"{percent(exact['dense'])}, sparse reward {percent(exact['sparse'])}"
+    )
+
+
+CLAIMS = (
+    Claim(
+        "Hierarchical convergence: L settles within a cycle and is set in motion again by H (figure 3)",
+        "maze-10x10/convergence.json",
+        _convergence,
+        1,
+        WEAKLY,
+        "two L-steps a cycle are too few to see L settle within one",
+    ),
+    Claim(
+        "A recurrent network settles early, the layers of a deep one lose their residuals (figure 3)",
+        "depth/convergence.json",
+        _networks,
+        1,
+        WEAKLY,
+        "recurrence settles; the 8 layers of the deep network keep theirs, 16 and more trained layers were not run",
+    ),
+    Claim(
+        "Direct prediction gains by depth, not by width (figure 2)",
+        "depth/depth.json",
+        _layers,
+        1,
+        WEAKLY,
+        "up to 8 layers; 16 layers learnt nothing in 400 updates, and widths go up and down by chance",
+    ),
+    Claim(
+        "HRM is better than direct prediction of comparable size",
+        "depth/depth.json",
+        _direct,
+        1,
+        WEAKLY,
+        "4x4 Sudoku only",
+    ),
+    Claim(
+        "Hierarchy is better than plain recurrence",
+        "depth/depth.json",
+        _hierarchy,
+        1,
+        NOT,
+        "at this size the network without hierarchy is ahead",
+    ),
+    Claim(
+        "ACT saves computation at next to no loss: mazes (figure 5)",
+        "maze-10x10/scaling.json",
+        _act,
+        1,
+        SHOWN,
+        "one network, 256 mazes",
+    ),
+    Claim(
+        "ACT saves computation at next to no loss: Sudoku (figure 5)",
+        "own-decision/sudoku-9x9-test.json",
+        _act_sudoku,
+        1,
+        SHOWN,
+        "with a threshold of Q(halt) chosen on validation puzzles; at one half it halts too early",
+    ),
+    Claim(
+        "More segments at test time than in training help (figure 5)",
+        "own-decision/sudoku-9x9-test.json",
+        _scaling,
+        1,
+        SHOWN,
+        "on hard Sudokus",
+    ),
+    Claim(
+        "The same in mazes, where the paper sees little",
+        "maze-10x10/scaling.json",
+        _maze_scaling,
+        1,
+        SHOWN,
+        "little, as in the paper",
+    ),
+    Claim("Harder puzzles are thought about longer", "maze-10x10/segments.json", _segments, 1, SHOWN, "500 mazes"),
+    Claim(
+        "Intermediate answers show a strategy: mazes (figure 7)",
+        "maze-10x10/answers.json",
+        _answers,
+        1,
+        WEAKLY,
+        "ends and pieces of the path first; three mazes, no Sudoku and no ARC",
+    ),
+    Claim(
+        "H uses more dimensions than L after training, not before (section 4)",
+        "maze-10x10/dimensionality.json",
+        _dimensions,
+        1,
+        NOT,
+        "training raises the ratio to about one, the paper has 2.98",
+    ),
+    Claim(
+        "Training needs memory that the number of steps does not enter",
+        "memory.json",
+        _memory,
+        0,
+        SHOWN,
+        "measured, no training",
+    ),
+    Claim(
+        "Dense supervision learns where reward does not",
+        "versus/versus.json",
+        _signals,
+        1,
+        WEAKLY,
+        "the arms differ in more than the signal: the rewarded network keeps no state between steps",
+    ),
+)
+"""In the paper's order."""
+
+UNTESTED = (
+    (
+        "1,000 examples suffice: Sudoku-Extreme 55 %, Maze-Hard 74.5 %",
+        "the paper's recipes are here (`hrm-gym train sudoku-extreme-1k`, `maze-hard-1k`), and need a GPU",
+    ),
+    (
+        "ARC-AGI-1 40.3 %",
+        "the same; 25,000 parameters trained on a CPU solve 8.8 % of small tasks "
+        "([card](../agents/pretrained/hrm-arc-12x12/CARD.md))",
+    ),
+    ("Chain-of-thought models solve none of these Sudokus and mazes", "no language model is part of this project"),
+    ("HRM is Turing-complete in practice", "see below"),
+)
+
+OPENING = """# The paper's claims
+
+What the HRM paper (arXiv 2506.21734) shows, and what came of it here, in networks small enough for one CPU core.
+Written by `python -m hrm_gym.scripts.experiments.claims` from the figures in [results](results), which name their
+commands, seeds, machines and dates. *Trainings* counts the independently trained networks behind a figure. **With one
+training a row says something about that network, not about the method**: no verdict that compares methods is better
+than *shown weakly* here.
+
+| claim | measured here | trainings | verdict | because |
+|---|---|---|---|---|"""
+
+CLOSING = """## Turing completeness, and chain of thought
+
+A recurrent network with unbounded precision and time can simulate a Turing machine; the paper says that HRM comes
+nearer to it than a Transformer of fixed depth, since it may run any number of segments. What can be run of this is
+test-time scaling: a network that goes on computing, with a state of fixed size and in bfloat16, solves more puzzles
+given more segments (rows above), up to a bound. That is evidence for use of more time, and none for universality: the
+state is finite, and on mazes much longer than those of the training the networks here lose their way rather than need
+longer ([card](../agents/pretrained/hrm-maze-any-size/CARD.md)).
+
+The comparison with chain of thought sets 27M parameters trained on one kind of puzzle against general language models
+that were not trained on it. It shows that these puzzles are hard for text, not that latent recurrence is the better
+way to reason in general.
+"""
+
+
+def page(results: Path) -> str:
+    """The Markdown page; FileNotFoundError or ValueError if a file of figures is missing or damaged."""
+    lines = [OPENING]
+    for claim in CLAIMS:
+        figure = claim.figure(read_json(results / claim.file))
+        shown = f"{figure} ([figures](results/{claim.file}))"
+        lines.append(f"| {claim.claim} | {shown} | {claim.trainings or '-'} | **{claim.verdict}** | {claim.reason} |")
+    lines += [f"| {claim} | - | - | **{UNTESTABLE}** | {why} |" for claim, why in UNTESTED]
+    return "\n".join([*lines, "", CLOSING])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        0.
+    """
+    config = parse(ClaimsConfig, "claims", argv)
+    write_atomically(config.out, page(config.results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

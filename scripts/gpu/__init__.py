@@ -1,0 +1,1 @@
+"""What to run on a GPU that is there for half an hour."""
