@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("agents/pretrained/*/CARD.md"))]
+TEXTS = [ROOT / "README.md", ROOT / "docs" / "rl.md", *sorted(ROOT.glob("agents/pretrained/*/CARD.md"))]
 UNBACKED = Path(__file__).parent / "unbacked_shares.txt"
 SHARE = re.compile(r"(\d+\.\d) %? ?\((\d+\.\d) to (\d+\.\d)\)")
 

@@ -97,7 +97,7 @@ HARDER = replace(
 
 LONGER = replace(
     HARDER,
-    init="hrm-sudoku-9x9",
+    init="runs/sudoku-harder/model",
     model=replace(EQUIVARIANT_NETWORK, max_segments=32),
     gradient_segments=4,
     updates=7_500,
@@ -106,7 +106,10 @@ LONGER = replace(
     eval_every=1000,
     checkpoint_every=250,
 )
-"""Goes on from the bundled weights of `HARDER`: gradient through four segments, up to 32 segments a puzzle."""
+"""From there to the bundled weights: gradient through four segments, up to 32 segments a puzzle."""
+
+LONGEST = replace(LONGER, init="hrm-sudoku-9x9", lr=3e-3, lr_min_ratio=1.0, updates=200_000, seed=8)
+"""Goes on from there at a constant rate, to be stopped at any time; `sudoku-longer --init` then lets the rate fall."""
 
 OWN_DECISION = replace(
     EQUIVARIANT,
@@ -150,6 +153,7 @@ RECIPES = {
     "sudoku": EQUIVARIANT,
     "sudoku-harder": HARDER,
     "sudoku-longer": LONGER,
+    "sudoku-longest": LONGEST,
     "sudoku-own": OWN_DECISION,
     "sudoku-own-end": OWN_DECISION_END,
     "sudoku-6x6": SIX,
