@@ -203,7 +203,9 @@ def newest(
             problem = problem or error
             logger.warning("%s; going back to the checkpoint before it", error)
             continue
-        if _settings(_filled(about.get("recipe"), defaults or {})) != _settings(json.loads(json.dumps(recipe))):
+        wanted = json.loads(json.dumps(recipe))
+        known, asked = (_settings(_filled(one, defaults or {})) for one in (about.get("recipe"), wanted))
+        if known != asked:
             raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
         return path, about
     if problem is not None:

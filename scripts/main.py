@@ -23,6 +23,7 @@ COMMANDS = {
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),
+    "web": ("web:main", "one page in which the bundled HRMs think in the browser"),
     "export": ("export:main", "an HRM's segment as an ONNX file"),
     "weights average": ("weights:average_weights", "the mean of several HRMs' weights, as one HRM"),
     "weights verify": ("weights:verify_weights", "whether folders of weights are whole"),

@@ -106,6 +106,9 @@ _INNER = PANEL - 2 * _INDENT
 _RGB = (0x0000FF, 0x00FF00, 0xFF0000, 0)
 """Masks that lay pixels out in memory as red, green, blue: then an array of them is a plain copy."""
 
+_VERDICT = 46
+"""Pixels from the bottom of the picture to the top of the verdict."""
+
 _DOUBT = 0.05
 """Doubt below which a cell has no bar: many short bars would hide the long ones."""
 
@@ -115,7 +118,10 @@ class Screen(LiveView):
 
     Attributes:
         size: (width, height) of every picture in pixels, the same for all puzzles of a family.
+        legend_end: where the legend of the last picture ended, in pixels from the top.
     """
+
+    legend_end = 0
 
     def __init__(self, family: PuzzleFamily, fps: int) -> None:
         pygame.font.init()
@@ -195,29 +201,32 @@ class Screen(LiveView):
         slots = slots_for(len(thoughts), moment.budget)
         if curves:
             threshold = thoughts[-1].threshold
-            paint_timeline(frame, pygame.Rect(left, y, _INNER, 132), curves, slots, PROBABILITY, events, threshold)
-            y += 138
+            paint_timeline(frame, pygame.Rect(left, y, _INNER, 124), curves, slots, PROBABILITY, events, threshold)
+            y += 130
         words, colour = decision(moment, unit)
         for line in wrapped(words, 22, _INNER)[:3]:
             self._write(line, y, 22, colour)
             y += 21
-        y += 8
-        if residuals:
-            area = pygame.Rect(left, y, _INNER, 88)
+        y += 6
+        # what stands below always has its place: the verdict, three kinds of marks, and the facts
+        facts = moment.thought.facts if moment.thought else ()
+        room = self.size[1] - _VERDICT - y - 18 * (3 + len(facts) + len(notes)) - 8
+        if residuals and room >= 56:
+            area = pygame.Rect(left, y, _INNER, min(88, room))
             paint_timeline(frame, area, residuals, slots, RESIDUAL, title="State moved by")
-            y += 94
-        for word, value in moment.thought.facts if moment.thought else ():
+            y = area.bottom + 4
+        for word, value in facts:
             self._write(word, y, 18, DIM)
             self._write(value, y, 18, PAPER, right=True)
             y += 18
-        y = self._legend(moment, changed, doubt, y + 2)
+        y = self.legend_end = self._legend(moment, changed, doubt, y + 2)
         for word, value in notes:
             self._write(word, y + 6, 20, PAPER)
             self._write(value, y + 6, 20, DIM, right=True)
             y += 20
         if moment.solved is not None:
             colour, text = (MINT, "Solved") if moment.solved else (CORAL, "Not solved")
-            box = pygame.Rect(left, self.size[1] - 50, _INNER, 36)
+            box = pygame.Rect(left, self.size[1] - _VERDICT, _INNER, 36)
             pygame.draw.rect(frame, colour, box, border_radius=10)
             words_drawn = lettering(text, 28, GROUND)
             frame.blit(words_drawn, words_drawn.get_rect(center=(box.centerx, box.centery + 1)))

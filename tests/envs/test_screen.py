@@ -146,6 +146,24 @@ def test_why_an_agent_without_thoughts_stopped(solved, used, unit, words):
     assert decision(Moment(env.puzzle, env.puzzle.clues, used, 16, 0, solved=solved), unit)[0] == words
 
 
+@pytest.mark.parametrize("env_id", ["HRMMaze-v0", "HRMSudoku-v0", "HRMARCMini-v0"])
+@pytest.mark.parametrize(
+    "facts", [(), (("Lanes", "64"), ("Cells guessed in each", "3"), ("Segments of all lanes", "999"))]
+)
+def test_the_fullest_panel_ends_above_the_verdict(env_id, facts):
+    env = gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped
+    env.reset(seed=3)
+    env.set_caption("hrm\nfixed 1 + rule check + restarts every 16")
+    wrong = np.full(env.shape, env.family.writable[-1], np.uint8)
+    reason = "Q(halt) 0.98123 > Q(continue) 0.98122, but a rule is broken: continues, and some more words"
+    doubt = np.full(env.shape, 0.3, np.float32)
+    moved = (("H", 0.5), ("L", 0.2)) if not facts else ()
+    thoughts = tuple(Thought(wrong, doubt, 0.5, 0.5, 3, reason, "halts", None, moved, facts) for _ in range(3))
+    moment = Moment(env.puzzle, wrong, 3, 64, 81, env.puzzle.clues, 0, False, thoughts)
+    env.picture(moment)
+    assert 300 < env._screen.legend_end <= env._screen.size[1] - 46
+
+
 def test_axes_grow_and_keep_their_words_apart():
     surface = pygame.Surface((260, 132))
     for length in (1, 3, 16, 17, 64, 200):

@@ -33,7 +33,7 @@ JOBS: dict[str, list[str]] = {
     "ppo": ["train-rl", "sudoku-4x4-ppo", *RL, "--n-steps", "8", "--batch-size", "16"],
     "maskableppo": ["train-rl", "sudoku-4x4-maskableppo", *RL, "--n-steps", "8", "--batch-size", "16"],
     "data": ["data", "build", "maze-hard", "--size", "20", "--min-path", "30", "--train", "600", "--test", "50"],
-    "bank.npz": ["halting", "bank", "build", "HRMSudokuMini-v0", "--puzzles", "40", "--batch", "4",
+    "bank.npz": ["halting", "bank", "build", "--env", "HRMSudokuMini-v0", "--puzzles", "40", "--batch", "4",
                  "--max-segments", "4"],
     "compare": ["compare", "--env", "HRMSudokuMini-v0", "--agent", "random", "oracle", "--episodes", "40", "--chunk",
                 "5", "--batch", "5", "--films", "1"],

@@ -140,3 +140,13 @@ def test_a_training_file_is_not_held_out() -> None:
     recipe = dataclasses.replace(RECIPES["sudoku-4x4-maskableppo"], source="train.csv")
     assert env_arguments(recipe, "train")["source"] == "train.csv"
     assert env_arguments(recipe, "test")["source"] == "generate"
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.6])
+def test_ctrl_c_while_the_program_is_imported(seconds: float) -> None:
+    command = [sys.executable, "-m", "hrm_gym", "solve", "--no-render", "--episodes", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate()[1]
+        assert process.returncode in (-signal.SIGINT, 130)

@@ -135,10 +135,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         plain = {"env": dict(self.env), "mixture": [dict(arguments) for arguments in self.mixture]}
-        found = {**dataclasses.asdict(self), **plain}
-        if not self.test_source:
-            del found["test_source"]  # runs that began before there was one can be continued
-        return found
+        return {**dataclasses.asdict(self), **plain}
 
 
 ON_ONE_CORE: dict[str, Any] = {

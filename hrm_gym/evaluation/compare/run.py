@@ -143,9 +143,7 @@ class Part:
 
     def play(self, batch: int) -> None:
         """Play it and write its file atomically."""
-        reseed = getattr(self.entrant.agent, "reseed", None)
-        if reseed is not None:
-            reseed(int(self.path.stem[-8:], 16))  # what an agent draws does not depend on what was played before
+        _reseed(self.entrant, self.path)
         agent, world = self.entrant.agent, self.world
         seed, count = world.seed(self.seed), len(self.puzzles)
         ended = rollout_batched(
@@ -300,6 +298,7 @@ def filmed(comparison: Comparison) -> Iterator[tuple[World, Entrant]]:
 def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     """Play the first puzzles off screen and write the film atomically; returns its path."""
     path = comparison.film_path(world, entrant)
+    _reseed(entrant, path)
     env = world.make(entrant.agent.action_mode, "rgb_array")
     recorder = FilmRecorder()
     try:
@@ -316,6 +315,13 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
         env.close()
     recorder.save(path)
     return path
+
+
+def _reseed(entrant: Entrant, path: Path) -> None:
+    """What an agent draws for a file does not depend on what was played before."""
+    reseed = getattr(entrant.agent, "reseed", None)
+    if reseed is not None:
+        reseed(int(path.stem[-8:], 16))
 
 
 def _timed(pictures: list[Image]) -> list[tuple[Image, float]]:

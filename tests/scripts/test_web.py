@@ -1,0 +1,85 @@
+"""`hrm-gym web`: the page has everything in it, and solves a puzzle with a known answer in a real browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hrm_gym.scripts import web
+from hrm_gym.scripts.main import main
+
+pytest.importorskip("onnx", reason="the web extra is not installed: pip install -e '.[web]'")
+
+PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+ANSWER = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+DRIVE = """
+<script type="module">
+while (!window.playground) await new Promise((done) => setTimeout(done, 50));
+const { load, step, state } = window.playground;
+load([...%r].map((sign) => (sign === "." ? 1 : Number(sign) + 1)));
+for (let k = 0; k < 8; k++) await step();
+const told = { answers: state().history.map((one) => one.answer.map((token) => token - 1).join("")),
+  q: state().history.map((one) => one.q_halt), words: document.getElementById("words").textContent,
+  rules: document.getElementById("rules").textContent, lines: document.querySelectorAll("polyline").length };
+document.body.replaceChildren(JSON.stringify(told));
+</script>
+"""
+
+
+def package(folder: Path, *names: str) -> Path:
+    """A package of npm's form with one line in every file."""
+    path = folder / "package.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    return path
+
+
+def test_a_page_has_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runtime = package(tmp_path, web.MODULE, web.WASM)
+    assert main(["web", "--out", str(tmp_path / "page.html"), "--runtime", str(runtime)]) == 0
+    page = (tmp_path / "page.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    assert [model["name"] for model in data["models"]] == ["Sudoku 9x9", "Maze 10x10", "Sudoku 4x4"]
+    assert all(len(model["puzzles"]) == web.PUZZLES and model["onnx"] for model in data["models"])
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page), "nothing is fetched from anywhere"
+    assert "page.html" in capsys.readouterr().out
+
+
+def test_another_package_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["web", "--out", str(tmp_path / "a.html"), "--runtime", str(package(tmp_path, "package/other"))]) == 2
+    assert "onnxruntime-web" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to think in")
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm to fetch the runtime with")
+def test_a_browser_solves_a_sudoku(tmp_path: Path) -> None:
+    try:
+        (tmp_path / "runtime.tgz").write_bytes(web._from_npm())
+    except ValueError as error:
+        pytest.skip(str(error))
+    page = tmp_path / "page.html"
+    assert main(["web", "--out", str(page), "--runtime", str(tmp_path / "runtime.tgz")]) == 0
+    page.write_text(page.read_text().replace("</body>", DRIVE % PUZZLE + "</body>"))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=600000", "--dump-dom"]
+    done = subprocess.run(
+        [*command, f"--user-data-dir={tmp_path / 'profile'}", str(page)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    found = json.loads(re.search(r"<body>(.*?)</body>", done.stdout, re.S)[1].replace("&gt;", ">").replace("&lt;", "<"))  # type: ignore[index]
+    assert ANSWER in found["answers"]
+    assert found["lines"] == 3, "Q(halt) and two residuals; this network has no Q(continue)"
+    assert "keeps the rules" in found["rules"]
