@@ -167,9 +167,11 @@ class PuzzleBatch:
     @staticmethod
     def joined(batches: Sequence[PuzzleBatch]) -> PuzzleBatch:
         """The puzzles of all, one after the other."""
-        parts = zip(*((batch.clues, batch.solutions, batch.puzzle_ids) for batch in batches), strict=True)
+        clues, solutions, ids = (
+            np.concatenate([getattr(batch, name) for batch in batches]) for name in ("clues", "solutions", "puzzle_ids")
+        )
         extras = {name: np.concatenate([batch.extras[name] for batch in batches]) for name in batches[0].extras}
-        return PuzzleBatch(*(np.concatenate(part) for part in parts), extras)
+        return PuzzleBatch(clues, solutions, ids, extras)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,8 @@ def to_onnx(model: HRM) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            SegmentOfOne(model), given, held, dynamo=False, opset_version=OPSET,
+            SegmentOfOne(model), given, held,  # type: ignore[arg-type]
+            dynamo=False, opset_version=OPSET,
             input_names=["tokens", "puzzle", "begin", *states],
             output_names=["answers", "confidence", "q", "logits", "moved", *(f"next_{name}" for name in states)],
         )  # fmt: skip

@@ -93,7 +93,7 @@ class Kind:
         self.change = 1 / config.life
         self.batch = self.stream.take(0, self.count)
         self.carry = self.model.initial_carry(self.count)
-        self.turns = Turns(self.family, grid, 1 if model.config.by_symbol else IMAGES, "cpu")
+        self.turns = Turns(self.family, grid, 1 if model.config.by_symbol else IMAGES, torch.device("cpu"))
         self.image = torch.zeros(self.count, dtype=torch.int64)
 
     def segment(self) -> tuple[torch.Tensor, torch.Tensor]:

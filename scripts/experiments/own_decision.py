@@ -247,11 +247,13 @@ def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, 
 
     model, family, turns = agent.model, agent.family, agent.rules.turns if restart else None
     rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart, turns)
-    q_halt, right, legal = (np.zeros((len(batch), segments), kind) for kind in (np.float32, np.bool_, np.bool_))
+    q_halt = np.zeros((len(batch), segments), np.float32)
+    right, legal = np.zeros((2, len(batch), segments), np.bool_)
     first, live = 0, np.arange(len(batch))
     if begun is not None:
         first = min(restart, segments)
-        for own, other in ((q_halt, begun.q_halt), (right, begun.right), (legal, begun.legal)):
+        pairs: tuple[tuple[Any, Any], ...] = (q_halt, begun.q_halt), (right, begun.right), (legal, begun.legal)
+        for own, other in pairs:
             own[:, :first] = other[:, :first]
             own[:, first:] = own[:, first - 1 : first]
         live = np.flatnonzero(~(right[:, first - 1] & (q_halt[:, first - 1] > SETTLED)))

@@ -163,7 +163,7 @@ def arm(config: ControlConfig, kind: str, name: str) -> dict[str, Any]:
         )
         episodes = sorted(rollout_batched(make, agent, config.puzzles, 16, SEED), key=lambda episode: episode.index)
         solved = [episode.solved for episode in episodes]
-        spent = float(np.mean([episode.spent for episode in episodes]))  # type: ignore[arg-type]
+        spent = float(np.mean([episode.spent for episode in episodes]))
         rules = agent.halting_rules
     clusters = [world.family.cluster(puzzles[k]) for k in range(config.puzzles)]
     return {

@@ -135,7 +135,7 @@ def parity(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
         `pytest tests/agents/hrm/test_parity.py`.
     """
     model = HRM.from_state(dataclasses.replace(_recipe("sudoku", config.dry).model, dtype="float32"))
-    torch.nn.init.normal_(model.q_head.weight, std=0.02)
+    torch.nn.init.normal_(model.get_parameter("q_head.weight"), std=0.02)
     random = torch.Generator().manual_seed(0)
     boards = torch.randint(1, model.config.vocab_size, (8, model.config.cells), generator=random)
     expected = _segments(model, boards)
