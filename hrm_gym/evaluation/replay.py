@@ -109,7 +109,7 @@ def replay_data(players: Sequence[Player], puzzles: Sequence[Sequence[Course]]) 
 
 
 def _course_data(course: Course) -> dict[str, Any]:
-    frames = []
+    frames: list[dict[str, Any]] = []
     before = course.moments[0][0].answer
     for frame, board, words in course.moments:
         thought = frame.thought
