@@ -70,7 +70,7 @@ def to_onnx(model: HRM) -> bytes:
         torch.ones(1),
         *(state.clone() for state in model.initial_carry(1)),
     )
-    held = io.BytesIO()
+    held: Any = io.BytesIO()  # the exporter without dynamo takes a file, which its types do not say
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -79,7 +79,8 @@ def to_onnx(model: HRM) -> bytes:
             input_names=["tokens", "puzzle", "begin", *states],
             output_names=["answers", "confidence", "q", "logits", "moved", *(f"next_{name}" for name in states)],
         )  # fmt: skip
-    return held.getvalue()
+    content: bytes = held.getvalue()
+    return content
 
 
 def describe(model: HRM, about: dict[str, Any]) -> dict[str, Any]:
