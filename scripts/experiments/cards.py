@@ -45,6 +45,10 @@ CARDS: dict[str, list[Line]] = {
     "hrm-maze-10x10": [("hrm", "answer", MAZE, OWN, 1000), ("hrm", "answer", MAZE, FIXED, 200)],
     "hrm-sudoku-4x4": [("hrm", "answer", MINI, OWN, 1000), ("hrm", "answer", MINI, FIXED, 200)],
     "hrm-sudoku-6x6": [("hrm", "answer", SIX, options, 1000) for options in (OWN, BUNDLED)],
+    "hrm-sudoku-9x9": [
+        ("hrm", "answer", f"HRMSudoku-v0:difficulty={name},max_segments=64", OWN, 400)
+        for name in ("easy", "medium", "hard", "extreme")
+    ],
     "hrm-maze-any-size": [
         ("hrm", "answer", f"HRMMaze-v0:size={size},max_segments=64", options, count)
         for size, count in ((8, 200), (12, 200), (16, 200), (20, 200), (24, 100), (30, 100))

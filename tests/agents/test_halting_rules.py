@@ -115,7 +115,12 @@ def test_policies_learn_what_can_be_told(telling: HaltingBank, agent: str, tmp_p
     assert mine > q - 0.02, "and is not behind the rule that is right here"
     assert mine <= bound
     policy.save(tmp_path / "policy")
-    assert {path.name for path in (tmp_path / "policy").iterdir()} == {"SHA256SUMS", "config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "policy").iterdir()} == {
+        ".hrm-gym",
+        "SHA256SUMS",
+        "config.json",
+        "model.safetensors",
+    }
     again = Learned.load(tmp_path / "policy")
     assert np.array_equal(again.halts(telling.observations), policy.halts(telling.observations))
     assert again.about["recipe"] == policy.about["recipe"]

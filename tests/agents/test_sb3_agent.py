@@ -163,7 +163,7 @@ def test_weights_come_back_and_act_the_same(folder: Path) -> None:
 
 
 def test_weights_are_no_pickle(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {"SHA256SUMS", "config.json", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {".hrm-gym", "SHA256SUMS", "config.json", "model.safetensors"}
 
 
 @pytest.mark.parametrize(

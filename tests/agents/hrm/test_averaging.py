@@ -1,4 +1,4 @@
-"""The mean of weights: exact, on the board of the first network, and only of networks that are alike."""
+"""The mean of weights: exact, on the board of the first network, and only of networks of one architecture."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "mean of 2" in capsys.readouterr().out
     assert HRMAgent.from_pretrained(tmp_path / "mean", device="cpu").family.name == "maze"
     assert main(["weights", "average", "--help"]) == 0
-    assert "hrm-gym weights average FOLDER" in capsys.readouterr().out
+    assert "hrm-gym weights average [-h] FOLDER FOLDER" in capsys.readouterr().out
 
 
 def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:

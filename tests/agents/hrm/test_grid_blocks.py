@@ -147,7 +147,7 @@ def test_a_neighbourhood_is_the_same_everywhere() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"symbols": 8}, "as many symbols"),
+        ({"symbols": 8}, "one symbol a column"),
         ({"grid": (9, 8)}, "square grid"),
         ({"box": None}, "box"),
         ({"box": (2, 3)}, "box"),

@@ -165,7 +165,7 @@ def test_names_that_lie_with_the_data(run: tuple[Path, Official], tmp_path: Path
     [
         ("[1, 2]", "expected a JSON list of names"),
         ('{"a": 1}', "expected a JSON list of names, got dict"),
-        ('["a"', "identifiers.json is not readable JSON"),
+        ('["a"', "identifiers.json: expected JSON, got a text that is none"),
         ('["<blank>", "a"]', r"expected \d+ names, one for each row of the puzzle embedding, got 2"),
     ],
 )

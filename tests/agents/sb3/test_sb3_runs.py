@@ -67,7 +67,12 @@ def test_every_recipe_trains_and_leaves_weights_that_play_the_same(name: str, tm
     after = own_state(run.policy)
     assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
     assert [row["timesteps"] for row in curve_of(tmp_path)][-1] == run.timesteps == 64
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"SHA256SUMS", "config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        ".hrm-gym",
+        "SHA256SUMS",
+        "config.json",
+        "model.safetensors",
+    }
     env = world(recipe)
     agent = hrm_gym.make_agent("sb3", env, weights=tmp_path / "model")
     own = SB3Agent(run.policy, recipe.action_mode, device="cpu", family=run.family)
