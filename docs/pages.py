@@ -95,10 +95,15 @@ def write(folder: Path) -> None:
     (folder / "mkdocs.yml").write_text(f"{settings}\nnav: {json.dumps(navigation())}\n", encoding="utf-8")
 
 
+def own_ids() -> list[str]:
+    """The registered environments of this package; others may be registered in the same process."""
+    return [env_id for env_id in environment_ids() if str(gym.spec(env_id).entry_point).startswith("hrm_gym.")]
+
+
 def families() -> dict[type[gym.Env[Any, Any]], list[str]]:
     """Every environment class with the ids under which it is registered."""
     found: dict[type[gym.Env[Any, Any]], list[str]] = {}
-    for env_id in environment_ids():
+    for env_id in own_ids():
         module, _, name = str(gym.spec(env_id).entry_point).partition(":")
         found.setdefault(getattr(importlib.import_module(module), name), []).append(env_id)
     return found

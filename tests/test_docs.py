@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from hrm_gym.registry import FACTORIES, environment_ids
+from hrm_gym.registry import FACTORIES
 from hrm_gym.scripts.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +50,7 @@ def test_every_constructor_argument_is_explained(pages: ModuleType) -> None:
 
 
 def test_pages_are_made_of_what_is_registered(pages: ModuleType) -> None:
-    for env_id in environment_ids():
+    for env_id in pages.own_ids():
         assert f"`{env_id}`" in pages.environments_page()
     for name in FACTORIES:
         assert f"\n## {name}\n" in pages.agents_page()

@@ -117,7 +117,7 @@ def test_clues_and_filling():
         ({"difficulty": "easier"}, "expected difficulty out of easy, medium, hard, extreme on a 9x9 board"),
         ({"difficulty": "extreme"}, "ExtremeSudoku makes those"),
         ({"difficulty": np.array([])}, "expected difficulty out of easy, medium, hard, extreme"),
-        ({"split": "dev"}, "expected split to be one of train, test, all, got 'dev'"),
+        ({"split": "dev"}, "expected split to be one of train, test, all, validation, held-out, got 'dev'"),
         ({"clues": (30, 20)}, r"expected clues \(least, most\) in 0..81, got \(30, 20\)"),
         ({"filled": 1.0}, "expected 0 <= filled < 1, got 1.0"),
     ],

@@ -145,7 +145,11 @@ def test_a_training_file_is_not_held_out() -> None:
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.6])
 def test_ctrl_c_while_the_program_is_imported(seconds: float) -> None:
     command = [sys.executable, "-m", "hrm_gym", "solve", "--no-render", "--episodes", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells start background jobs with SIGINT ignored
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process:
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
         assert "Traceback" not in process.communicate()[1]

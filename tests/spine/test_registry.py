@@ -156,7 +156,7 @@ def test_arguments_are_bounded() -> None:
 
 
 def test_an_argument_that_the_environment_does_not_take_is_named() -> None:
-    with pytest.raises(ValueError, match=r"HRMMaze-v0 does not take these arguments: .*box"):
+    with pytest.raises(ValueError, match="HRMMaze-v0 has no argument 'box'"):
         hrm_gym.make_env("HRMMaze-v0:box=3")
 
 
