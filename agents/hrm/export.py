@@ -74,7 +74,7 @@ def to_onnx(model: HRM) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            SegmentOfOne(model), given, held,  # type: ignore[arg-type]
+            SegmentOfOne(model), given, held,
             dynamo=False, opset_version=OPSET,
             input_names=["tokens", "puzzle", "begin", *states],
             output_names=["answers", "confidence", "q", "logits", "moved", *(f"next_{name}" for name in states)],
