@@ -69,7 +69,7 @@ def settle(window: Show, *codes: int) -> None:
     """Give keys, and let the worker finish what they ask for."""
     for code in codes:
         window.answer(key(code))
-        for _ in range(2000):
+        for _ in range(20_000):
             window.work()
             if not window.thinking:
                 break
