@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,7 +97,8 @@ def train(config: Train, out: Path) -> None:
         spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
         workers = int(spare) if config.workers is None else config.workers
         trainer = Trainer(config.recipe, out, str(device), config.compile, processes, workers)
-        with run_lock(out) if processes.rank == 0 else nullcontext(), signals_noted(trainer, out):
+        held = run_lock(out) if processes.rank == 0 else nullcontext()
+        with closing(trainer.feed), held, signals_noted(trainer, out):
             if processes.rank == 0:
                 _follow(trainer)
             else:

@@ -378,6 +378,11 @@ class Feed:
         )
         self.held_out = PuzzleStream(held_out(recipe), EVAL_SEED)
 
+    def close(self) -> None:
+        """End the processes that make puzzles ahead."""
+        if isinstance(self.stream, PrefetchedStream):
+            self.stream.close()
+
     def boards(self, first: int, count: int) -> Examples:
         """Puzzles first … first + count - 1, augmented as the recipe says.
 

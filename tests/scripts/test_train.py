@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,9 @@ def test_operations_a_second(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for bad in (["nothing"], ["maze", "--updates", "0"]):
         assert main(["bench", "--only", "flops", *bad]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_process_is_left_after_a_training(tmp_path: Path) -> None:
+    few = ["--updates", "1", "--eval-puzzles", "2", "--test-puzzles", "2", "--no-compile", "--workers", "1"]
+    assert main(["train", "sudoku-4x4", *few, "--out", str(tmp_path / "run")]) == 0
+    assert not multiprocessing.active_children()

@@ -180,7 +180,7 @@ def test_a_run_ends_with_the_same_weights_with_and_without_workers(tmp_path: Pat
         states.append(trainer.model.state_dict())
         if workers:
             assert isinstance(trainer.feed.stream, PrefetchedStream)
-            trainer.feed.stream.close()
+            trainer.feed.close()
     assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
 
 
