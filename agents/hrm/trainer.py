@@ -124,6 +124,7 @@ class Trainer:
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
         self.slots = Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
         self.update, self.fed, self.seconds = 0, 0, 0.0
+        self.progress = Progress(self.device)
         self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
         self._resume()
         accelerate(self.model, compile, dynamic=False)
@@ -277,15 +278,17 @@ class Trainer:
         Yields:
             Progress every `report_every` updates, evaluations included when due.
         """
-        begin, progress = time.perf_counter() - self.seconds, Progress(self.device)
+        begin = time.perf_counter() - self.seconds
         while self.update < self.recipe.updates:
             losses = self.step()
-            progress.add(losses, self.slots, self.recipe.batch_size)
+            self.progress.add(losses, self.slots, self.recipe.batch_size)
             self.seconds = time.perf_counter() - begin
             final = self.update == self.recipe.updates
             evaluates = self.update % self.recipe.eval_every == 0 or final
             reports = evaluates or self.update % report_every == 0
-            row = progress.means(self.processes) if reports else {}
+            row = self.progress.means(self.processes) if reports else {}
+            if reports:
+                self.progress = Progress(self.device)
             if evaluates:
                 row |= {f"eval_{name}": value for name, value in self.evaluate(final).items()}
                 self._append_curve(row)
@@ -296,7 +299,6 @@ class Trainer:
                 return
             if reports:
                 yield {**row, "update": self.update}
-                progress = Progress(self.device)
         self.export()
 
     def _asked_to_stop(self) -> bool:
@@ -380,6 +382,8 @@ class Trainer:
         state |= pack_optimizer(self.optimizer, [name for name, _ in self.named])
         state |= {f"ema.{name}": tensor for name, tensor in (self.ema.shadow if self.ema else {}).items()}
         state |= {f"slots.{name}": self.processes.gather(own) for name, own in self.slots.tensors().items()}
+        state["progress"] = self.progress.sums.clone()  # so that the curve's averages continue, too
+        self.processes.sum([state["progress"]])
         if self.processes.rank == 0:
             config = self.recipe.model
             run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, self._about(), keep)
@@ -408,6 +412,8 @@ class Trainer:
             self.ema.shadow = run_folder.part(tensors, "ema.")
         slots = run_folder.part(tensors, "slots.")
         self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
+        if self.processes.rank == 0 and "progress" in tensors:
+            self.progress.sums = tensors["progress"]
         self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
         self.before = about.get("before", [])
         self.processes.wait()
