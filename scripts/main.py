@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 import hrm_gym
-from hrm_gym import extras
+from hrm_gym import _program, extras
 from hrm_gym.registry import environment_ids, unknown
 
 COMMANDS = {
@@ -115,6 +115,8 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
         errors are raised with their traceback instead.
     """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if signal.getsignal(signal.SIGINT) is _program.leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # imported: from here on work is there to be saved
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that `--agent module:factory` finds a module in the current folder
     with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop):
