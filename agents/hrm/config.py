@@ -85,8 +85,7 @@ class HRMConfig:
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
         q_features: what the Q-head of "symbols", "colours" and "convolution" reads: "mean", the mean of all states;
             "worst", also the extremes of a small readout over cells and symbols and the smallest margin of the answer,
-            since one wrong cell is enough to be wrong and hardly moves a mean; "local" (convolution), extremes of a
-            readout of 3x3 neighbourhoods of states and answer.
+            since one wrong cell is enough to be wrong and hardly moves a mean.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -115,7 +114,7 @@ class HRMConfig:
     symbols: int = 0
     box: tuple[int, int] | None = None
     mlp_width: int | None = None
-    q_features: Literal["mean", "worst", "local"] = "mean"
+    q_features: Literal["mean", "worst"] = "mean"
     norm_eps: float = 1e-5
     dtype: Precision = "bfloat16"
 
@@ -158,8 +157,6 @@ class HRMConfig:
             self._check_symbols()
         if self.q_features == "worst" and self.mixer in ("attention", "mlp"):
             raise ValueError(f"q_features 'worst' needs an equivariant mixer, got {self.mixer!r}")
-        if self.q_features == "local" and self.mixer != "convolution":
-            raise ValueError(f"q_features 'local' needs the mixer 'convolution', got {self.mixer!r}")
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
                 f"the mixer 'colours' expects one symbol a colour (all tokens but pad and end), got "

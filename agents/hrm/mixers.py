@@ -33,9 +33,6 @@ NEVER = -1e4
 Q_READOUT = 8
 """Numbers that the Q-head reads of every state with `q_features` "worst"."""
 
-LOCAL_WIDTH = 32
-"""Channels of `LocalReadout`."""
-
 MARGIN_SCALE = 0.1
 """Margins between logits reach some tens; so scaled, they weigh about as much as the normalised states."""
 
@@ -382,50 +379,10 @@ class ColourMixer(SymbolStates):
         return F.pad(torch.cat((end, colours), dim=-1), (self.first_symbol - 1, 0), value=NEVER)
 
 
-class LocalReadout(nn.Module):
-    """What the Q-head reads of every 3x3 neighbourhood: of the states and of the probabilities of the answer.
-
-    Whether a path is broken shows in a cell and its neighbours together, and in none of them alone.
-    """
-
-    def __init__(self, config: HRMConfig) -> None:
-        super().__init__()
-        self.cell = Linear(config.hidden_size + config.vocab_size, LOCAL_WIDTH)
-        self.near = nn.Conv2d(LOCAL_WIDTH, LOCAL_WIDTH, 3, padding=1, dtype=torch.float32)
-        self.out = Linear(LOCAL_WIDTH, Q_READOUT)
-
-    def forward(self, states: Tensor, probabilities: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, S, Q_READOUT) from (B, S, D) and (B, S, V), all float32."""
-        read = F.silu(self.cell(torch.cat((states, probabilities), 2))).transpose(1, 2)
-        near = F.silu(self.near(read.unflatten(2, grid))).flatten(2)
-        return self.out((read + near).transpose(1, 2))
-
-
 class ConvolutionMixer(EquivariantMixer):
     """ "convolution": translation-equivariant, for boards of any size."""
 
     block = ConvolutionBlock
-
-    def make_q_head(self, network: Any) -> None:
-        """With `q_features` "local" the Q-head also reads neighbourhoods."""
-        super().make_q_head(network)
-        if self.config.q_features == "local":
-            network.q_readout = LocalReadout(self.config)
-
-    @property
-    def q_width(self) -> int:
-        """With "local" the mean state, mean and both extremes of the readout, and the least margin of the answer."""
-        return self.config.hidden_size + 3 * Q_READOUT + 1 if self.config.q_features == "local" else super().q_width
-
-    def q_features(self, network: Any, z_h: Tensor) -> Tensor:
-        """(B, q_width) float32."""
-        if self.config.q_features != "local":
-            return super().q_features(network, z_h)
-        wide, logits = z_h.float(), self.answer_logits(network, z_h.detach()).float().detach()
-        read = network.q_readout(wide, logits.softmax(2), self.config.grid)
-        best = logits.topk(2, dim=2).values
-        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).amin(1, keepdim=True)
-        return torch.cat((wide.mean(1), read.mean(1), read.amin(1), read.amax(1), margin), 1)
 
 
 MIXERS: dict[str, type[Mixer]] = {

@@ -113,21 +113,6 @@ For ordinary large mazes: what it learns there it loses on winding ones, as Maze
 and those it starts from keeps most of both (`hrm-gym weights average`).
 """
 
-LONG_THOUGHTS = replace(
-    ANY_SIZE_24,
-    mixture=({"min_path": 48}, {"min_path": 40, "wall_share": 0.37}, {"min_path": 70, "wall_share": 0.37}),
-    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=32, exploration=0.4, q_features="local"),
-    init="runs/maze-any-size-q/model",
-    halt_target="solved",
-    gradient_segments=4,
-    updates=3500,
-    lr=5e-4,
-    seed=7,
-    eval_every=500,
-    checkpoint_every=250,
-)
-"""Gradient through four segments, up to 32 of them, many after the answer is right, so that it stays right."""
-
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
 )
@@ -140,7 +125,6 @@ RECIPES = {
     "maze-any-size-16": ANY_SIZE_16,
     "maze-any-size": ANY_SIZE_LONG,
     "maze-any-size-24": ANY_SIZE_24,
-    "maze-any-size-long": LONG_THOUGHTS,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.

@@ -187,23 +187,21 @@ MAZES = HRMConfig(
     positions="none",
     gradient="last_cycle",
     halting="bce",
-    q_features="local",
+    q_features="worst",
     dtype="float32",
 )
 
 
-def test_a_q_head_of_neighbourhoods_plays_every_size_and_leaves_the_answer_alone() -> None:
+def test_a_q_head_of_the_worst_cell_plays_every_size_and_leaves_the_answer_alone() -> None:
     torch.manual_seed(0)
     model = HRM(MAZES)
     torch.nn.init.normal_(model.q_head.weight)
     z_h = torch.randn(2, 49, 16)
     model.q_values(z_h)[0].sum().backward()
-    assert model.q_readout.near.weight.grad is not None
+    assert model.q_readout.weight.grad is not None
     assert model.answer_head.weight.grad is None
     larger = model.on_grid((9, 5))
     assert larger.q_values(torch.randn(2, 45, 16))[0].shape == (2,)
-    with pytest.raises(ValueError, match="'local' needs the mixer 'convolution'"):
-        dataclasses.replace(NETWORK, q_features="local")
 
 
 def test_a_network_takes_weights_whose_q_head_reads_something_else(tmp_path: Path) -> None:
