@@ -400,7 +400,9 @@ def _sudoku(path: Path, cells: int, box: tuple[int, int] | None) -> PuzzleFamily
 
 
 def _show_npy(path: Path, config: Info) -> None:
-    manifest = _manifest(path)
+    places = (folder / MANIFEST for folder in (path, path.parent))
+    found = next((place for place in places if place.is_file()), None)
+    manifest = Manifest() if found is None else read_object(found, Manifest)
     folders = [path] if (path / DESCRIPTION).is_file() else [path / split for split in splits_of(path)]
     for folder in folders:
         family, has_rules = _npy_family(folder, config.family or manifest.family, config.box)
@@ -422,13 +424,6 @@ class Manifest:
 
     family: str | None = None
     command: str | None = None
-
-
-def _manifest(path: Path) -> Manifest:
-    """How a data set, or that of a split, says it was made."""
-    places = (folder / MANIFEST for folder in (path, path.parent))
-    found = next((place for place in places if place.is_file()), None)
-    return Manifest() if found is None else read_object(found, Manifest)
 
 
 def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> tuple[PuzzleFamily, bool]:
