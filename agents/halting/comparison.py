@@ -295,20 +295,7 @@ def draw(study: HaltingStudy, title: str, path: Path) -> None:
         one.grid(alpha=0.25)
         one.spines[["top", "right"]].set_visible(False)
     _plane(left, study)
-    # Return less that of the Q-head, a group of points a cost
-    kinds = [entry.kind for entry in study.costs[0].entries if entry.kind not in ("q", "oracle")]
-    for place, kind in enumerate(kinds):
-        shift = 0.12 * (place - (len(kinds) - 1) / 2)
-        gains = [_entry(study, kind, k).gain for k in range(len(study.costs))]
-        x = np.arange(len(gains)) + shift
-        right.errorbar(
-            x, [gain.value for gain in gains], yerr=_bars(gains), fmt="o", color=_COLOURS[kind], capsize=3,
-            markersize=5, label=LABELS[kind],
-        )  # fmt: skip
-    right.axhline(0, color=_COLOURS["q"], linewidth=1)
-    right.set_xticks(range(len(study.costs)), [f"{at.cost:g}" for at in study.costs])
-    right.set(xlabel="cost of a segment", ylabel="mean return minus that of the Q-head")
-    right.legend(fontsize=8, frameon=False, loc="best")
+    _gains(right, study)
     figure.savefig(path, dpi=130, format="png")
 
 
@@ -321,10 +308,7 @@ def _plane(axes: Any, study: HaltingStudy) -> None:
     for kind in ("dqn", "ppo", "oracle"):
         entries = [one for k in range(len(study.costs)) if (one := _found(study, kind, k)) is not None]
         if entries:
-            bars = _bars([entry.solved for entry in entries])
-            x, y = [entry.segments for entry in entries], [entry.solved.value for entry in entries]
-            options = {"color": _COLOURS[kind], "capsize": 2, "markersize": 5, "linewidth": 0.8, "zorder": 4}
-            axes.errorbar(x, y, yerr=bars, fmt=_MARKS[kind], label=f"{LABELS[kind]}, a point a cost", **options)
+            _points(axes, kind, entries)
     axes.axhline(study.ever, color="#9ca3af", linewidth=0.8, linestyle=":", label="right after some segment")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -351,6 +335,30 @@ def _curve_figures(axes: Any, kind: Kind, points: Sequence[CurvePoint]) -> None:
     axes.fill_between(
         x, [p.solved.low for p in points], [p.solved.high for p in points], color=colour, alpha=0.1, linewidth=0
     )
+
+
+def _points(axes: Any, kind: Kind, entries: Sequence[Entry]) -> None:
+    bars = _bars([entry.solved for entry in entries])
+    x, y = [entry.segments for entry in entries], [entry.solved.value for entry in entries]
+    options = {"color": _COLOURS[kind], "capsize": 2, "markersize": 5, "linewidth": 0.8, "zorder": 4}
+    axes.errorbar(x, y, yerr=bars, fmt=_MARKS[kind], label=f"{LABELS[kind]}, a point a cost", **options)
+
+
+def _gains(axes: Any, study: HaltingStudy) -> None:
+    """Return less that of the Q-head, a group of points a cost."""
+    kinds = [entry.kind for entry in study.costs[0].entries if entry.kind not in ("q", "oracle")]
+    for place, kind in enumerate(kinds):
+        shift = 0.12 * (place - (len(kinds) - 1) / 2)
+        gains = [_entry(study, kind, k).gain for k in range(len(study.costs))]
+        x = np.arange(len(gains)) + shift
+        axes.errorbar(
+            x, [gain.value for gain in gains], yerr=_bars(gains), fmt="o", color=_COLOURS[kind], capsize=3,
+            markersize=5, label=LABELS[kind],
+        )  # fmt: skip
+    axes.axhline(0, color=_COLOURS["q"], linewidth=1)
+    axes.set_xticks(range(len(study.costs)), [f"{at.cost:g}" for at in study.costs])
+    axes.set(xlabel="cost of a segment", ylabel="mean return minus that of the Q-head")
+    axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _found(study: HaltingStudy, kind: Kind, k: int) -> Entry | None:
