@@ -338,7 +338,7 @@ def _check_repeated(
     left = {key: value[rows] for key, value in batch.items()}
     of_some = agent.predict(left, state[rows])[0]
     of_all = agent.predict(batch, state)[0][rows]
-    _expect(np.array_equal(of_some, of_all), "expected state[rows] to go on with those rows of the batch")
+    _expect(np.array_equal(of_some, of_all), "expected state[rows] to continue with those rows of the batch")
 
 
 def _check_episode(agent: Agent, env: gym.Env[Any, Any], seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
+"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry is passed on.
 
 A run is a folder: `update_N/` checkpoints (weights, config, complete training state), `curve.jsonl` (evaluations),
 TensorBoard scalars, and `model/`, the finished weights.
@@ -163,7 +163,7 @@ class Trainer:
     def step(self) -> SegmentLosses:
         """`gradient_segments` segments on every slot, a loss at each, and one update that all processes make.
 
-        A board that halts within these segments goes on to their end; its slot is refilled after it.
+        A board that halts within these segments runs to their end; its slot is refilled after it.
 
         Returns:
             The losses of the last segment.

@@ -129,8 +129,8 @@ RECIPES = {
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
-one CPU core. "maze-any-size-8", "-16", "maze-any-size" and "maze-any-size-24" go on from one another; the mean of the
+"maze" learns 8x8 mazes from nothing; "maze-10x10" continues from it, and both made the bundled weights for 10x10 on
+one CPU core. "maze-any-size-8", "-16", "maze-any-size" and "maze-any-size-24" continue one another; the mean of the
 last two is bundled for boards of all sizes.
 "maze-hard-1k" has the paper's 27M network.
 """
