@@ -110,10 +110,11 @@ def _tile(
         corner = digit.get_rect(topright=(cell - 1 - cell // 10, cell // 10))
         tile.blit(digit, digit.get_rect(center=middle) if alone else corner)
     across = ceil(size**0.5)
+    height = max(5, 2 * cell // (3 * across)) if across < 4 else cell // across - 2
     for place in range(size) if candidates else ():
         if candidates >> place & 1:
             row, column = divmod(place, across)
-            digit = glyph(_symbol(place + 1 + BLANK, size), max(5, 2 * cell // (3 * across)), DIM)
+            digit = glyph(_symbol(place + 1 + BLANK, size), height, DIM)
             x, y = ((2 * k + 1) * cell // (2 * across) for k in (column, row))
             tile.blit(digit, digit.get_rect(center=(x, y)))
     return tile
