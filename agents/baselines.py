@@ -15,13 +15,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation, PrivilegedAgent, episode_starts
+from hrm_gym.agents.agent import Observation, PrivilegedAgent, ShownAgent, episode_starts
 from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 
-class RandomAgent:
+class RandomAgent(ShownAgent):
     """Draws uniformly; it knows the rules only as far as which cells are its to fill.
 
     Answer mode: every free cell gets a random writable token, and the halt bit is a fair coin. Cell mode: one of the
@@ -81,7 +81,7 @@ class RandomAgent:
         return np.array(cells[choice // symbols] * symbols + choice % symbols, dtype=np.int64)
 
 
-class AnswerKeeper(ABC):
+class AnswerKeeper(ShownAgent, ABC):
     """Finds one answer grid at the start of a puzzle and carries it out, in any action mode; it halts at once.
 
     The state is the answers themselves, (B, H, W) uint8, so `state[rows]` keeps those of some boards. A subclass says

@@ -84,6 +84,12 @@ class Episode:
     cluster: int | None = None
     usage: Mapping[str, int] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """The verdict and the boards on the way to it, in a notebook."""
+        from hrm_gym.notebook import episode_html
+
+        return episode_html(self)
+
     @property
     def tokens(self) -> int | None:
         """Tokens that a language model read and wrote; None for other agents."""
