@@ -269,13 +269,13 @@ class Comparison:
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
-FILM_WIDTH = 640
+FILM_WIDTH = 560
 """Pixels across."""
 
 SECONDS, LINGER = 5.0, 1.6
 """A puzzle on film, and how much of that shows its end."""
 
-MOST_FRAMES = 40
+MOST_FRAMES = 24
 """Of a puzzle; a longer course is shown with gaps."""
 
 
