@@ -126,7 +126,9 @@ def _maze_scaling(found: Any) -> str:
 
 def _segments(found: Any) -> str:
     low, high = found["correlation_low"], found["correlation_high"]
-    return f"Spearman correlation of segments with path length {found['correlation']:+.2f} ({low:+.2f} to {high:+.2f})"
+    return (
+        f"Spearman correlation of segments with {found['unit']} {found['correlation']:+.2f} ({low:+.2f} to {high:+.2f})"
+    )
 
 
 def _sudoku_strategy(found: Any) -> str:
@@ -278,7 +280,16 @@ CLAIMS = (
         1,
         SHOWN,
         "500 mazes",
-        ("segments-maze", "segments-sudoku"),
+        ("segments-maze",),
+    ),
+    Claim(
+        "The same among Sudokus of one class, hard",
+        "paper/segments-sudoku.json",
+        _segments,
+        1,
+        NOT,
+        "easy, hard and extreme ones take more and more segments (above), but within hard ones guesses say nothing",
+        ("segments-sudoku",),
     ),
     Claim(
         "Sudoku is searched as by depth first with backtracking (figure 7)",

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from hrm_gym.agents.halting import comparison
 from hrm_gym.agents.hrm.analysis import figures
 from hrm_gym.agents.hrm.analysis.states import ConvergenceStudy, Network, Trace
 from hrm_gym.evaluation.plots import save
-from hrm_gym.reading import read_json
+from hrm_gym.reading import convert, read_json
 from hrm_gym.scripts.bench import memory
 from hrm_gym.scripts.experiments import depth, strategies, versus
 from hrm_gym.scripts.experiments.evaluate import about
@@ -51,7 +52,8 @@ STUDIES = {
 @dataclass(frozen=True)
 class PaperConfig:
     """Make the paper's figures: PNG and JSON in docs/results/paper, from the bundled weights; and those of trainings
-    and measurements of memory, which take longer, anew from their committed figures (depth, networks, memory, versus).
+    and measurements of memory, which take longer, anew from their committed figures (depth, networks, memory, versus,
+    halting, curve).
 
     Attributes:
         names: Of the figures; all by default.
@@ -112,12 +114,30 @@ def draw_versus(results: Path) -> None:
     save(versus.drawn(versus.VersusConfig(size=sizes), found), results / "versus" / "versus.png")
 
 
+def draw_halting(results: Path) -> None:
+    """Halting rules on the accuracy-compute plane, from the committed reports."""
+    for name in ("halting-maze", "halting-sudoku"):
+        path = results / name / "report.json"
+        found = read_json(path)
+        study = convert(found["study"], comparison.HaltingStudy, path, whole=False)
+        title = f"{found['bank']['agent']} on {found['bank']['env']}, {study.puzzles:,} held-out puzzles"
+        comparison.draw(study, title, results / name / "report.png")
+
+
+def draw_curve(results: Path) -> None:
+    """The training of the 4x4 Sudoku network, from its committed curve."""
+    found = read_json(results / "sudoku-4x4" / "curve.json")
+    figures.draw_curve(found["rows"], found["run"], results / "sudoku-4x4" / "curve.png")
+
+
 OTHERS: dict[str, Callable[[Path], None]] = {
     "strategies": draw_strategies,
     "depth": draw_depth,
     "networks": draw_networks,
     "memory": draw_memory,
     "versus": draw_versus,
+    "halting": draw_halting,
+    "curve": draw_curve,
 }
 
 
