@@ -176,6 +176,7 @@ def _record(episode: Episode) -> dict[str, Any]:
         "return": episode.total_return,
         "steps": episode.steps,
         "seconds": episode.seconds,
+        "usage": dict(episode.usage),
         "puzzle": episode.puzzle.clues.tolist(),
         "solution": episode.puzzle.solution.tolist(),
         "frames": [

@@ -158,7 +158,8 @@ class Part:
             "load": load(),
             "puzzles_sha256": hashlib.sha256(b"".join(one.puzzle.clues.tobytes() for one in episodes)).hexdigest(),
             "episodes": {name: [getattr(one, name) for one in episodes] for name in FIELDS}
-            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]},
+            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]}
+            | {"tokens": [one.tokens for one in episodes]},
         }
         write_atomically(self.path, json.dumps(content))
 
