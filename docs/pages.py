@@ -63,21 +63,23 @@ def navigation() -> Navigation:
     cards = [{card.parent.name: f"cards/{card.parent.name}.md"} for card in CARDS]
     results = [{heading(page): manual_place(place_of(page))} for page in RESULTS if page.suffix == ".md"]
 
-    def pages(*names: str) -> Navigation:
-        places = [next(page for page in (*WRITTEN, *GUIDES) if page.stem == name) for name in names]
-        return [{heading(place): manual_place(place_of(place))} for place in places]
+    every = {page.stem: page for page in (*WRITTEN, *GUIDES) if page.stem != "index"}
 
-    return [
+    def pages(*names: str) -> Navigation:
+        return [{heading(page): manual_place(place_of(page))} for page in map(every.pop, names)]
+
+    found: Navigation = [
         {"Home": "index.md"},
         {"Start": pages("install", "tour")},
         {"Environments": ["environments/index.md", *environments, *pages("vectors", "libraries", "test_sets")]},
-        {"Agents": ["agents.md", *pages("plugins", "compare", "rl"), {"Bundled weights": cards}]},
+        {"Agents": ["agents.md", *pages("plugins", "compare", "rl", "text"), {"Bundled weights": cards}]},
         {"Your own puzzle": pages("own_puzzle")},
         {"Training": pages("training", "sudoku", "hrm", "gpu", "experiments")},
         {"The paper": [*pages("claims", "halting"), {"Results": results}]},
-        {"Reference": [{"Command line": "commands.md"}, *pages("protocols", "architecture", "safety")]},
         {"About": [*pages("cite"), {"Contributing": "CONTRIBUTING.md"}, {"Changelog": "changelog.md"}]},
     ]
+    reference = [{"Command line": "commands.md"}, *pages("protocols", "architecture", "safety")]
+    return [*found[:-1], {"Reference": [*reference, *pages(*every)]}, found[-1]]
 
 
 def write(folder: Path) -> None:

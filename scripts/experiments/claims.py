@@ -376,7 +376,10 @@ UNTESTED = (
         "the same; 25,000 parameters trained on a CPU solve 8.8 % of small tasks "
         "([card](../agents/pretrained/hrm-arc-12x12/CARD.md))",
     ),
-    ("Chain-of-thought models solve none of these Sudokus and mazes", "no language model is part of this project"),
+    (
+        "Chain-of-thought models solve none of these Sudokus and mazes",
+        "`--agent llm=URL#MODEL` runs the comparison for whoever has a model ([how](text.md)); none was at hand",
+    ),
     ("HRM is Turing-complete in practice", "see below"),
 )
 
