@@ -178,6 +178,11 @@ def damage_newest(job: str, folder: Path, rng: Random) -> bool:
     return True
 
 
+def delete(out: Path) -> None:
+    """Delete an output, so that a job begins again."""
+    shutil.rmtree(out) if out.is_dir() else out.unlink()
+
+
 def disturbed(job: str, place: Place, seconds: float, size: int, kills: int, rng: Random) -> list[str]:
     """Disturb a job; returns what was done to it.
 
@@ -199,15 +204,17 @@ def disturbed(job: str, place: Place, seconds: float, size: int, kills: int, rng
         process = started(job, folder, place.clock)
         try:
             ended(job, process, [0], moment)
-            shutil.rmtree(out) if out.is_dir() else out.unlink()
             seconds = min(0.9 * seconds, time.perf_counter() - began)
+            delete(out)
             continue
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         done.append(f"killed after {moment:.1f} s")
-        whole = job in ("data", "bank.npz") and out.exists()  # their pieces go when all is finished
-        assert whole or finished_pieces(job, folder)[-1:] >= before, f"{job}: lost {before}"
+        if job in ("data", "bank.npz") and out.exists():  # their pieces go when all is finished
+            delete(out)
+            continue
+        assert finished_pieces(job, folder)[-1:] >= before, f"{job}: lost {before}"
         if rng.random() < 0.3 and damage_newest(job, folder, rng):
             done.append("newest piece cut short")
     for share in (0.1, rng.random()):
