@@ -165,7 +165,8 @@ class Part:
             "load": load(),
             "puzzles_sha256": hashlib.sha256(b"".join(one.puzzle.clues.tobytes() for one in episodes)).hexdigest(),
             "episodes": {name: [getattr(one, name) for one in episodes] for name in FIELDS}
-            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]},
+            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]}
+            | {"tokens": [one.tokens for one in episodes]},
         }
         write_atomically(self.path, json.dumps(content))
 
@@ -276,13 +277,13 @@ class Comparison:
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
-FILM_WIDTH = 640
+FILM_WIDTH = 560
 """Pixels across."""
 
 SECONDS, LINGER = 5.0, 1.6
 """A puzzle on film, and how much of that shows its end."""
 
-MOST_FRAMES = 40
+MOST_FRAMES = 24
 """Of a puzzle; a longer course is shown with gaps."""
 
 
