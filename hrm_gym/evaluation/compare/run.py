@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -30,6 +31,8 @@ from hrm_gym.evaluation.pages import slug
 from hrm_gym.evaluation.rollout import Playthrough, caption, halting_rules, rollout_batched
 from hrm_gym.files import sweep, write_atomically
 from hrm_gym.reading import read_object
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 """Libraries whose versions may matter to a figure."""
@@ -138,8 +141,12 @@ class Part:
 
     @property
     def finished(self) -> bool:
-        """Whether it is on disk."""
-        return self.path.is_file()
+        """Whether it is on disk, undamaged."""
+        try:
+            return self.path.is_file() and bool(self.read())
+        except ValueError as error:
+            logger.warning("%s; it is played again", error)
+            return False
 
     def play(self, batch: int) -> None:
         """Play it and write its file atomically."""
