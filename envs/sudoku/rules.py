@@ -236,6 +236,13 @@ class SudokuFamily(PuzzleFamily):
         self.symbols = tokens.SYMBOLS[: self.vocab_size]
         self.writable = tuple(range(FIRST_DIGIT, self.vocab_size))
         self.clue_tokens = (BLANK, *self.writable)
+        digits = f"1 to {self.size}" if self.size <= 9 else f"1 to 9 or A to {self.symbols[-1]}"
+        rows, columns = self.box
+        self.wanted = (
+            f"A Sudoku of {self.size}x{self.size} cells. Put a digit {digits} in every empty cell (.), so that "
+            f"every row, every column and every box of {rows} rows and {columns} columns has each digit once. "
+            "Leave the given digits."
+        )
         self.board_size = (480, 480) if self.size <= 9 else (640, 640)
         self._peers = np.empty((self.size**2, 2 if self.size <= 9 else 4), dtype=np.uint64)
         fill_peers_kernel(*self.box, self._peers)

@@ -108,8 +108,16 @@ LONGER = replace(
 )
 """From there to the bundled weights: gradient through four segments, up to 32 segments a puzzle."""
 
-LONGEST = replace(LONGER, init="hrm-sudoku-9x9", lr=3e-3, lr_min_ratio=1.0, updates=200_000, seed=8)
-"""Goes on from there at a constant rate, to be stopped at any time; `sudoku-longer --init` then lets the rate fall."""
+LONGEST = replace(
+    LONGER,
+    init="hrm-sudoku-9x9",
+    model=replace(EQUIVARIANT_NETWORK, max_segments=48),
+    updates=30_000,
+    seed=8,
+    eval_every=2000,
+    checkpoint_every=500,
+)
+"""Goes on from the weights of `LONGER`, four times as long, up to 48 segments a puzzle."""
 
 OWN_DECISION = replace(
     EQUIVARIANT,
