@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,11 +43,21 @@ class Agent(Protocol):
 
     # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`,
     # and `halting_rules: str`, which halting rules are in force, as tables show them ("none" without it); and
-    # `weights: Path | str`, the folder or hub name that its weights came from.
+    # `weights: Path | str`, the folder or hub name that its weights came from; `usage() -> list[dict[str, int]]`, what
+    # else it spent on each row so far; `warm_up = False`, if a batch's first puzzle need not be played twice.
 
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""
         ...
+
+
+class ShownAgent:
+    """What a notebook shows of an agent."""
+
+    def _repr_html_(self) -> str:
+        from hrm_gym.notebook import agent_html
+
+        return agent_html(self)
 
 
 class PrivilegedAgent(ABC):
@@ -79,17 +89,53 @@ def episode_starts(observation: Observation, state: Any, episode_start: NDArray[
     return starts
 
 
-def check_puzzles(puzzles: NDArray[Any], grid: tuple[int, ...], vocab_size: int) -> None:
-    """Raise ValueError unless `puzzles` are (B, H, W) token ids of boards of this grid."""
-    if puzzles.ndim != 3 or puzzles.shape[1:] != tuple(grid):
-        raise ValueError(f"expected puzzles of {grid}, or a batch of them, got an array of {puzzles.shape}")
-    if puzzles.dtype.kind not in "iu":
-        raise ValueError(f"expected puzzles of integer token ids, got {puzzles.dtype}")
-    if puzzles.size and not 0 <= int(puzzles.min()) <= int(puzzles.max()) < vocab_size:
-        raise ValueError(f"expected token ids in 0..{vocab_size - 1}, got {puzzles.min()}..{puzzles.max()}")
+def as_batch(observation: Any, needed: Sequence[str] = ("puzzle", "answer")) -> tuple[dict[str, NDArray[Any]], bool]:
+    """An observation of one environment or of a batch, as one of a batch.
+
+    Args:
+        observation: array by name; of one environment if `puzzle` is (H, W).
+        needed: names without which the agent cannot act.
+
+    Returns:
+        Arrays with a leading axis of B boards, and whether there was none before.
+
+    Raises:
+        ValueError: it is no such dict, lacks an array, or its arrays are of different numbers of boards.
+    """
+    names = " and ".join(map(repr, needed))
+    if not isinstance(observation, Mapping):
+        raise ValueError(f"expected an observation as a dict with {names}, got {type(observation).__name__}")
+    if any(name not in observation for name in needed):
+        found = ", ".join(map(repr, observation)) or "nothing"
+        raise ValueError(f"expected an observation with {names}, as the environment gives it, got one with {found}")
+    single = np.ndim(observation["puzzle"]) == 2
+    rows = {name: np.asarray(value)[None] if single else np.asarray(value) for name, value in observation.items()}
+    counts = {name: value.shape[:1] for name, value in rows.items()}
+    if len(set(counts.values())) > 1 or () in counts.values():
+        raise ValueError(f"expected arrays of the same number of boards, got shapes beginning with {counts}")
+    return rows, single
 
 
-class StatefulAgent(ABC):
+def check_puzzles(rows: Observation, grid: tuple[int, ...] | None, vocab_size: int) -> None:
+    """Raise ValueError unless `puzzle`, and `answer` if it is there, are (B, H, W) token ids of boards of one grid.
+
+    Args:
+        rows: what `as_batch` returns.
+        grid: (H, W); None for any.
+        vocab_size: tokens that there are.
+    """
+    wanted = tuple(grid or rows["puzzle"].shape[1:])
+    for name in ("puzzle", "answer") if "answer" in rows else ("puzzle",):
+        board = rows[name]
+        if board.ndim != 3 or board.shape[1:] != wanted:
+            raise ValueError(f"expected {name}s of {wanted}, or a batch of them, got an array of {board.shape}")
+        if board.dtype.kind not in "iu":
+            raise ValueError(f"expected {name}s of integer token ids, got {board.dtype}")
+        if board.size and not 0 <= int(board.min()) <= int(board.max()) < vocab_size:
+            raise ValueError(f"expected token ids in 0..{vocab_size - 1}, got {board.min()}..{board.max()} as {name}")
+
+
+class StatefulAgent(ShownAgent, ABC):
     """An agent with a state. A subclass decides for batches; single observations, starts and checks are here.
 
     Attributes:
@@ -117,11 +163,11 @@ class StatefulAgent(ABC):
             deterministic: has no effect; nothing is sampled.
 
         Raises:
-            ValueError: boards of another size, tokens that do not exist, or the state of another batch.
+            ValueError: an observation without `puzzle` or `answer`, boards of another size, tokens that do not exist,
+                or the state of another batch.
         """
-        single = np.ndim(observation["puzzle"]) == 2
-        rows = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
-        check_puzzles(rows["puzzle"], self.grid, self.vocab_size)
+        rows, single = as_batch(observation)
+        check_puzzles(rows, self.grid, self.vocab_size)
         starts = episode_starts(rows, state, episode_start)
         if starts.all():
             state = None

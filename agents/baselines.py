@@ -15,13 +15,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation, PrivilegedAgent, episode_starts
+from hrm_gym.agents.agent import Observation, PrivilegedAgent, ShownAgent, as_batch, check_puzzles, episode_starts
 from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 
-class RandomAgent:
+class RandomAgent(ShownAgent):
     """Draws uniformly; it knows the rules only as far as which cells are its to fill.
 
     Answer mode: every free cell gets a random writable token, and the halt bit is a fair coin. Cell mode: one of the
@@ -48,10 +48,10 @@ class RandomAgent:
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], Any]:
         """Random actions for one observation or a batch; there is no state, and `deterministic` changes nothing."""
-        clues = observation["puzzle"]
-        if clues.ndim == 2:
-            return self._draw(clues), None
-        return np.stack([self._draw(grid) for grid in clues]), None
+        rows, single = as_batch(observation, ("puzzle",))
+        check_puzzles(rows, None, self.family.vocab_size)
+        actions = [self._draw(grid) for grid in rows["puzzle"]]
+        return (actions[0] if single else np.stack(actions)), None
 
     def reseed(self, seed: int) -> None:
         """Draw from here on as an agent made with this seed does."""
@@ -81,7 +81,7 @@ class RandomAgent:
         return np.array(cells[choice // symbols] * symbols + choice % symbols, dtype=np.int64)
 
 
-class AnswerKeeper(ABC):
+class AnswerKeeper(ShownAgent, ABC):
     """Finds one answer grid at the start of a puzzle and carries it out, in any action mode; it halts at once.
 
     The state is the answers themselves, (B, H, W) uint8, so `state[rows]` keeps those of some boards. A subclass says
@@ -106,8 +106,8 @@ class AnswerKeeper(ABC):
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], Any]:
         """Actions for one observation or a batch; a new answer is found where `episode_start` or without `state`."""
-        single = observation["puzzle"].ndim == 2
-        rows = {key: value[None] for key, value in observation.items()} if single else observation
+        rows, single = as_batch(observation)
+        check_puzzles(rows, None, self.family.vocab_size)
         answers = self._answers(rows["puzzle"], state, episode_starts(rows, state, episode_start))
         self._thoughts = [Thought(answer=answer, segment=1) for answer in answers]
         actions = answers_to_actions(self.family, self.action_mode, rows, answers)

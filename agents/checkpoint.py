@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import reprlib
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hrm_gym.files import replace_folder, sweep
+from hrm_gym.files import check_ours, replace_folder, sweep
 from hrm_gym.reading import read_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -166,12 +167,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The finished checkpoint folders of a run, oldest first."""
-    return sorted(path for path in run.glob(f"{PREFIX}*") if path.is_dir())
+    found = (path for path in run.glob(f"{PREFIX}*") if re.fullmatch(r"\d{8,}", path.name.removeprefix(PREFIX)))
+    return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
 def checkpoint_path(run: Path, update: int) -> Path:
     """Where the checkpoint after `update` updates lies."""
     return run / f"{PREFIX}{update:08d}"
+
+
+def model_path(run: Path) -> Path:
+    """Where the finished weights of a run lie.
+
+    Raises:
+        FileExistsError: something is there that this program has not written, and that would be lost with them.
+    """
+    path = run / "model"
+    if path.is_dir():
+        check_ours(path)
+    return path
 
 
 def drop_old(run: Path, keep: int) -> None:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("envs", "agents", "scripts")
 CARDS = sorted((ROOT / "agents" / "pretrained").glob("*/CARD.md"))
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
+WRITTEN = sorted((ROOT / "docs" / "manual").glob("*.md"))
 RESULTS = sorted(path for path in (ROOT / "docs" / "results").rglob("*") if path.is_file())
 TEXT_WIDTH = "110"
 Navigation = list[dict[str, Any]]
@@ -37,7 +38,6 @@ Navigation = list[dict[str, Any]]
 def generate() -> dict[str, str | bytes]:
     """Every generated page and picture: place in the manual -> content."""
     found: dict[str, str | bytes] = {
-        "index.md": repository_page("README.md"),
         "changelog.md": repository_page("CHANGELOG.md"),
         "environments/index.md": environments_page(),
         "agents.md": agents_page(),
@@ -46,7 +46,7 @@ def generate() -> dict[str, str | bytes]:
     for kind, ids in families().items():
         found[f"environments/{kind.__name__}.md"] = environment_page(kind, ids)
         found[f"environments/{kind.__name__}.png"] = picture(ids[0])
-    pages = [*CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
+    pages = [*WRITTEN, *CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
     files = [
         *(ROOT / "docs").glob("*.gif"),
@@ -61,27 +61,33 @@ def navigation() -> Navigation:
     """The table of contents."""
     environments = [{kind.__name__: f"environments/{kind.__name__}.md"} for kind in families()]
     cards = [{card.parent.name: f"cards/{card.parent.name}.md"} for card in CARDS]
-    guides = [{heading(page): manual_place(place_of(page))} for page in GUIDES if page.stem != "architecture"]
     results = [{heading(page): manual_place(place_of(page))} for page in RESULTS if page.suffix == ".md"]
-    return [
+
+    every = {page.stem: page for page in (*WRITTEN, *GUIDES) if page.stem != "index"}
+
+    def pages(*names: str) -> Navigation:
+        return [{heading(page): manual_place(place_of(page))} for page in map(every.pop, names)]
+
+    found: Navigation = [
         {"Home": "index.md"},
-        {"Environments": ["environments/index.md", *environments]},
-        {"Agents": "agents.md"},
-        {"Bundled weights": cards},
-        {"Command line": "commands.md"},
-        {"Guides": guides},
-        {"Results": results},
-        {"Protocols": "protocols.md"},
-        {"Architecture": "architecture.md"},
-        {"Contributing": "CONTRIBUTING.md"},
-        {"Changelog": "changelog.md"},
+        {"Start": pages("install", "tour")},
+        {"Environments": ["environments/index.md", *environments, *pages("vectors", "libraries", "test_sets")]},
+        {"Agents": ["agents.md", *pages("plugins", "compare", "rl", "text"), {"Bundled weights": cards}]},
+        {"Your own puzzle": pages("own_puzzle")},
+        {"Training": pages("training", "sudoku", "hrm", "gpu", "experiments")},
+        {"The paper": [*pages("claims", "halting"), {"Results": results}]},
+        {"About": [*pages("cite"), {"Contributing": "CONTRIBUTING.md"}, {"Changelog": "changelog.md"}]},
     ]
+    reference = [{"Command line": "commands.md"}, *pages("protocols", "architecture", "safety")]
+    return [*found[:-1], {"Reference": [*reference, *pages(*every)]}, found[-1]]
 
 
 def write(folder: Path) -> None:
     """Make `folder` afresh: mkdocs.yml with the table of contents, the pages, and the package as it is installed."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ROOT / "docs" / "manual", folder / "pages")
+    (folder / "pages").mkdir(parents=True)
+    for name in ("wide.css", "iframe-worker.js"):
+        shutil.copy(ROOT / "docs" / "manual" / name, folder / "pages")
     for place, content in generate().items():
         path = folder / "pages" / place
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +116,14 @@ def families() -> dict[type[gym.Env[Any, Any]], list[str]]:
 
 
 def environments_page() -> str:
-    """The list of all environments, a line each, and what they have in common."""
+    """The list of all environments, a row a class with its picture, and what they have in common."""
     rows = [
-        f"| `{env_id}` | [{kind.__name__}]({kind.__name__}.md) | {summary(kind)} | {constructed(env_id)} |"
+        f"| [![{ids[0]}]({kind.__name__}.png){{ width=150 }}]({kind.__name__}.md) | "
+        f"{'<br>'.join(f'`{env_id}`: {constructed(env_id)}' for env_id in ids)} | "
+        f"[{kind.__name__}]({kind.__name__}.md): {summary(kind)} |"
         for kind, ids in families().items()
-        for env_id in ids
     ]
-    head = ["# Environments", "", "| id | class | task | made with |", "|---|---|---|---|"]
+    head = ["# Environments", "", "| | id: made with | task |", "|---|---|---|"]
     shared = ["", "## What they share", "", "::: hrm_gym.envs.puzzle_env.PuzzleEnv", ""]
     return "\n".join([*head, *rows, *shared])
 
@@ -153,13 +160,36 @@ def picture(env_id: str) -> bytes:
 
 
 def agents_page() -> str:
-    """The agents that `make_agent` knows by name, each with the docstring of its class."""
+    """The scores of the bundled weights, and the agents that `make_agent` knows, each with its class's docstring."""
     parts = ["# Agents", "", '`hrm_gym.make_agent("NAME", env)` makes the agent that fits an environment.', ""]
-    parts += ["::: hrm_gym.registry.make_agent", ""]
+    parts += ["## Scores", "", SCORES]
+    parts += [row for card in CARDS for row in scores(card.parent)]
+    parts += ["", "::: hrm_gym.registry.make_agent", ""]
     for name, place in FACTORIES.items():
         module, _, factory = place.partition(":")
         parts += [f"## {name}", "", f"::: {module}.{factory.partition('.')[0]}", ""]
     return "\n".join(parts)
+
+
+SCORES = """New puzzles of the test split, at which nothing was chosen or trained; in brackets 95 % intervals. An HRM's
+*own decision* is its Q-head alone. From the `measured.json` next to the weights, which the command in it writes.
+
+| weights | puzzles | halting | solved | segments |
+|---|---|---|---|---|"""
+
+
+def scores(weights: Path) -> list[str]:
+    """The rows of one set of bundled weights."""
+    path = weights / "measured.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    rows = []
+    for row in found:
+        solved, low, high = (f"{100 * row[name]:.1f}" for name in ("solved", "solved_low", "solved_high"))
+        used = "-" if row["mean_segments"] is None else f"{row['mean_segments']:.1f}"
+        halting = row.get("halting_rules") or "-"
+        cells = (f"[{weights.name}](cards/{weights.name}.md)", f"`{row['env']}`", halting)
+        rows.append(f"| {' | '.join(cells)} | {solved} % ({low} to {high}) | {used} |")
+    return rows
 
 
 def commands_page() -> str:
@@ -197,6 +227,8 @@ def manual_place(place: str) -> str:
     """Where a file of the repository comes to lie in the manual, if it does."""
     if place in ("README.md", "CHANGELOG.md"):
         return {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}[place]
+    if re.fullmatch(r"docs/manual/(environments/index|agents|commands)\.md", place):
+        return place.removeprefix("docs/manual/")
     if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", place):
         return f"cards/{place.split('/')[2]}.md"
     if re.fullmatch(r"docs/[^/]+\.gif", place):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,6 +101,7 @@ class PuzzleFamily(ABC):
         difficulty_unit: what `difficulty` counts, in words.
         clue_tokens: tokens that a person may put in a puzzle, the empty one first; () where puzzles cannot be edited.
         clue_once: those of them that stand in a puzzle exactly once.
+        wanted: what a right answer is, in words, for who is shown the puzzle as text.
     """
 
     name: str
@@ -115,6 +116,7 @@ class PuzzleFamily(ABC):
     difficulty_unit: str = "free cells"
     clue_tokens: tuple[int, ...] = ()
     clue_once: tuple[int, ...] = ()
+    wanted: str = "Fill the free cells by the rules of the puzzle; leave the given ones."
 
     def extra_arrays(self, shape: tuple[int, int]) -> dict[str, ArrayKind]:
         """What observations show of a puzzle besides its clues: the kinds of the arrays in `Puzzle.extras`, by name."""
@@ -160,7 +162,7 @@ class PuzzleFamily(ABC):
         solution = self.solve(clues)
         if solution is None:
             raise ValueError("expected a puzzle with a solution, got one without")
-        return Puzzle(clues, solution, name="own puzzle")
+        return Puzzle(clues, solution, name="own puzzle", family=self.name)
 
     def to_text(self, grid: Grid) -> str:
         """The grid as lines that a person can read, and that `parse` reads: by default the symbols of each row."""
@@ -169,6 +171,35 @@ class PuzzleFamily(ABC):
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """Puzzle and answer as lines that a person can read: what `render_mode="ansi"` shows."""
         return self.to_text(answer)
+
+    # ---- as text, for language models ----
+
+    @property
+    def letters(self) -> str:
+        """One character per token id in text observations: `symbols`, with `.` or `_` for a space."""
+        return self.symbols.replace(" ", "_" if "." in self.symbols else ".")
+
+    def task_text(self, observation: Mapping[str, NDArray[Any]]) -> str:
+        """The puzzle of one observation in words and symbols, with what a right answer is."""
+        return f"{self.wanted}\n\n{self.answer_text(observation['puzzle'])}"
+
+    def answer_text(self, grid: Grid) -> str:
+        """A grid in `letters`, a line a row."""
+        return "\n".join("".join(self.letters[token] for token in row) for row in grid.tolist())
+
+    def read_answer(self, lines: Sequence[str], shape: tuple[int, int]) -> Grid:
+        """The (H, W) uint8 answer in lines without spaces. Raises ValueError that says where it is no answer."""
+        height, width = shape
+        if len(lines) != height:
+            raise ValueError(f"expected {height} lines in the answer, got {len(lines)}")
+        for row, line in enumerate(lines, 1):
+            if len(line) != width:
+                raise ValueError(f"expected {width} characters in line {row}, got {len(line)}: {line[:60]!a}")
+            for column, letter in enumerate(line, 1):
+                if letter not in self.letters[1:]:
+                    known = " ".join(self.letters[1:])
+                    raise ValueError(f"expected one of {known} in line {row}, column {column}, got {letter!a}")
+        return np.array([[self.letters.index(letter) for letter in line] for line in lines], dtype=np.uint8)
 
     # ---- rules, one board ----
 
@@ -323,6 +354,15 @@ class PuzzleFamily(ABC):
     @abstractmethod
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
+
+    def picture(self, puzzle: Puzzle, answer: Grid, thought: Thought | None = None) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8: what `draw` paints, without a display."""
+        import pygame
+
+        pygame.font.init()
+        board = pygame.Surface(self.board_size, 0, 24)
+        self.draw(board, puzzle, answer, thought)
+        return np.ascontiguousarray(pygame.surfarray.array3d(board).swapaxes(0, 1))
 
     def edited(self, clues: Grid, cell: tuple[int, int], token: int) -> Grid:
         """`clues` with one of `clue_tokens` in a cell; what stands once moves there, and nothing is put over it."""

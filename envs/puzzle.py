@@ -111,6 +111,7 @@ class Puzzle:
         name: where it came from, for messages and records, e.g. `train.csv:17`.
         rating: difficulty on the scale of its source, if known.
         extras: what observations show of it besides the clues, by name; as the family's `extra_arrays` say.
+        family: name of its family, by which a notebook draws it; "" if nobody said.
     """
 
     clues: Grid
@@ -119,6 +120,13 @@ class Puzzle:
     name: str = ""
     rating: float | None = None
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    family: str = ""
+
+    def _repr_html_(self) -> str | None:
+        """The board, in a notebook."""
+        from hrm_gym.notebook import puzzle_html
+
+        return puzzle_html(self)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -404,13 +404,8 @@ class PuzzleEnv(gym.Env[Observation, Any]):
 
     def board_picture(self) -> NDArray[np.uint8]:
         """(height, width, 3) uint8: the board as it is now, without margin, panel and marks on cells."""
-        import pygame
-
         moment = self.moment()
-        board = pygame.Surface(self.family.board_size, 0, 24)
-        pygame.font.init()
-        self.family.draw(board, moment.puzzle, moment.answer, moment.thought)
-        return np.ascontiguousarray(pygame.surfarray.array3d(board).swapaxes(0, 1))
+        return self.family.picture(moment.puzzle, moment.answer, moment.thought)
 
     def decision(self, moment: Moment) -> str:
         """What the agent decided at a moment and why, in words; "" where there is nothing to say."""

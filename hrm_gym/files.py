@@ -74,6 +74,7 @@ def replace_folder(draft: Path, folder: Path, ours: bool = False) -> None:
     Raises:
         OSError: if it cannot be moved, or something in `folder` would be lost.
     """
+    sweep(folder.parent, folder.name)
     if folder.is_dir() and not ours:
         check_ours(folder)
     names = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
@@ -90,6 +91,14 @@ def replace_folder(draft: Path, folder: Path, ours: bool = False) -> None:
         old.unlink()
     elif old.is_dir():
         shutil.rmtree(old)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder atomically: it loses its name before its files, so that no start finds half of it."""
+    gone = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(folder, gone)
+    shutil.rmtree(gone)
 
 
 def check_writable(path: Path) -> None:
@@ -165,16 +174,23 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def sweep(folder: Path) -> list[Path]:
+def sweep(folder: Path, name: str = "") -> list[Path]:
     """Delete what killed processes of this machine left half-written in a folder; returns what is gone.
 
     Drafts and folders put aside carry the number of the process that made them; those of living ones stay. A folder put
     aside that has no successor gets its name back.
+
+    Args:
+        folder: where.
+        name: of the one file or folder whose drafts are meant, in a folder that is not this program's; all by default.
     """
     gone = []
     for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
         found = re.fullmatch(r"\.(.+)\.(\d+)\.(part(\..+)?|tmp|old)", path.name)
-        if not found or _lives(int(found[2])):
+        if not found or name not in ("", found[1], found[1].removesuffix(".partial"), f"{found[1]}{found[4] or ''}"):
+            continue
+        put_aside_before = found[3] == "old" and int(found[2]) == os.getpid()  # in containers numbers come again
+        if _lives(int(found[2])) and not put_aside_before:
             continue
         if found[3] == "old" and not (folder / found[1]).exists():
             path.rename(folder / found[1])

@@ -336,6 +336,7 @@ FACTORIES = {
     "a2c": "hrm_gym.agents.sb3.agent:SB3Agent.a2c",
     "dqn": "hrm_gym.agents.sb3.agent:SB3Agent.dqn",
     "sb3": "hrm_gym.agents.sb3.agent:SB3Agent.for_env",
+    "llm": "hrm_gym.agents.llm:LLMAgent.for_env",
     "random": "hrm_gym.agents.baselines:RandomAgent.for_env",
     "oracle": "hrm_gym.agents.baselines:OracleAgent.for_env",
     "stored": "hrm_gym.agents.baselines:StoredAnswerAgent.for_env",

@@ -22,7 +22,7 @@ from hrm_gym.agents.hrm.run_folder import CURVE
 from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.compare.plan import World
 from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.files import check_writable, written_atomically
+from hrm_gym.files import check_writable
 from hrm_gym.reading import read_curve
 from hrm_gym.scripts.options import (
     SHOWN,
@@ -32,6 +32,7 @@ from hrm_gym.scripts.options import (
     PuzzleOptions,
     RuleOptions,
     RunOptions,
+    Switch,
     arg,
     at_least,
     parse,
@@ -84,8 +85,7 @@ def _place(out: Path | None, name: str) -> Path:
 def _write(table: Table, figures: Any, out: Path, draw: Callable[[Path], None]) -> None:
     """Print the table; write the picture that `draw` makes, and the figures (a dataclass, or plain values)."""
     show(table)
-    with written_atomically(Path(f"{out}.png")) as draft:
-        draw(draft)
+    draw(Path(f"{out}.png"))
     write_json(asdict(figures) if dataclasses.is_dataclass(figures) else figures, Path(f"{out}.json"))  # type: ignore[arg-type]
     say(f"picture: {out}.png\nfigures: {out}.json")
 
@@ -194,11 +194,18 @@ class Answers(RuleOptions, Network):
     """The answer after each segment, as a row of pictures a puzzle (HRM paper, figure 7).
 
     Attributes:
-        segments: The segments that are shown; blue frames mark those after which the agent has halted.
+        segments: The segments that are shown; orange frames mark those after which the agent has halted.
+        inner: Within these segments, show the answer after every update of the L-level, read from the state that the
+            H-level would take if it moved then.
     """
 
-    EXAMPLES = ("hrm-gym analyze answers HRMMaze-v0", "hrm-gym analyze answers --episodes 3 --segments 1 2 4 8")
+    EXAMPLES = (
+        "hrm-gym analyze answers HRMMaze-v0",
+        "hrm-gym analyze answers --episodes 3 --segments 1 2 4 8",
+        "hrm-gym analyze answers --episodes 2 --segments 1 2 --inner",
+    )
     segments: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
+    inner: Switch = False
 
 
 def answers(argv: Sequence[str]) -> None:
@@ -208,20 +215,22 @@ def answers(argv: Sequence[str]) -> None:
     if not shown or shown[0] < 1:
         raise ValueError(f"expected --segments of at least 1, got {config.segments}")
     out, _, agent, puzzles = config.look("answers", SHOWN)
-    courses, found = study_answers(agent, puzzles, shown[-1])
-    title = "cells that differ from the stored solution, after each segment"
-    headings = ("puzzle", *map(str, shown), "halts after")
+    courses, found = study_answers(agent, puzzles, shown[-1], config.inner)
+    moments = courses[0].moments
+    places = [place for place, moment in enumerate(moments) if moment.segment in shown]
+    what = "update of the L-level" if config.inner else "segment"
+    headings = ("puzzle", *(str(moments[n]).removeprefix("segment ") for n in places), "halts after")
+    title = f"cells that differ from the stored solution, after each {what}"
     table = new_table(title, *headings, caption="✓: right by the rules")
     for one in courses:
-        cells = [f"{one.wrong[n - 1]}{' ✓' if one.solved[n - 1] else ''}" for n in shown]
+        cells = [f"{one.wrong[n]}{' ✓' if one.solved[n] else ''}" for n in places]
         table.add_row(one.puzzle, *cells, str(one.halts or "-"))
     pictures = [
-        [board_picture(agent, puzzle, grids[segment - 1]) for segment in shown]
-        for puzzle, grids in zip(puzzles, found, strict=True)
+        [board_picture(agent, puzzle, grids[n]) for n in places] for puzzle, grids in zip(puzzles, found, strict=True)
     ]
-    title = f"{agent.name} on {config.env}: the answer after each segment"
+    title = f"{agent.name} on {config.env}: the answer after each {what}; orange frame: it has halted"
     told = {"env": config.env, "agent": agent.name, "courses": [asdict(course) for course in courses]}
-    _write(table, told, out, lambda path: figures.draw_answers(courses, pictures, shown, title, path))
+    _write(table, told, out, lambda path: figures.draw_answers(courses, pictures, places, title, path))
 
 
 def board_picture(agent: HRMAgent, puzzle: Puzzle, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ import tyro
 
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
-from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text, plot_text
-from hrm_gym.files import check_ours, check_writable, write_atomically, written_atomically
+from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text
+from hrm_gym.files import check_ours, check_writable, write_atomically
 from hrm_gym.registry import make_env, read_puzzle_env
 from hrm_gym.scripts.options import Bank, RunOptions, arg, at_least, parse
 from hrm_gym.scripts.output import machine, new_table, progress_bar, say, share, show, write_json
@@ -331,8 +331,7 @@ def report(argv: Sequence[str]) -> None:
     title = f"When should an HRM halt? {about['agent']} on {about['env']}, {found.puzzles:,} held-out puzzles"
     command = ("hrm-gym halting report " + " ".join(argv)).strip()
     told = {"command": command, "date": _today(), "machine": machine(), "bank": about, "recipes": recipes}
-    with written_atomically(config.out / "report.png") as draft:
-        draw(found, plot_text(title, 160), draft)
+    draw(found, title, config.out / "report.png")
     write_json({**told, "study": asdict(found)}, config.out / "report.json")
     write_atomically(config.out / "report.md", _markdown(found, told, title))
     say(f"report: {', '.join(str(config.out / f'report.{kind}') for kind in ('md', 'json', 'png'))}")

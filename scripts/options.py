@@ -125,9 +125,10 @@ class AgentOptions:
 
     Attributes:
         agent: hrm, hrm-vote, hrm-first (several thoughts), hrm-adapt (learns a task's demonstrations first), hrm-search
-            (guesses where it is stuck), ppo, maskableppo, a2c, dqn, random, oracle, stored, a plug-in's name or
-            module:factory; several may be named. NAME@MODE is an action mode, NAME=WEIGHTS a folder or owner/name on
-            the hub, NAME=A+B several networks of one vote; wildcards stand for several training seeds.
+            (guesses where it is stuck), ppo, maskableppo, a2c, dqn, random, oracle, stored, llm=URL#MODEL (a language
+            model), a plug-in's name or module:factory; several may be named. NAME@MODE is an action mode, NAME=WEIGHTS
+            a folder or owner/name on the hub, NAME=A+B several networks of one vote; wildcards stand for several
+            training seeds.
         compile: Compile the networks; pays off for long runs.
         batch: Boards in play at a time.
     """

@@ -96,14 +96,14 @@ def train(config: Train, out: Path) -> None:
     try:
         spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
         workers = int(spare) if config.workers is None else config.workers
-        trainer = Trainer(config.recipe, out, str(device), config.compile, processes, workers)
-        held = run_lock(out) if processes.rank == 0 else nullcontext()
-        with closing(trainer.feed), held, signals_noted(trainer, out):
-            if processes.rank == 0:
-                _follow(trainer)
-            else:
-                for _ in trainer.fit():
-                    pass
+        with run_lock(out) if processes.rank == 0 else nullcontext():
+            trainer = Trainer(config.recipe, out, str(device), config.compile, processes, workers)
+            with closing(trainer.feed), signals_noted(trainer, out):
+                if processes.rank == 0:
+                    _follow(trainer)
+                else:
+                    for _ in trainer.fit():
+                        pass
     finally:
         leave()
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hrm_gym.agents.halting.rules import (
@@ -26,6 +24,7 @@ from hrm_gym.agents.halting.rules import (
 )
 from hrm_gym.envs.halting.bank import SCALARS, HaltingBank
 from hrm_gym.evaluation.intervals import wilson
+from hrm_gym.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, RED, doubling, legend, level, new_figure, save
 
 RESAMPLES = 4000
 """Of the bootstrap."""
@@ -272,11 +271,11 @@ LABELS: dict[Kind, str] = {
 _COLOURS: dict[Kind, str] = {
     "q": "#111827",
     "q_tuned": "#6b7280",
-    "fixed": "#2563eb",
-    "confidence": "#d97706",
-    "dqn": "#059669",
-    "ppo": "#c026d3",
-    "oracle": "#dc2626",
+    "fixed": BLUE,
+    "confidence": ORANGE,
+    "dqn": GREEN,
+    "ppo": PURPLE,
+    "oracle": RED,
 }
 _MARKS: dict[Kind, str] = {"q": "*", "dqn": "o", "ppo": "s", "oracle": "^"}
 
@@ -287,16 +286,11 @@ def draw(study: HaltingStudy, title: str, path: Path) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    figure = Figure(figsize=(12.5, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    for one in (left, right):
-        one.grid(alpha=0.25)
-        one.spines[["top", "right"]].set_visible(False)
+    figure, ((left, right),) = new_figure((10.5, 4.6), title, columns=2, width_ratios=(1.15, 1))
     _plane(left, study)
     _gains(right, study)
-    figure.savefig(path, dpi=130, format="png")
+    legend(figure, 4)
+    save(figure, path)
 
 
 def _plane(axes: Any, study: HaltingStudy) -> None:
@@ -309,14 +303,12 @@ def _plane(axes: Any, study: HaltingStudy) -> None:
         entries = [one for k in range(len(study.costs)) if (one := _found(study, kind, k)) is not None]
         if entries:
             _points(axes, kind, entries)
-    axes.axhline(study.ever, color="#9ca3af", linewidth=0.8, linestyle=":", label="right after some segment")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    level(axes, study.ever, "right after some segment")
+    doubling(axes)
     shown = [one for at in study.costs for one in at.entries if one.kind != "fixed"]
     axes.set_xlim(left=0.85 * min(one.segments for one in shown), right=1.1 * study.segments)
     axes.set_ylim(min(one.solved.low for one in shown) - 0.06, study.ever + 0.03)
     axes.set(xlabel="mean segments", ylabel="solved")
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 def envelope(points: Sequence[CurvePoint]) -> list[CurvePoint]:
@@ -353,12 +345,11 @@ def _gains(axes: Any, study: HaltingStudy) -> None:
         x = np.arange(len(gains)) + shift
         axes.errorbar(
             x, [gain.value for gain in gains], yerr=_bars(gains), fmt="o", color=_COLOURS[kind], capsize=3,
-            markersize=5, label=LABELS[kind],
+            markersize=5,
         )  # fmt: skip
     axes.axhline(0, color=_COLOURS["q"], linewidth=1)
     axes.set_xticks(range(len(study.costs)), [f"{at.cost:g}" for at in study.costs])
     axes.set(xlabel="cost of a segment", ylabel="mean return minus that of the Q-head")
-    axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _found(study: HaltingStudy, kind: Kind, k: int) -> Entry | None:

@@ -31,6 +31,7 @@ from hrm_gym.agents.checkpoint import (
     write_config,
     write_folder,
 )
+from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.halting.rules import Rule, halting_segments, solved_at
 from hrm_gym.agents.sb3.vec_env import make_sb3_vec
 from hrm_gym.envs.halting.bank import HaltingBank
@@ -174,6 +175,7 @@ class Learned:
         write_folder(folder, fill)
 
     @classmethod
+    @float32_numbers()
     def load(cls, folder: Path | str) -> Learned:
         """The policy of a folder that `save` wrote.
 
@@ -217,6 +219,7 @@ def bank_digest(bank: HaltingBank) -> str:
     return digest.hexdigest()
 
 
+@float32_numbers()
 def train(recipe: HaltingRecipe, bank: HaltingBank, progress: Callable[[int], None] = lambda steps: None) -> Learned:
     """Learn a policy from the training split of a bank.
 

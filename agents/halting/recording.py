@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,10 @@ from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, SCHEMA, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle
-from hrm_gym.files import check_ours, write_atomically, written_atomically
+from hrm_gym.files import check_ours, delete_folder, sweep, write_atomically, written_atomically
 from hrm_gym.reading import Schema, read_json, read_npz
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -222,7 +224,7 @@ class BankBuild:
     def run(self) -> Iterator[int]:
         """Think through what is missing; yields the number of finished blocks after each, those found included."""
         for k, (number, rows) in enumerate(self._blocks):
-            if not self._part(k).exists():
+            if not self._is_whole(k):
                 world, chosen = self._worlds[number], self._chosen[number]
                 part = record(world.agent, chosen.puzzles[rows], self.segments)
                 with written_atomically(self._part(k)) as draft:
@@ -239,15 +241,18 @@ class BankBuild:
         from_arrays(arrays)
         with written_atomically(self.path) as draft:
             np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
-        shutil.rmtree(self.place)
+        delete_folder(self.place)
+
+    def _is_whole(self, k: int) -> bool:
+        """Whether a block is finished and undamaged."""
+        try:
+            return self._part(k).exists() and bool(read_npz(self._part(k), PART))
+        except ValueError as error:
+            logger.warning("%s; it is made again", error)
+            return False
 
     def _joined(self) -> Arrays:
-        parts = []
-        for k in range(self.total):
-            try:
-                parts.append(read_npz(self._part(k), PART))
-            except ValueError as error:
-                raise ValueError(f"{error}; delete it, and the same command makes it again") from None
+        parts = [read_npz(self._part(k), PART) for k in range(self.total)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         counts = [len(chosen.puzzles) for chosen in self._chosen]
         arrays["test"] = np.array(
@@ -281,6 +286,8 @@ class BankBuild:
 
     def _begun(self, recipe: dict[str, Any]) -> dict[str, Any]:
         """The recipe in the folder of parts, if it is this one; else this one, written there."""
+        sweep(self.path.parent, self.path.name)
+        sweep(self.place)
         note = self.place / RECIPE
         if note.exists():
             try:

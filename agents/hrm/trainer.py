@@ -110,7 +110,9 @@ class Trainer:
         Raises:
             ValueError: the folder holds a run of another recipe, or a damaged checkpoint; or the slots cannot be
                 shared out evenly.
+            FileExistsError: `model/` in it is someone else's.
         """
+        checkpoint.model_path(Path(run))
         self.recipe, self.run, self.device, self.processes = recipe, Path(run), torch.device(device), processes
         self.share = processes.share(recipe.batch_size)
         self.feed = Feed(recipe, self.device, workers)
@@ -412,10 +414,10 @@ class Trainer:
 
     def export(self) -> Path:
         """Write the finished weights alone to `model/`; returns the folder."""
-        path, about = self.run / "model", self._about()
+        path, about = checkpoint.model_path(self.run), self._about()
         if self.processes.rank == 0:
             write = lambda folder: write_model(folder, self.weights(), self.recipe.model, about)  # noqa: E731
-            checkpoint.write_folder(path, write, ours=True)
+            checkpoint.write_folder(path, write)
         self.processes.wait()
         return path
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.agent import Observation
-from hrm_gym.agents.devices import choose_device
+from hrm_gym.agents.agent import Observation, ShownAgent, as_batch, check_puzzles
+from hrm_gym.agents.devices import choose_device, float32_numbers
 from hrm_gym.agents.sb3.policies import ALGORITHMS, plays_any_size, read_policy
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Thought
@@ -46,7 +46,7 @@ def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observati
     return family.legal_moves(clues, observation["answer"])
 
 
-class SB3Agent:
+class SB3Agent(ShownAgent):
     """A policy trained by stable-baselines3.
 
     One that was trained under masks acts under masks: it works them out from what it observes, by the family's rules.
@@ -133,6 +133,7 @@ class SB3Agent:
         agent.weights = Path(folder)
         return agent
 
+    @float32_numbers()
     def predict(
         self,
         observation: Observation,
@@ -155,9 +156,11 @@ class SB3Agent:
         Raises:
             ValueError: if the observation has another form.
         """
-        masks = self._masks(observation)
-        actions, _ = self.policy.predict(observation, deterministic=deterministic, **masks)
-        return actions, None
+        space: Any = self.policy.observation_space
+        rows, single = as_batch(observation, tuple(space.spaces))
+        check_puzzles(rows, space["puzzle"].shape, int(space["puzzle"].high.max()) + 1)
+        actions, _ = self.policy.predict(rows, deterministic=deterministic, **self._masks(rows))
+        return (actions[0] if single else actions), None
 
     def act(self, observation: Observation) -> NDArray[Any]:
         """The action for one environment."""
@@ -174,9 +177,7 @@ class SB3Agent:
         """The named argument `action_masks` for a policy that knows it."""
         if self.family is None or not _takes_masks(self.policy):
             return {}
-        one = observation["puzzle"].ndim == 2
-        batch = {name: observation[name][None] if one else observation[name] for name in ("puzzle", "answer")}
-        return {"action_masks": legal_actions(self.family, self.action_mode, batch)}
+        return {"action_masks": legal_actions(self.family, self.action_mode, observation)}
 
 
 def _takes_masks(policy: BasePolicy) -> bool:

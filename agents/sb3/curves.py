@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from hrm_gym.agents.hrm.run_folder import CURVE
-from hrm_gym.evaluation.pages import plot_text
-from hrm_gym.files import written_atomically
+from hrm_gym.evaluation.plots import CYCLE, legend, line, new_figure, save, shares
 from hrm_gym.reading import read_curve
 
 AXES = {"timesteps": "environment steps", "processor_seconds": "seconds of one processor core"}
@@ -32,23 +31,19 @@ def draw_curves(runs: Mapping[str, Path], path: Path, figure: str = "solved") ->
     Returns:
         `path`.
     """
-    from matplotlib.figure import Figure
-
     curves = {name: rows for name, run in runs.items() if (rows := curve_of(run, (*AXES, figure)))}
-    picture = Figure(figsize=(10, 4), layout="constrained")
-    for place, (axis, label) in enumerate(AXES.items()):
-        axes = picture.add_subplot(1, 2, place + 1)
-        for name, rows in curves.items():
-            axes.plot([row[axis] for row in rows], [row[figure] for row in rows], alpha=0.6, label=plot_text(name))
+    picture, (both,) = new_figure((8.4, 3.4), f"held-out puzzles {figure}", columns=2)
+    for axes, (axis, label) in zip(both, AXES.items(), strict=True):
+        for number, (name, rows) in enumerate(curves.items()):
+            colour = CYCLE[number % len(CYCLE)]
+            line(axes, [row[axis] for row in rows], [row[figure] for row in rows], colour, name, ".-")
         if len(curves) > 1:
             axes.plot(*mean_curve(list(curves.values()), axis, figure), color="black", label="mean")
-        axes.set(xlabel=label, ylabel=f"held-out puzzles {figure}", ylim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
+        axes.set(xlabel=label, ylabel=figure)
+        shares(axes)
     if curves:
-        axes.legend()
-    with written_atomically(path) as draft:
-        picture.savefig(draft, dpi=120)
-    return path
+        legend(picture)
+    return save(picture, path)
 
 
 def mean_curve(curves: list[list[dict[str, Any]]], axis: str, figure: str) -> tuple[Any, Any]:

@@ -23,6 +23,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, MultiInputPolicy, QNetwork
 from torch import Tensor
 
 from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
+from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.sb3.hrm_policy import HRMPolicy, MaskableHRMPolicy
 from hrm_gym.agents.sb3.networks import (
@@ -247,6 +248,7 @@ def write_policy(folder: Path, policy: BasePolicy, about: dict[str, Any]) -> Non
     write_config(folder, about)
 
 
+@float32_numbers()
 def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[BasePolicy, dict[str, Any]]:
     """The policy of a folder and its JSON.
 

@@ -54,6 +54,7 @@ class Run(ABC):
 
     def __init__(self, recipe: RLRecipe, folder: Path, device: str) -> None:
         self.recipe, self.folder, self.device = recipe, Path(folder), device
+        checkpoint.model_path(self.folder)
         self.held_out = held_out_env(recipe)
         world: Any = self.held_out.unwrapped
         self.family = world.family
@@ -178,8 +179,8 @@ class Run(ABC):
 
     def export(self) -> Path:
         """Write the policy alone, as safetensors and JSON, to `model/`; returns the folder."""
-        path = self.folder / "model"
-        checkpoint.write_folder(path, lambda folder: write_policy(folder, self.policy, self._about()), ours=True)
+        path = checkpoint.model_path(self.folder)
+        checkpoint.write_folder(path, lambda folder: write_policy(folder, self.policy, self._about()))
         return path
 
     def _fill_checkpoint(self, folder: Path) -> None:

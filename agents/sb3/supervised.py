@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
+from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.recipes import RLRecipe, SupervisedSettings
 from hrm_gym.agents.sb3.run import Run, Watcher, env_arguments, puzzle_seed
@@ -29,6 +30,7 @@ STATE = "optimizer.safetensors"
 class SupervisedRun(Run):
     """A run under supervision; a timestep is a puzzle seen."""
 
+    @float32_numbers()
     def __init__(self, recipe: RLRecipe, folder: Path, device: str = "cpu") -> None:
         """Start, or go on from the newest checkpoint in `folder`.
 
@@ -56,6 +58,7 @@ class SupervisedRun(Run):
         """Puzzles seen so far."""
         return self.updates * self.settings.batch_size
 
+    @float32_numbers()
     def learn(self, watcher: Watcher) -> None:
         """Learn from the remaining puzzles, then write the finished weights to `model/`."""
         total = self.recipe.timesteps

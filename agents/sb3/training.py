@@ -23,6 +23,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
 
 from hrm_gym.agents.checkpoint import STATE, read_tensors
+from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.hrm.run_folder import once, pack_optimizer, part, unpack_optimizer
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
@@ -94,6 +95,7 @@ class RLRun(Run):
         model: the algorithm.
     """
 
+    @float32_numbers()
     def __init__(self, recipe: RLRecipe, folder: Path, device: str = "cpu") -> None:
         """Start, or go on from the newest checkpoint in `folder`.
 
@@ -120,6 +122,7 @@ class RLRun(Run):
         """Environment steps so far."""
         return int(self.model.num_timesteps)
 
+    @float32_numbers()
     def learn(self, watcher: Watcher) -> None:
         """Learn from the remaining timesteps, then write the finished weights to `model/`."""
         remaining = self.recipe.timesteps - self.timesteps

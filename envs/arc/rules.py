@@ -133,6 +133,10 @@ class ArcFamily(PuzzleFamily):
     attempts = 2
     board_size = BOARD
     difficulty_unit = "cells"
+    wanted = (
+        "Grids of coloured cells, a digit 0 to 9 a colour, a line a row. In each example one rule makes the output out "
+        "of the input. Give the output to the test input by the same rule; its size may be another."
+    )
 
     def __init__(self, canvas: int = tokens.MAX_SIDE) -> None:
         self.canvas = canvas
@@ -218,6 +222,27 @@ class ArcFamily(PuzzleFamily):
         ]
         test = _beside(tokens.to_text(_trimmed(puzzle.clues)), tokens.to_text(answer))
         return "\n".join([*blocks, f"test input -> answer\n{test}"])
+
+    @property
+    def letters(self) -> str:
+        """The colours."""
+        return self.symbols[BLACK:]
+
+    def task_text(self, observation: Mapping[str, NDArray[Any]]) -> str:
+        """The demonstrations and the test input, as digits."""
+        parts = [self.wanted]
+        for number, pair in enumerate(observation["demonstrations"][: int(observation["pairs"][0])], 1):
+            given, made = map(self.answer_text, pair)
+            parts.append(f"Example {number}, input:\n{given}\n\nExample {number}, output:\n{made}")
+        return "\n\n".join([*parts, f"Test input:\n{self.answer_text(observation['puzzle'])}"])
+
+    def answer_text(self, grid: Grid) -> str:
+        """The grid on a board, as digits."""
+        return "\n".join("".join(map(str, row)) for row in tokens.crop(grid).tolist())
+
+    def read_answer(self, lines: Sequence[str], shape: tuple[int, int]) -> Grid:
+        """The board of a grid in lines of digits; see `tokens.read_board`."""
+        return tokens.read_board("\n".join(lines), shape[0])
 
     # ---- rules ----
 

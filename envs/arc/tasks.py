@@ -117,7 +117,7 @@ def make_puzzle(
         raise ValueError(f"expected grids of at most {canvas}x{canvas} cells, got a side of {side} in {task.name}")
     clues, solution = (place(grid, canvas) for grid in task.test[task.numbers.index(test)])
     shown = _demonstrations(task, canvas, puzzle_id)
-    return Puzzle(clues, solution, puzzle_id, name or f"{task.name}:{test}", extras=shown)
+    return Puzzle(clues, solution, puzzle_id, name or f"{task.name}:{test}", extras=shown, family="arc")
 
 
 def unanswered_puzzle(task: Task, test: int, canvas: int = MAX_SIDE, puzzle_id: int = 0) -> Puzzle | None:
@@ -129,7 +129,7 @@ def unanswered_puzzle(task: Task, test: int, canvas: int = MAX_SIDE, puzzle_id: 
         return None
     clues = place(task.asked[test], canvas)
     shown = _demonstrations(task, canvas, puzzle_id)
-    return Puzzle(clues, np.zeros_like(clues), puzzle_id, f"{task.name}:{test}", extras=shown)
+    return Puzzle(clues, np.zeros_like(clues), puzzle_id, f"{task.name}:{test}", extras=shown, family="arc")
 
 
 def _demonstrations(task: Task, canvas: int, puzzle_id: int) -> dict[str, NDArray[Any]]:

@@ -289,6 +289,10 @@ class MazeFamily(PuzzleFamily):
     clue_once = (START, GOAL)
     move_count = len(MOVES)
     difficulty_unit = "cells of a shortest path"
+    wanted = (
+        "A maze: # is a wall, . is open, S the start, G the goal. Mark one shortest path from S to G, walked up, "
+        "right, down and left through open cells: put o into every open cell on it, and leave all other cells."
+    )
 
     # ---- reading ----
 

@@ -293,7 +293,7 @@ class GeneratedSudoku:
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with its rating."""
         batch, ratings = self.rated_batch(apart_from_banks(np.array([key], dtype=np.uint64)))
-        return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]))
+        return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]), family="sudoku")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys, in one compiled call."""

@@ -214,6 +214,12 @@ class SudokuFamily(PuzzleFamily):
         self.symbols = tokens.SYMBOLS[: self.vocab_size]
         self.writable = tuple(range(FIRST_DIGIT, self.vocab_size))
         self.clue_tokens = (BLANK, *self.writable)
+        rows, columns = self.box
+        self.wanted = (
+            f"A Sudoku of {self.size}x{self.size} cells. Put a digit 1 to {self.size} in every empty cell (.), so that "
+            f"every row, every column and every box of {rows} rows and {columns} columns has each digit once. "
+            "Leave the given digits."
+        )
         self._peers = np.empty((self.size**2, 2), dtype=np.uint64)
         fill_peers_kernel(*self.box, self._peers)
 

@@ -82,13 +82,13 @@ class BankedSudoku:
             raise IndexError(f"expected a puzzle index in 0..{len(self) - 1} of bank {self.name}, got {index}")
         name = f"{self.name}/{self.split}:{index}"
         clues, solution = self.clues[index].copy(), self.solutions[index].copy()
-        return Puzzle(clues, solution, name=name, rating=float(self.ratings[index]))
+        return Puzzle(clues, solution, name=name, rating=float(self.ratings[index]), family="sudoku")
 
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with the rating it has as stored."""
         batch, row = self.batch(np.array([key], dtype=np.uint64)), key % len(self)
         name = f"{self.name}/{self.split}:{row} under symmetry {key}"
-        return Puzzle(batch.clues[0], batch.solutions[0], name=name, rating=float(self.ratings[row]))
+        return Puzzle(batch.clues[0], batch.solutions[0], name=name, rating=float(self.ratings[row]), family="sudoku")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -25,7 +24,7 @@ from hrm_gym.data.stream import stream_keys
 from hrm_gym.data.workers import Workers
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
-from hrm_gym.files import MARKER, check_ours, write_atomically, written_atomically
+from hrm_gym.files import MARKER, check_ours, delete_folder, sweep, write_atomically, written_atomically
 from hrm_gym.reading import Schema, read_json, read_npz
 
 logger = logging.getLogger(__name__)
@@ -100,9 +99,10 @@ class Workplace:
         """
         self.folder, self.path = folder, folder.with_name(f"{folder.name}.partial")
         wanted = json.loads(json.dumps(dict(recipe)))
+        sweep(self.path)
         if self.path.exists() and not self._is_begun_by(wanted, overwrite):
             check_ours(self.path)
-            shutil.rmtree(self.path)
+            delete_folder(self.path)
         self.resumed = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / MARKER, f"{RECIPE}\nparts/*\nwhole/*\n.*.part*\n")
@@ -116,7 +116,7 @@ class Workplace:
             begun = None
         if begun == wanted:
             return True
-        if overwrite or (begun is None and not any(self.path.iterdir())):
+        if overwrite or (begun is None and {path.name for path in self.path.iterdir()} <= {MARKER}):
             return False
         raise ValueError(f"{self.path}: {_difference(begun, wanted)}; use the arguments it was begun with, another "
                          f"--out, or --overwrite to start again")  # fmt: skip
@@ -141,7 +141,7 @@ class Workplace:
     def finish(self, draft: Path) -> None:
         """Give the finished data set its name, and take down the workplace."""
         put_in_place(draft, self.folder)
-        shutil.rmtree(self.path)
+        delete_folder(self.path)
 
     def _file(self, split: str, number: int) -> Path:
         return self.path / "parts" / f"{split}-{number:06d}.npz"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import hrm_gym
 from hrm_gym.envs.puzzle import PuzzleBatch
-from hrm_gym.files import check_ours, replace_folder, write_atomically
+from hrm_gym.files import check_ours, replace_folder, sweep, write_atomically
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -161,6 +161,7 @@ def check_place(folder: Path, overwrite: bool) -> None:
         OSError: if nothing can be written there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder.parent, folder.name)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():

@@ -107,28 +107,30 @@ def check_save_path(path: Path) -> None:
 
 def _write_gif(path: Path, images: Sequence[tuple[Image, float]], kept: Sequence[Colour]) -> None:
     """Write a looping GIF, all frames in one palette; unchanged pixels cost nothing."""
+    palette = palette_of([image for image, _ in images], kept)
+    flat = [in_palette(image, palette) for image, _ in images]
+    durations = [round(1000 * seconds) for _, seconds in images]
+    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True, disposal=1)
+
+
+def in_palette(image: Image, palette: NDArray[np.uint8]) -> Any:
+    """A Pillow picture of an (H, W, 3) uint8 image, every pixel in the nearest colour of the (N, 3) palette."""
     from PIL import Image as Pillow
 
-    palette = _palette(images, kept)
-    entries = palette.astype(np.int32)
-    flat = []
-    for image, _ in images:
-        # Pillow's own search for the nearest entry confuses neighbours, so it is made here, once for every colour.
-        colours, places = np.unique(_packed(image), return_inverse=True)
-        parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
-        nearest = np.square(parts[:, None] - entries).sum(2).argmin(1).astype(np.uint8)
-        frame = Pillow.fromarray(nearest[places].reshape(image.shape[:2]))
-        frame.putpalette(palette.tobytes())
-        flat.append(frame)
-    durations = [round(1000 * seconds) for _, seconds in images]
-    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=False, disposal=1)
+    # Pillow's own search for the nearest entry confuses neighbours, so it is made here, once for every colour.
+    colours, places = np.unique(_packed(image), return_inverse=True)
+    parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
+    nearest = np.square(parts[:, None] - palette.astype(np.int32)).sum(2).argmin(1).astype(np.uint8)
+    picture = Pillow.fromarray(nearest[places].reshape(image.shape[:2]))
+    picture.putpalette(palette.tobytes())
+    return picture
 
 
-def _palette(images: Sequence[tuple[Image, float]], kept: Sequence[Colour]) -> NDArray[np.uint8]:
+def palette_of(images: Sequence[Image], kept: Sequence[Colour] = ()) -> NDArray[np.uint8]:
     """(at most 256, 3) uint8: the colours to keep, those that cover most of up to eight frames, and some in between."""
     from PIL import Image as Pillow
 
-    chosen = [_packed(images[index][0]) for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
+    chosen = [_packed(images[index]) for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
     colours, counts = np.unique(np.concatenate(chosen, axis=None), return_counts=True)
     often = colours[np.argsort(-counts, kind="stable")[:_EXACT]]
     # of the rest, mostly edges of letters, every colour counts as the root of its pixels
@@ -174,6 +176,7 @@ def _record(episode: Episode) -> dict[str, Any]:
         "return": episode.total_return,
         "steps": episode.steps,
         "seconds": episode.seconds,
+        "usage": dict(episode.usage),
         "puzzle": episode.puzzle.clues.tolist(),
         "solution": episode.puzzle.solution.tolist(),
         "frames": [

@@ -7,8 +7,8 @@ see observations; the package's own `PrivilegedAgent` alone is shown puzzles wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -62,6 +62,7 @@ class Episode:
         seconds: wall time of this puzzle in `predict` and `step`; a board among B bears 1/B of the time of `predict`.
         spent: segments that the agent ran on it, summed over all its networks and images; None for agents without any.
         halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
+        usage: what else the agent spent on it, such as tokens of a language model; empty for most.
         cluster: what dependent puzzles share, see `PuzzleFamily.cluster`; None if that is not known.
     """
 
@@ -81,6 +82,19 @@ class Episode:
     spent: int | None = None
     halting_rules: str = "none"
     cluster: int | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """The verdict and the boards on the way to it, in a notebook."""
+        from hrm_gym.notebook import episode_html
+
+        return episode_html(self)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens that a language model read and wrote; None for other agents."""
+        counts = [self.usage[name] for name in ("prompt_tokens", "completion_tokens") if name in self.usage]
+        return sum(counts) if counts else None
 
 
 def halting_rules(agent: Agent) -> str:
@@ -214,7 +228,7 @@ def rollout_batched(
     envs = [make_env() for _ in range(min(batch, episodes))]
     try:
         boards = [_Board(env, next(waiting), seed, keep_frames) for env in envs]
-        if boards:
+        if boards and getattr(agent, "warm_up", True):
             play(envs[0], agent, first, seed, keep_frames=False)
             boards[0] = _Board(envs[0], first, seed, keep_frames)
             _predict(boards, agent, None, np.ones(len(boards), dtype=bool))  # compiled code may depend on the batch
@@ -256,6 +270,7 @@ class _Board:
         self.total_return = self.seconds = 0.0
         self.steps = 0
         self.spent: int | None = None
+        self.usage: Mapping[str, int] = {}
 
     def step(self, action: NDArray[Any], thought: Thought | None) -> None:
         """Take one action and time the environment."""
@@ -289,6 +304,7 @@ class _Board:
             seconds=self.seconds,
             spent=self.spent,
             halting_rules=halting_rules(agent),
+            usage=self.usage,
             cluster=_world(self.env).family.cluster(self.puzzle),
         )
 
@@ -318,6 +334,9 @@ def _predict(boards: Sequence[_Board], agent: Agent, state: Any, starts: NDArray
     if spent is not None:
         for board, segments in zip(boards, spent().tolist(), strict=True):
             board.spent = segments
+    if hasattr(agent, "usage"):
+        for board, used in zip(boards, agent.usage(), strict=True):
+            board.usage = used
     return found
 
 

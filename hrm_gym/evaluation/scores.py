@@ -29,6 +29,7 @@ COLUMNS = {
     "steps": ("mean_steps", ".1f"),
     "ms / puzzle": ("ms_per_puzzle", ".2f"),
     "spent": ("mean_spent", ".2f"),
+    "tokens": ("mean_tokens", ",.0f"),
 }
 """The columns of a table: the field of a Score, and how it is written; what no agent has is left out."""
 
@@ -49,6 +50,7 @@ class Score:
         mean_steps: mean actions taken.
         ms_per_puzzle: mean wall time of agent and environment, in milliseconds.
         mean_spent: mean segments that the agent ran on a puzzle, over all its networks and images; None without any.
+        mean_tokens: mean tokens that a language model read and wrote for a puzzle; None for other agents.
         halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
         clusters: how many of the puzzles are independent: others share a solution or a task with one of them, and the
             intervals know it.
@@ -69,6 +71,7 @@ class Score:
     mean_steps: float
     ms_per_puzzle: float
     mean_spent: float | None = None
+    mean_tokens: float | None = None
     halting_rules: str = "none"
     clusters: int | None = None
 
@@ -88,6 +91,7 @@ def score(episodes: Sequence[Episode]) -> Score:
     reached = [episode.reached for episode in episodes if episode.reached is not None]
     segments = [episode.segments for episode in episodes if episode.segments is not None]
     spent = [episode.spent for episode in episodes if episode.spent is not None]
+    tokens = [one.tokens for one in episodes if one.tokens is not None]
     return Score(
         agent=episodes[0].agent,
         env=episodes[0].env_id,
@@ -104,6 +108,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         mean_steps=sum(episode.steps for episode in episodes) / count,
         ms_per_puzzle=1000 * sum(episode.seconds for episode in episodes) / count,
         mean_spent=sum(spent) / len(spent) if spent else None,
+        mean_tokens=sum(tokens) / len(tokens) if tokens else None,
         halting_rules=episodes[0].halting_rules,
         clusters=None if None in clusters else len(set(clusters)),
     )

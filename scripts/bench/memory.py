@@ -19,7 +19,8 @@ from torch import Tensor
 from hrm_gym.agents.hrm.config import Gradient, HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.evaluation.pages import markdown_row
-from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.evaluation.plots import CYCLE, heading, legend, line, new_figure, save
+from hrm_gym.files import write_atomically
 from hrm_gym.scripts.options import arg, parse
 from hrm_gym.scripts.output import write_json
 
@@ -164,7 +165,7 @@ def main(argv: Sequence[str]) -> None:
     write_atomically(config.out / "memory.md", page)
     figures = {"setting": setting, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
     write_json(figures, config.out / "memory.json")
-    _plot(rows, setting, config.out / "memory.png")
+    draw(rows, setting, config.out / "memory.png")
 
 
 def _measure_apart(network: HRMConfig, gradient: Gradient, cycles: int, batch: int) -> StepMemory:
@@ -194,16 +195,13 @@ def table(rows: Sequence[StepMemory]) -> str:
     return "\n".join(lines)
 
 
-def _plot(rows: Sequence[StepMemory], setting: str, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for gradient, label in GRADIENTS.items():
+def draw(rows: Sequence[StepMemory], setting: str, path: Path) -> None:
+    """Write the picture."""
+    figure, ((axes,),) = new_figure((6.2, 3.9), "memory of a training step")
+    for (gradient, label), colour in zip(GRADIENTS.items(), CYCLE, strict=False):
         mine = [row for row in rows if row.gradient == gradient]
-        axes.plot([row.calls for row in mine], [row.saved / MEBIBYTE for row in mine], marker="o", label=label)
+        line(axes, [row.calls for row in mine], [row.saved / MEBIBYTE for row in mine], colour, label)
+    heading(axes, setting)
     axes.set(xlabel="calls of the modules in a segment", ylabel="MiB kept for the backward pass", ylim=(0, None))
-    axes.set_title(setting, fontsize=8)
-    axes.legend(frameon=False)
-    with written_atomically(path) as draft:
-        figure.savefig(draft, dpi=150)
+    legend(figure)
+    save(figure, path)

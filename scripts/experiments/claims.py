@@ -23,7 +23,7 @@ class ClaimsConfig:
     """Write the page of the paper's claims from the figures in a folder of results.
 
     Attributes:
-        results: Folder with depth/, maze-10x10/, own-decision/, versus/ and memory.json.
+        results: Folder with paper/, depth/, own-decision/, versus/ and memory.json.
         out: The Markdown file to write.
     """
 
@@ -32,7 +32,8 @@ class ClaimsConfig:
 
 
 class Claim(NamedTuple):
-    """One row: the claim, the file of our figures, what they say, how many trainings, the verdict and its reason."""
+    """One row: the claim, the file of our figures, what they say, how many trainings, the verdict and its reason; and
+    the names of the pictures that `paper` draws of it."""
 
     claim: str
     file: str
@@ -40,6 +41,7 @@ class Claim(NamedTuple):
     trainings: int
     verdict: str
     reason: str
+    pictures: tuple[str, ...] = ()
 
 
 SHOWN, WEAKLY, NOT, UNTESTABLE = "shown", "shown weakly", "not reproduced", "not testable here"
@@ -58,8 +60,9 @@ def _convergence(found: Any) -> str:
     low, high = (np.array(trace["residuals"]) for trace in found["networks"][0]["traces"])
     cycles = low[2::2][: len(high) - 1] > low[1::2][: len(high) - 1]
     return (
-        f"L-level residual {low[0]:.2f} at first, {low[-1]:.3f} after 8 segments; H-level {high[0]:.2f} and "
-        f"{high[-1]:.3f}; L moves further again after {int(cycles.sum())} of {len(cycles)} updates of H"
+        f"hard Sudoku: L-level residual {low[0]:.2f} at first, {low[-1]:.3f} after {found['segments']} segments; "
+        f"H-level {high[0]:.2f} and {high[-1]:.3f}; L moves further again after {int(cycles.sum())} of {len(cycles)} "
+        "updates of H"
     )
 
 
@@ -123,19 +126,54 @@ def _maze_scaling(found: Any) -> str:
 
 def _segments(found: Any) -> str:
     low, high = found["correlation_low"], found["correlation_high"]
-    return f"Spearman correlation of segments with path length {found['correlation']:+.2f} ({low:+.2f} to {high:+.2f})"
+    return (
+        f"Spearman correlation of segments with {found['unit']} {found['correlation']:+.2f} ({low:+.2f} to {high:+.2f})"
+    )
 
 
-def _answers(found: Any) -> str:
-    changed = np.mean([course["changed"] for course in found["courses"]], axis=0)
-    return "cells changed in segments 1 to 4, mean of three mazes: " + ", ".join(f"{cells:.0f}" for cells in changed)
+def _sudoku_strategy(found: Any) -> str:
+    one = found["results"]["sudoku"]
+    return (
+        f"{one['puzzles']} hard Sudokus: {percent(one['share_taken_back'])} of the cells written after the first "
+        f"segment are written once more, {percent(one['share_of_writes_on_right_cells'])} of the writes spoil a right "
+        "cell, and "
+        f"{percent(one['share_of_puzzles_that_get_worse'])} of the puzzles get worse before they get better"
+    )
+
+
+def _maze_strategy(found: Any) -> str:
+    one = found["results"]["maze"]
+    beside, other, pieces = (one[name] for name in ("beside", "beside_on_a_shortest_path", "pieces"))
+    return (
+        f"{one['puzzles']} mazes: after segment 1 {beside[0]:.1f} cells beside the final path have a probability above "
+        f"0.1, {other[0]:.1f} of them on another shortest path, and the path lies in {pieces[0]:.1f} pieces; after "
+        f"segment 2 {beside[1]:.1f}, {other[1]:.1f} and {pieces[1]:.1f}"
+    )
+
+
+def _arc_strategy(found: Any) -> str:
+    one = found["results"]["arc"]
+    better, _, worse = one["segments_better_equal_worse"]
+    wrong = one["wrong"]
+    return (
+        f"{one['puzzles']} ARC tasks of the training: {wrong[0]:.1f} cells wrong after segment 1, {wrong[-1]:.1f} "
+        f"after {len(wrong)}; {better} segments make an answer better, {worse} worse; "
+        f"{percent(one['share_of_puzzles_that_get_worse'])} of the tasks get worse at times"
+    )
+
+
+def _inner(found: Any) -> str:
+    courses = found["courses"]
+    first = [place for place, moment in enumerate(courses[0]["moments"]) if moment[0] == 1]
+    wrong = np.mean([[course["wrong"][place] for place in first] for course in courses], axis=0)
+    return f"cells wrong after the {len(first)} L-level updates of segment 1: " + ", ".join(f"{n:.1f}" for n in wrong)
 
 
 def _dimensions(found: Any) -> str:
     trained, untrained = found["trained"][-1], found["untrained"][-1]
     return (
-        f"PR_H / PR_L = {trained['high']:.2f} / {trained['low']:.2f} = {trained['ratio']:.2f}; untrained "
-        f"{untrained['ratio']:.2f}"
+        f"{found['env'].partition(':')[0]}, {trained['puzzles']} puzzles: PR_H / PR_L = {trained['high']:.2f} / "
+        f"{trained['low']:.2f} = {trained['ratio']:.2f}; untrained {untrained['ratio']:.2f}"
     )
 
 
@@ -159,11 +197,12 @@ def _signals(found: Any) -> str:
 CLAIMS = (
     Claim(
         "Hierarchical convergence: L settles within a cycle and is set in motion again by H (figure 3)",
-        "maze-10x10/convergence.json",
+        "paper/convergence-sudoku.json",
         _convergence,
         1,
         WEAKLY,
         "two L-steps a cycle are too few to see L settle within one",
+        ("convergence-sudoku", "convergence-maze"),
     ),
     Claim(
         "A recurrent network settles early, the layers of a deep one lose their residuals (figure 3)",
@@ -172,6 +211,7 @@ CLAIMS = (
         1,
         WEAKLY,
         "recurrence settles; the 8 layers of the deep network keep theirs, 16 and more trained layers were not run",
+        ("networks",),
     ),
     Claim(
         "Direct prediction gains by depth, not by width (figure 2)",
@@ -180,6 +220,7 @@ CLAIMS = (
         1,
         WEAKLY,
         "up to 8 layers; 16 layers learnt nothing in 400 updates, and widths go up and down by chance",
+        ("depth",),
     ),
     Claim(
         "HRM is better than direct prediction of comparable size",
@@ -199,11 +240,12 @@ CLAIMS = (
     ),
     Claim(
         "ACT saves computation at next to no loss: mazes (figure 5)",
-        "maze-10x10/scaling.json",
+        "paper/scaling-maze.json",
         _act,
         1,
         SHOWN,
         "one network, 256 mazes",
+        ("scaling-maze",),
     ),
     Claim(
         "ACT saves computation at next to no loss: Sudoku (figure 5)",
@@ -212,6 +254,7 @@ CLAIMS = (
         1,
         SHOWN,
         "with a threshold of Q(halt) chosen on validation puzzles; at one half it halts too early",
+        ("scaling-sudoku",),
     ),
     Claim(
         "More segments at test time than in training help (figure 5)",
@@ -220,31 +263,87 @@ CLAIMS = (
         1,
         SHOWN,
         "on hard Sudokus",
+        ("scaling-sudoku",),
     ),
     Claim(
         "The same in mazes, where the paper sees little",
-        "maze-10x10/scaling.json",
+        "paper/scaling-maze.json",
         _maze_scaling,
         1,
         SHOWN,
         "little, as in the paper",
     ),
-    Claim("Harder puzzles are thought about longer", "maze-10x10/segments.json", _segments, 1, SHOWN, "500 mazes"),
     Claim(
-        "Intermediate answers show a strategy: mazes (figure 7)",
-        "maze-10x10/answers.json",
-        _answers,
+        "Harder puzzles are thought about longer",
+        "paper/segments-maze.json",
+        _segments,
         1,
-        WEAKLY,
-        "ends and pieces of the path first; three mazes, no Sudoku and no ARC",
+        SHOWN,
+        "500 mazes",
+        ("segments-maze",),
     ),
     Claim(
-        "H uses more dimensions than L after training, not before (section 4)",
-        "maze-10x10/dimensionality.json",
+        "The same among Sudokus of one class, hard",
+        "paper/segments-sudoku.json",
+        _segments,
+        1,
+        NOT,
+        "easy, hard and extreme ones take more and more segments (above), but within hard ones guesses say nothing",
+        ("segments-sudoku",),
+    ),
+    Claim(
+        "Sudoku is searched as by depth first with backtracking (figure 7)",
+        "paper/strategies.json",
+        _sudoku_strategy,
+        1,
+        WEAKLY,
+        "cells are taken back and the answer gets worse on the way, as in a search with backtracking; but many cells "
+        "change at a time, so no order of a depth-first search can be read off",
+        ("strategies", "answers-sudoku"),
+    ),
+    Claim(
+        "Mazes: several paths at first, then one (figure 7)",
+        "paper/strategies.json",
+        _maze_strategy,
+        1,
+        SHOWN,
+        "in probabilities; the answer itself shows one path in pieces, and it is over after two segments",
+        ("answers-maze",),
+    ),
+    Claim(
+        "Within a segment the answer forms from update to update (preliminary H-state, figure 7)",
+        "paper/inner-maze.json",
+        _inner,
+        1,
+        WEAKLY,
+        "two mazes: the ends first, then pieces of the middle",
+        ("inner-maze",),
+    ),
+    Claim(
+        "ARC answers approach by small steps (figure 7)",
+        "paper/strategies.json",
+        _arc_strategy,
+        1,
+        WEAKLY,
+        "the mean falls by small steps, single tasks go both ways; the network is small and solves few of them",
+        ("answers-arc",),
+    ),
+    Claim(
+        "H uses more dimensions than L after training, not before: Sudoku (section 4)",
+        "paper/dimensionality-sudoku.json",
         _dimensions,
         1,
         NOT,
         "training raises the ratio to about one, the paper has 2.98",
+        ("dimensionality-sudoku", "dimensionality-maze"),
+    ),
+    Claim(
+        "The same in mazes",
+        "paper/dimensionality-maze.json",
+        _dimensions,
+        1,
+        NOT,
+        "likewise",
     ),
     Claim(
         "Training needs memory that the number of steps does not enter",
@@ -253,6 +352,7 @@ CLAIMS = (
         0,
         SHOWN,
         "measured, no training",
+        ("memory",),
     ),
     Claim(
         "Dense supervision learns where reward does not",
@@ -261,6 +361,7 @@ CLAIMS = (
         1,
         WEAKLY,
         "the arms differ in more than the signal: the rewarded network keeps no state between steps",
+        ("versus",),
     ),
 )
 """In the paper's order."""
@@ -275,7 +376,10 @@ UNTESTED = (
         "the same; 25,000 parameters trained on a CPU solve 8.8 % of small tasks "
         "([card](../agents/pretrained/hrm-arc-12x12/CARD.md))",
     ),
-    ("Chain-of-thought models solve none of these Sudokus and mazes", "no language model is part of this project"),
+    (
+        "Chain-of-thought models solve none of these Sudokus and mazes",
+        "`--agent llm=URL#MODEL` runs the comparison for whoever has a model ([how](text.md)); none was at hand",
+    ),
     ("HRM is Turing-complete in practice", "see below"),
 )
 
@@ -289,6 +393,19 @@ than *shown weakly* here.
 
 | claim | measured here | trainings | verdict | because |
 |---|---|---|---|---|"""
+
+FIGURES = """Drawn from the bundled weights, on puzzles of the test split that no network learnt from (seed 2026; ARC:
+tasks of the training), or from the committed figures of the trainings. All of them anew:
+`python -m hrm_gym.scripts.experiments.paper`."""
+
+PROGRAM = "python -m hrm_gym.scripts.experiments.paper"
+PLACES = {
+    "networks": "results/depth/convergence.png",
+    "depth": "results/depth/depth.png",
+    "memory": "results/memory.png",
+    "versus": "results/versus/versus.png",
+}
+"""Where the pictures lie that are drawn from committed figures."""
 
 CLOSING = """## Turing completeness, and chain of thought
 
@@ -313,7 +430,24 @@ def page(results: Path) -> str:
         shown = f"{figure} ([figures](results/{claim.file}))"
         lines.append(f"| {claim.claim} | {shown} | {claim.trainings or '-'} | **{claim.verdict}** | {claim.reason} |")
     lines += [f"| {claim} | - | - | **{UNTESTABLE}** | {why} |" for claim, why in UNTESTED]
-    return "\n".join([*lines, "", CLOSING])
+    return "\n".join([*lines, "", *pictures(results), CLOSING])
+
+
+def pictures(results: Path) -> list[str]:
+    """The paper's figures, each under its claim, with the verdict in one sentence and the command that draws it."""
+    lines = ["## The figures", "", FIGURES, ""]
+    for claim in CLAIMS:
+        if claim.pictures:
+            figure = claim.figure(read_json(results / claim.file))
+            lines += [
+                f"### {claim.claim}",
+                "",
+                f"{claim.verdict.capitalize()}: {figure}. {claim.reason.capitalize()}.",
+                "",
+            ]
+        for name in claim.pictures:
+            lines += [f"![{name}]({PLACES.get(name, f'results/paper/{name}.png')})", "", f"`{PROGRAM} {name}`", ""]
+    return lines
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,19 +7,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.evaluation.plots import BLUE, GREEN, ORANGE, doubling, legend, level, line, new_figure, shares
 from hrm_gym.scripts.experiments.evaluate import about, judged, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PROGRAM = "python -m hrm_gym.scripts.experiments.depth"
 HEAD = 32
@@ -158,24 +161,20 @@ def table(config: DepthConfig, told: dict[str, str], results: list[dict[str, Any
 
 def drawn(config: DepthConfig, results: list[dict[str, Any]]) -> Figure:
     """Two panels: exact against layers and against channels; the recurrent networks as levels across."""
-    picture = Figure(figsize=(8.4, 3.6), layout="constrained")
-    panels = picture.subplots(1, 2, sharey=True)
+    title = f"{config.recipe}, {results[0]['updates']:,} updates each"
+    picture, (panels,) = new_figure((8.4, 3.6), title, columns=2)
     by_name = {row["name"]: row for row in results}
     labels, every = ("layers", "channels"), flat_models(config)
     for axes, label, models, places in zip(panels, labels, every, (config.layers, config.widths), strict=True):
         rows = [by_name[_name(model)] for model in models]
-        exact = [row["exact"] for row in rows]
-        spread = [[row["exact"] - row["exact_interval"][0] for row in rows]]
-        spread += [[row["exact_interval"][1] - row["exact"] for row in rows]]
-        axes.errorbar(places, exact, yerr=spread, marker="o", capsize=3, label="direct prediction")
-        for name, colour in (("hrm", "tab:red"), ("recurrent", "tab:green")):
-            axes.axhline(by_name[name]["exact"], color=colour, linestyle="--", label=name)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(places, [str(n) for n in places])
-        axes.set(xlabel=label, ylim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("held-out puzzles exact")
-    panels[1].legend()
+        bounds = [tuple(row["exact_interval"]) for row in rows]
+        line(axes, places, [row["exact"] for row in rows], BLUE, "direct prediction", bounds=bounds)
+        level(axes, by_name["hrm"]["exact"], "HRM", ORANGE)
+        level(axes, by_name["recurrent"]["exact"], "recurrent Transformer of equal size", GREEN)
+        doubling(axes, places)
+        shares(axes)
+        axes.set(xlabel=label, ylabel="held-out puzzles exact")
+    legend(picture)
     return picture
 
 

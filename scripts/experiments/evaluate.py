@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-from matplotlib.figure import Figure
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation import intervals
+from hrm_gym.evaluation.plots import save
 from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.files import write_atomically, written_atomically
+from hrm_gym.files import write_atomically
 from hrm_gym.reading import convert, read_json
 from hrm_gym.scripts.output import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
@@ -98,6 +101,5 @@ def publish(out: Path, name: str, content: Mapping[str, Any], page: str, picture
     """Write figures, page and picture of an experiment to NAME.json, NAME.md and NAME.png in `out`; print the page."""
     write_json(content, out / f"{name}.json")
     write_atomically(out / f"{name}.md", page)
-    with written_atomically(out / f"{name}.png") as draft:
-        picture.savefig(draft, dpi=130)
+    save(picture, out / f"{name}.png")
     print(page)

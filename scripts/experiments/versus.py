@@ -8,10 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.agents.hrm.agent import HRMAgent
@@ -24,9 +23,13 @@ from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.curves import curve_of
 from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
+from hrm_gym.evaluation.plots import CYCLE, heading, legend, line, new_figure, shares
 from hrm_gym.scripts.experiments.evaluate import about, judged, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIZES: dict[str, tuple[str, dict[str, Any], int]] = {
     "sudoku-4x4": ("HRMSudokuMini-v0", {}, 4),
@@ -223,18 +226,19 @@ def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, An
 
 def drawn(config: VersusConfig, results: list[dict[str, Any]]) -> Figure:
     """The curves, a panel a size."""
-    picture = Figure(figsize=(4.2 * len(config.size), 3.6), layout="constrained")
-    panels = picture.subplots(1, len(config.size), sharey=True, squeeze=False)[0]
+    width = 3.3 * len(config.size) + 0.6
+    picture, (panels,) = new_figure((width, 3.4), "one network, three signals", columns=len(config.size), sharey=True)
     for axes, size in zip(panels, config.size, strict=True):
         for result in results:
             if result["size"] == size:
                 rows = [{"processor_seconds": 0.0, "exact": 0.0}, *result["curve"]]
                 seconds, exact = ([row[name] for row in rows] for name in ("processor_seconds", "exact"))
-                axes.plot(seconds, exact, marker=".", label=result["arm"])
-        axes.set(title=size, xlabel="seconds of learning, one core", ylim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
+                line(axes, seconds, exact, CYCLE[list(ARMS).index(result["arm"])], result["arm"], ".-")
+        heading(axes, size)
+        axes.set(xlabel="seconds of learning, one core")
+        shares(axes)
     panels[0].set_ylabel("held-out puzzles exact")
-    panels[-1].legend()
+    legend(picture)
     return picture
 
 

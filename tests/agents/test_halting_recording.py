@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from fuzz.crash import killed_before
 
 import hrm_gym
 from hrm_gym.agents.halting import recording
@@ -65,8 +68,8 @@ def mazes(count: int, size: int = 5) -> list[Any]:
     return [puzzle_for(world(size), 0, k) for k in range(count)]
 
 
-def build(path: Path, count: int = 40, sizes: Sequence[int] = (5, 6), **recipe: Any) -> BankBuild:
-    worlds = [World(agent(size), lambda k, size=size: puzzle_for(world(size), 0, k), count) for size in sizes]
+def build(path: Path, puzzles: int = 40, sizes: Sequence[int] = (5, 6), **recipe: Any) -> BankBuild:
+    worlds = [World(agent(size), lambda k, size=size: puzzle_for(world(size), 0, k), puzzles) for size in sizes]
     told = {
         "test_share": 0.4, "created": "today", "agent": "tiny", "env": "HRMMaze-v0", "worlds": list(map(str, sizes)),
         "unit": "cells", "weights": "0", "command": "none", **recipe,
@@ -210,3 +213,42 @@ def test_the_bundled_bank_holds_the_puzzles_it_names() -> None:
         puzzle = puzzle_for(world(size, about["split"]), about["seed"], int(stored["index"][row]))
         assert is_test(world(size).family, puzzle, about["test_share"]) == bank.test[row]
         assert world(size).family.difficulty(puzzle) == bank.difficulty[row]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_bank_killed_anywhere_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes share what was recorded here: PyTorch's threads do not survive a fork."""
+    parts: dict[bytes, Any] = {}
+    thought = recording.record
+    monkeypatch.setattr(recording, "record", lambda a, p, s: parts.setdefault(p[0].clues.tobytes(), thought(a, p, s)))
+
+    def make(path: Path) -> BankBuild:
+        work = build(path, sizes=[5])
+        list(work.run())
+        work.finish()
+        return work
+
+    make(tmp_path / "bank.npz")
+    wanted = {name: array.tobytes() for name, array in np.load(tmp_path / "bank.npz").items()}
+    monkeypatch.setattr(recording, "record", lambda a, p, s: parts[p[0].clues.tobytes()])
+    for nth in count(1):
+        root = tmp_path / str(nth)
+        root.mkdir()
+        killed = killed_before(nth, lambda root=root: make(root / "bank.npz"))
+        make(root / "bank.npz")
+        assert {name: array.tobytes() for name, array in np.load(root / "bank.npz").items()} == wanted
+        assert [path.name for path in root.iterdir()] == ["bank.npz"], f"killed before change {nth}"
+        if not killed:
+            break
+
+
+def test_a_damaged_block_is_made_again(tmp_path: Path) -> None:
+    work = build(tmp_path / "bank.npz", sizes=[5])
+    list(work.run())
+    block = work.place / "block-000001.npz"
+    content = block.read_bytes()
+    block.write_bytes(content[: len(content) // 2])
+    work = build(tmp_path / "bank.npz", sizes=[5])
+    list(work.run())
+    work.finish()
+    assert len(find_bank(tmp_path / "bank.npz")) == 40

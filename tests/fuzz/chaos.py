@@ -1,6 +1,7 @@
-"""Work killed at random moments, with a damaged newest checkpoint or a full disk, ends with the same bits.
+"""Work killed at random moments, under a jumping clock, on full disks and with damaged newest files: the same bits.
 
-`python -m tests.fuzz.chaos --kills 50`: every job once undisturbed, then again with kill -9 at random moments.
+`python -m tests.fuzz.chaos --kills 50`: every job once undisturbed, then again with kill -9 at random moments. The
+disk is a tmpfs that is made as small as it is filled; who may not mount one gets a limit of the size of files instead.
 """
 
 from __future__ import annotations
@@ -41,6 +42,16 @@ JOBS: dict[str, list[str]] = {
 """Command by the name of its output."""
 
 
+JUMPING_CLOCK = """
+import random, time
+_draws, _time, _time_ns = random.Random(), time.time, time.time_ns
+_jump = lambda: _draws.choice((-2 * 10**8, -3600, -1, 0, 0, 3600, 10**9))
+time.time = lambda: _time() + _jump()
+time.time_ns = lambda: _time_ns() + _jump() * 10**9
+"""
+"""A `sitecustomize` in which each look at the clock tells another hour, or another decade."""
+
+
 @dataclass(frozen=True)
 class ChaosConfig:
     """Kill training, data sets, banks and comparisons at random moments, and compare their bits with those of a run in
@@ -79,30 +90,70 @@ def digest(out: Path) -> dict[str, str]:
     return found
 
 
-def started(job: str, folder: Path, **limits: Callable[[], None]) -> subprocess.Popen[str]:
+@dataclass
+class Place:
+    """Where a job is disturbed.
+
+    Attributes:
+        folder: on a disk of its own, where that may be mounted.
+        mounted: whether it is.
+        clock: the folder of the jumping clock.
+    """
+
+    folder: Path
+    mounted: bool
+    clock: Path
+
+    @classmethod
+    def prepared(cls, root: Path) -> Place:
+        """A new one in `root`."""
+        folder, clock = root / "war", root / "clock"
+        folder.mkdir()
+        clock.mkdir()
+        (clock / "sitecustomize.py").write_text(JUMPING_CLOCK)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(folder)]
+        mounted = shutil.which("mount") is not None and subprocess.run(mount, capture_output=True).returncode == 0
+        return cls(folder, mounted, clock)
+
+    def resize(self, free: int | None) -> None:
+        """Leave `free` bytes on the disk; None for plenty."""
+        if self.mounted:
+            used = shutil.disk_usage(self.folder).used
+            size = 2**30 if free is None else used + free
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+
+    def close(self) -> None:
+        """Give the disk back."""
+        if self.mounted:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+def started(
+    job: str, folder: Path, clock: Path | None = None, before: Callable[[], None] | None = None
+) -> subprocess.Popen[str]:
     """The command of a job in a process group of its own."""
     command = [sys.executable, "-m", "hrm_gym.scripts.main", *JOBS[job], "--out", job]
+    paths = [str(path) for path in (clock, os.environ.get("PYTHONPATH")) if path]
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=limits.get("before"),
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}, preexec_fn=before,
     )  # fmt: skip
 
 
-def finished(job: str, folder: Path) -> float:
-    """Run a job to its end; returns the seconds.
+def ended(job: str, process: subprocess.Popen[str], codes: Sequence[int], timeout: float | None = None) -> int:
+    """Wait for a job; returns its exit code.
 
     Raises:
-        AssertionError: it did not end well.
+        AssertionError: it is none of `codes`, or there is a traceback.
+        TimeoutExpired: it has not ended.
     """
-    began = time.perf_counter()
-    process = started(job, folder)
-    told = process.communicate()[1]
-    assert process.returncode == 0, f"{job}: {process.returncode}: {told[-2000:]}"
-    assert "Traceback" not in told, f"{job}: {told[-2000:]}"
-    return time.perf_counter() - began
+    shown = process.communicate(timeout=timeout)[1]
+    assert process.returncode in codes, f"{job}: {process.returncode}: {shown[-2000:]}"
+    assert "Traceback" not in shown, f"{job}: {shown[-2000:]}"
+    return process.returncode
 
 
-def full_disk() -> None:
+def limited() -> None:
     """No file of the process may grow beyond 3,000 bytes."""
     import resource
 
@@ -110,56 +161,92 @@ def full_disk() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
 
-def damage_newest(out: Path, rng: Random) -> bool:
-    """Cut a file of the newest checkpoint short, if it is not the only one."""
-    found = sorted(out.glob("update_*"))
-    if len(found) < 2:
+def finished_pieces(job: str, folder: Path) -> list[Path]:
+    """What is finished of a job, oldest first: checkpoints, or parts of a data set, a bank or a comparison."""
+    places = [(job, "update_*"), (f"{job}.partial/parts", "*"), (f"{job}.partial", "block-*"), (f"{job}/parts", "*")]
+    return [path for place, names in places for path in sorted((folder / place).glob(names))]
+
+
+def damage_newest(job: str, folder: Path, rng: Random) -> bool:
+    """Cut a file of the newest finished piece short, if it is not the only one."""
+    pieces = finished_pieces(job, folder)
+    if len(pieces) < 2:
         return False
-    file = rng.choice([path for path in found[-1].iterdir() if path.suffix in (".safetensors", ".npz")])
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    inside = [path for path in pieces[-1].glob("*") if path.suffix in (".safetensors", ".npz", ".json")]
+    file = rng.choice(sorted(inside) or pieces[-1:])
+    os.truncate(file, file.stat().st_size // 2)
     return True
 
 
-def disturbed(job: str, folder: Path, seconds: float, kills: int, rng: Random) -> list[str]:
-    """Disturb a job, then let it end; returns what was done to it."""
-    done = []
-    for _ in range(kills):
-        process = started(job, folder)
-        moment = rng.uniform(0.2, 1.0) * seconds
+def delete(out: Path) -> None:
+    """Delete an output, so that a job begins again."""
+    shutil.rmtree(out) if out.is_dir() else out.unlink()
+
+
+def disturbed(job: str, place: Place, seconds: float, size: int, kills: int, rng: Random) -> list[str]:
+    """Disturb a job; returns what was done to it.
+
+    Args:
+        job: which.
+        place: where.
+        seconds: that it takes undisturbed.
+        size: bytes of what it writes.
+        kills: how often it is killed.
+        rng: says when.
+
+    Raises:
+        AssertionError: it failed otherwise than with one line, or something finished is gone.
+    """
+    done, folder, out = [], place.folder, place.folder / job
+    while sum(text.startswith("killed") for text in done) < kills:
+        before = finished_pieces(job, folder)[-1:]
+        began, moment = time.perf_counter(), rng.uniform(0.2, 1.0) * seconds
+        process = started(job, folder, place.clock)
         try:
-            told = process.communicate(timeout=moment)[1]
-            assert process.returncode == 0, f"{job}: {process.returncode}: {told[-2000:]}"
-            shutil.rmtree(folder / job) if (folder / job).is_dir() else (folder / job).unlink()
-            done.append("ended before it was killed, begun anew")
+            ended(job, process, [0], moment)
+            seconds = min(0.9 * seconds, time.perf_counter() - began)
+            delete(out)
+            continue
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            done.append(f"killed after {moment:.1f} s")
-            if rng.random() < 0.3 and damage_newest(folder / job, rng):
-                done.append("newest checkpoint cut short")
-    process = started(job, folder, before=full_disk)
-    told = process.communicate()[1]
-    assert process.returncode in (0, 2), f"{job} on a full disk: {process.returncode}: {told[-2000:]}"
-    assert "Traceback" not in told, f"{job} on a full disk: {told[-2000:]}"
-    return [*done, f"full disk: exit code {process.returncode}"]
+        done.append(f"killed after {moment:.1f} s")
+        if job in ("data", "bank.npz") and out.exists():  # their pieces go when all is finished
+            delete(out)
+            continue
+        assert finished_pieces(job, folder)[-1:] >= before, f"{job}: lost {before}"
+        if rng.random() < 0.3 and damage_newest(job, folder, rng):
+            done.append("newest piece cut short")
+    for share in (0.1, rng.random()):
+        place.resize(free := int(share * size))
+        code = ended(job, started(job, folder, place.clock, None if place.mounted else limited), (0, 2))
+        place.resize(None)
+        done.append(f"{free:,} bytes of disk: exit code {code}")
+    return done
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the chaos; returns 0, or 1 if bits differ."""
     config = parse(ChaosConfig, "python -m tests.fuzz.chaos", argv)
     rng, jobs, wrong = Random(config.seed), config.job or tuple(JOBS), 0
-    for place, job in enumerate(jobs):
+    for number, job in enumerate(jobs):
         with tempfile.TemporaryDirectory() as name:
-            peace, war = Path(name) / "peace", Path(name) / "war"
+            peace, place = Path(name) / "peace", Place.prepared(Path(name))
             peace.mkdir()
-            war.mkdir()
-            seconds = finished(job, peace)
-            kills = config.kills // len(jobs) + (place < config.kills % len(jobs))
-            done = disturbed(job, war, seconds, kills, rng)
-            finished(job, war)
-            wanted, found = (
-                {n: d for n, d in digest(root / job).items() if "events" not in n} for root in (peace, war)
-            )
+            try:
+                began = time.perf_counter()
+                ended(job, started(job, peace), [0])
+                seconds = time.perf_counter() - began
+                size = sum(path.stat().st_size for path in peace.rglob("*") if path.is_file())
+                kills = config.kills // len(jobs) + (number < config.kills % len(jobs))
+                done = disturbed(job, place, seconds, size, kills, rng)
+                if finished_pieces(job, place.folder) or not (place.folder / job).exists():
+                    ended(job, started(job, place.folder, place.clock), [0])
+                wanted, found = (
+                    {n: d for n, d in digest(root / job).items() if "events" not in n} for root in (peace, place.folder)
+                )
+            finally:
+                place.close()
             different = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
             wrong += bool(different)
             verdict = f"DIFFERENT: {different}" if different else f"the same bits in {len(wanted)} files"

@@ -215,6 +215,14 @@ def test_more_is_added_to_what_is_there() -> None:
     assert len(after) == 6
 
 
+def test_a_damaged_chunk_is_played_again() -> None:
+    argv = (*MINI, "--agent", "random", "--episodes", "10", "--chunk", "5", "--films", "0")
+    wanted = figures(compare(*argv))
+    chunk = sorted(Path("compare/parts").iterdir())[-1]
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    assert figures(compare(*argv)) == wanted
+
+
 def test_changed_foreign_code_is_played_again() -> None:
     argv = (*MINI, "--agent", "own_agents:slow", "--episodes", "5", "--films", "0")
     compare(*argv)

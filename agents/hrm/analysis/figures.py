@@ -1,4 +1,4 @@
-"""The studies as pictures, drawn without a display."""
+"""The studies as pictures, in the one style of all plots."""
 
 from __future__ import annotations
 
@@ -7,103 +7,105 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hrm_gym.agents.hrm.analysis.answers import Answers
 from hrm_gym.agents.hrm.analysis.segments import Point, ScalingStudy, SegmentStudy
 from hrm_gym.agents.hrm.analysis.states import ConvergenceStudy, DimensionalityStudy, Network
 from hrm_gym.evaluation.pages import plot_text
-
-BLUE, ORANGE, GREY = "#2563eb", "#d97706", "#6b7280"
+from hrm_gym.evaluation.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    doubling,
+    heading,
+    legend,
+    level,
+    line,
+    new_figure,
+    save,
+    shares,
+)
 
 
 def draw_segments(study: SegmentStudy, path: Path) -> None:
-    """Write a picture of segments (above) and of the share solved (below) against difficulty.
+    """Write a picture of segments (left) and of the share solved (right) against difficulty.
 
     Raises:
         OSError: if it cannot be written.
     """
-    figure, (above, below) = _figure(2, f"{study.agent} on {study.env}, {study.puzzles:,} puzzles")
+    correlation = "" if study.correlation is None else f"; Spearman correlation {study.correlation:+.2f}"
+    title = f"{study.agent} on {study.env}, {study.puzzles:,} puzzles{correlation}"
+    figure, ((left, right),) = new_figure((8.4, 3.2), title, columns=2)
     middle = [(one.low + one.high) / 2 for one in study.bins]
-    width = [(one.high - one.low) / 2 for one in study.bins]
-    bars = _bars([(b.segments, b.segments_low, b.segments_high) for b in study.bins])
-    above.errorbar(middle, [b.segments for b in study.bins], yerr=bars, xerr=width, fmt="o-", color=BLUE, capsize=3)
-    said = "" if study.correlation is None else f"Spearman {study.correlation:+.2f}"
-    above.set(ylabel="segments used", title=said, ylim=(0, None))
-    bars = _bars([(b.solved, b.solved_low, b.solved_high) for b in study.bins])
-    below.errorbar(middle, [b.solved for b in study.bins], yerr=bars, xerr=width, fmt="o-", color=ORANGE, capsize=3)
-    below.set(ylabel="solved", xlabel=plot_text(f"difficulty: {study.unit}"), ylim=(0, 1.02))
+    line(
+        left,
+        middle,
+        [b.segments for b in study.bins],
+        BLUE,
+        bounds=[(b.segments_low, b.segments_high) for b in study.bins],
+    )
+    line(
+        right,
+        middle,
+        [b.solved for b in study.bins],
+        ORANGE,
+        bounds=[(b.solved_low, b.solved_high) for b in study.bins],
+    )
+    left.set(ylabel="segments used", ylim=(0, None))
+    right.set(ylabel="solved")
+    shares(right)
+    for axes in (left, right):
+        axes.set_xlabel(plot_text(f"difficulty: {study.unit}"))
     save(figure, path)
 
 
 def draw_scaling(study: ScalingStudy, path: Path) -> None:
-    """Write a picture of the share solved against mean segments, on a logarithmic scale.
+    """Write a picture of three axes: segments spent, and share solved, against the limit; and one against the other.
 
     Raises:
         OSError: if it cannot be written.
     """
-    figure, (axes,) = _figure(1, f"{study.agent} on {study.env}, {study.puzzles:,} puzzles")
-    _curve(axes, study.fixed, "o-", BLUE, "fixed budgets")
-    _curve(axes, study.learned, "s--", ORANGE, "its own halting (Q-head), by limit")
-    for one in study.rules:
-        _curve(axes, (one,), "^", GREY, "")
-        axes.annotate(
-            plot_text(one.rule), (one.segments, one.solved), xytext=(5, -11), textcoords="offset points", fontsize=7
-        )
-    axes.axhline(study.ever, color=GREY, linewidth=0.8, linestyle=":", label="right after some segment")
+    title = f"{study.agent} on {study.env}, {study.puzzles:,} puzzles"
+    figure, ((spent, solved, plane),) = new_figure((10.5, 3.8), title, columns=3)
+    limits = [point.limit for point in study.fixed]
+    for points, colour, form, label in (
+        (study.fixed, BLUE, "o-", "always that many segments"),
+        (study.learned, ORANGE, "s--", "halts by its own decision"),
+    ):
+        line(spent, limits, [point.segments for point in points], colour, label, form)
+        for axes, x in ((solved, limits), (plane, [point.segments for point in points])):
+            _shares(axes, x, points, colour, label, form)
+    for point, mark, colour in zip(
+        study.rules, "^vDPX*" * len(study.rules), (GREEN, PURPLE, RED, GREY) * 9, strict=False
+    ):
+        line(plane, [point.segments], [point.solved], colour, point.rule, mark)
     if study.trained:
-        axes.axvline(study.trained, color=GREY, linewidth=0.8, label=f"limit in training: {study.trained}")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="mean segments", ylabel="solved")
-    axes.legend(fontsize=8, frameon=False)
+        for axes in (spent, solved):
+            level(axes, study.trained, f"limit in training: {study.trained}", upright=True)
+    for axes in (solved, plane):
+        level(axes, study.ever, "right after some segment")
+        shares(axes)
+    for axes in (spent, solved):
+        doubling(axes, limits)
+        axes.set_xlabel("segments at most")
+    spent.set(ylabel="mean segments spent", ylim=(0, None))
+    solved.set_ylabel("solved")
+    doubling(plane)
+    plane.set(xlabel="mean segments spent", ylabel="solved")
+    legend(figure, 4)
     save(figure, path)
 
 
-def new_figure(size: tuple[float, float], title: str) -> Figure:
-    """An empty figure of (width, height) inches."""
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(plot_text(title, 160))
-    return figure
+def _shares(axes: Any, x: Sequence[float], points: Sequence[Point], colour: str, label: str, form: str) -> None:
+    bounds = [(point.solved_low, point.solved_high) for point in points]
+    line(axes, x, [point.solved for point in points], colour, label, form, bounds)
 
 
-def plain(axes: Any) -> Any:
-    """The same axes with a faint grid and no frame above and to the right."""
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def _figure(rows: int, title: str) -> tuple[Figure, tuple[Any, ...]]:
-    figure = new_figure((7, 3.4 * rows if rows > 1 else 4.6), title)
-    return figure, tuple(plain(one) for one in figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
-
-
-def _curve(axes: Any, points: tuple[Point, ...], style: str, colour: str, label: str) -> None:
-    bars = _bars([(p.solved, p.solved_low, p.solved_high) for p in points])
-    x, y = [p.segments for p in points], [p.solved for p in points]
-    axes.errorbar(x, y, yerr=bars, fmt=style, color=colour, capsize=2, markersize=4, label=label or None)
-
-
-def _bars(values: list[tuple[float, float, float]]) -> Any:
-    """(2, N) lengths of error bars from (value, low, high)."""
-    value, low, high = np.array(values, dtype=np.float64).T
-    return np.maximum(0, np.stack([value - low, high - value]))
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    figure.savefig(path, dpi=130, format="png")
-
-
-_COLOURS = {"L-level": BLUE, "H-level": ORANGE}
+_COLOURS = {"L-level": BLUE, "H-level": ORANGE, "recurrent state": GREEN, "layers": PURPLE}
 
 
 def draw_convergence(study: ConvergenceStudy, path: Path) -> None:
@@ -113,42 +115,44 @@ def draw_convergence(study: ConvergenceStudy, path: Path) -> None:
         OSError: if it cannot be written.
     """
     rows = len(study.networks)
-    figure = new_figure((8, 2.6 * rows + 0.6), f"forward residuals on {study.env}, {study.puzzles:,} puzzles")
-    for one, network in zip(figure.subplots(rows, 1, squeeze=False)[:, 0], study.networks, strict=True):
-        _residuals(plain(one), network)
+    title = f"how far each update still moves a state: {study.env}, {study.puzzles:,} puzzles"
+    figure, axes = new_figure((8.4, 2.3 * rows + 1.0), title, rows=rows)
+    for one, network in zip(axes[:, 0], study.networks, strict=True):
+        _residuals(one, network)
+    legend(figure, 5)
     save(figure, path)
 
 
 def _residuals(axes: Any, network: Network) -> None:
     for trace in network.traces:
-        colour = _COLOURS.get(trace.level, GREY)
-        axes.plot(trace.calls, trace.residuals, ".-", color=colour, label=trace.level, linewidth=1, markersize=5)
+        line(axes, trace.calls, trace.residuals, _COLOURS.get(trace.level, GREY), trace.level, ".-")
     last = max(trace.calls[-1] for trace in network.traces)
     if network.kind != "deep":
         for boundary in range(network.calls, last, network.calls):
             axes.axvline(boundary + 0.5, color=GREY, linewidth=0.4, alpha=0.6)
     what = "layer" if network.kind == "deep" else "update (thin lines: ends of segments)"
-    axes.set(xlabel=what, ylabel="residual", ylim=(0, None), title=plot_text(f"{network.name}: {network.kind}"))
-    axes.legend(fontsize=8, frameon=False)
+    axes.set(xlabel=what, ylabel="residual", ylim=(0, None))
+    heading(axes, ": ".join(part for part in (network.name, network.kind) if part))
 
 
 def draw_dimensionality(study: DimensionalityStudy, path: Path) -> None:
-    """Write a picture of the participation ratios against the number of puzzles.
+    """Write a picture of the participation ratios (left) and of their quotient (right) against the number of puzzles.
 
     Raises:
         OSError: if it cannot be written.
     """
     title = f"{study.agent} on {study.env}: participation ratio, of {study.hidden} dimensions"
-    figure = new_figure((7, 4.4), title)
-    axes = plain(figure.subplots())
-    for rows, style, name in ((study.trained, "o-", "trained"), (study.untrained, "s--", "untrained")):
-        counts = [row.puzzles for row in rows]
-        axes.plot(counts, [row.high for row in rows], style, color=ORANGE, label=f"H-level, {name}")
-        axes.plot(counts, [row.low for row in rows], style, color=BLUE, label=f"L-level, {name}")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="puzzles", ylabel="participation ratio", ylim=(0, None))
-    axes.legend(fontsize=8, frameon=False)
+    figure, ((left, right),) = new_figure((8.4, 3.6), title, columns=2)
+    counts = [row.puzzles for row in study.trained]
+    for rows, form, name in ((study.trained, "o-", "trained"), (study.untrained, "s--", "untrained")):
+        line(left, counts, [row.high for row in rows], ORANGE, f"H-level, {name}", form)
+        line(left, counts, [row.low for row in rows], BLUE, f"L-level, {name}", form)
+        line(right, counts, [row.ratio for row in rows], GREEN, f"H / L, {name}", form)
+    level(right, 1, "both levels alike")
+    for axes, what in ((left, "participation ratio"), (right, "H-level / L-level")):
+        doubling(axes, counts)
+        axes.set(xlabel="puzzles", ylabel=what, ylim=(0, None))
+    legend(figure, 4)
     save(figure, path)
 
 
@@ -159,24 +163,36 @@ def draw_answers(
     title: str,
     path: Path,
 ) -> None:
-    """Write the (height, width, 3) pictures, a row a puzzle and a column for each segment of `shown`.
+    """Write the (height, width, 3) pictures, a row a puzzle and a column for each moment of `shown`.
+
+    Args:
+        courses: one a puzzle.
+        pictures: of each, one a moment shown.
+        shown: places in the course, from 0.
+        title: above all.
+        path: of the picture.
 
     Raises:
         OSError: if it cannot be written.
     """
-    figure = new_figure((2.1 * len(shown), 2.55 * len(courses) + 0.5), title)
-    axes: Any = figure.subplots(len(courses), len(shown), squeeze=False)
+    height, width = pictures[0][0].shape[:2]
+    across = (1.75 if len(shown) < 7 else 1.4) if height > 0.8 * width else 2.6  # wide boards are more than a grid
+    size = (across * len(shown) + 0.4, (across * height / width + 0.5) * len(courses) + 0.4)
+    figure, axes = new_figure(size, title, len(courses), len(shown))
     for row, (course, some) in enumerate(zip(courses, pictures, strict=True)):
-        for column, (segment, picture) in enumerate(zip(shown, some, strict=True)):
+        last = course.moments[-1].segment
+        end = f"halts after {course.halts}" if course.halts else f"no halt within {last}"
+        axes[row, 0].set_ylabel(plot_text(f"{course.puzzle}: {end}", 40), fontsize=7)
+        for column, (place, picture) in enumerate(zip(shown, some, strict=True)):
             one = axes[row, column]
             one.imshow(picture, interpolation="antialiased")
             one.set(xticks=[], yticks=[])
-            state = "solved" if course.solved[segment - 1] else f"{course.wrong[segment - 1]} cells wrong"
-            one.set_title(f"segment {segment}: {state}\nQ(halt) {course.q_halt[segment - 1]:.2f}", fontsize=7)
-            halted = course.halts is not None and course.halts <= segment
-            for spine in one.spines.values():
-                spine.set(color=BLUE if halted else GREY, linewidth=2.5 if halted else 0.5)
-    figure.supxlabel("blue frame: the agent has halted by then", fontsize=8)
+            one.grid(False)
+            moment = course.moments[place]
+            state = "solved" if course.solved[place] else f"{course.wrong[place]} wrong"
+            one.set_title(f"{moment}: {state}\nQ(halt) {course.q_halt[place]:.2f}", fontsize=7)
+            halted = course.halts is not None and course.halts <= moment.segment
+            one.spines[:].set(visible=True, color=ORANGE if halted else GREY, linewidth=2.2 if halted else 0.5)
     save(figure, path)
 
 
@@ -186,15 +202,15 @@ def draw_curve(rows: Sequence[Mapping[str, float]], name: str, path: Path) -> No
     Raises:
         OSError: if it cannot be written.
     """
-    figure = new_figure((7, 5.6), f"{name}: {rows[-1]['update']:,} updates, {rows[-1]['fed']:,} puzzles seen")
-    above, below = (plain(one) for one in figure.subplots(2, 1, sharex=True, height_ratios=(2, 1)))
+    title = f"{name}: {rows[-1]['update']:,} updates, {rows[-1]['fed']:,} puzzles seen"
+    figure, ((above,), (below,)) = new_figure((7, 4.8), title, rows=2, sharex=True, height_ratios=(2, 1))
     updates = [row["update"] for row in rows]
-    above.plot(updates, [row["eval_exact"] for row in rows], "o-", color=BLUE, label="held-out, exact")
+    line(above, updates, [row["eval_exact"] for row in rows], BLUE, "held-out, exact")
     if any(row["eval_solved"] != row["eval_exact"] for row in rows):
-        above.plot(updates, [row["eval_solved"] for row in rows], "o--", color=ORANGE, label="held-out, solved")
-    above.plot(updates, [row["exact"] for row in rows], ".:", color=GREY, label="in training, exact when halted")
-    above.set(ylabel="share", ylim=(0, 1.02))
-    above.legend(fontsize=8, frameon=False, loc="lower right")
-    below.plot(updates, [row["eval_segments"] for row in rows], "o-", color=BLUE)
+        line(above, updates, [row["eval_solved"] for row in rows], ORANGE, "held-out, solved", "o--")
+    line(above, updates, [row["exact"] for row in rows], GREY, "in training, exact when halted", ".:")
+    shares(above)
+    line(below, updates, [row["eval_segments"] for row in rows], BLUE)
     below.set(xlabel="update", ylabel="segments, held-out", ylim=(0, 1.1 * max(row["eval_segments"] for row in rows)))
+    legend(figure)
     save(figure, path)

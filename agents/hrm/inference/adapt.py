@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.agent import Observation, StatefulAgent
+from hrm_gym.agents.agent import Observation, StatefulAgent, as_batch
 from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
@@ -259,8 +259,7 @@ class AdaptingAgent(StatefulAgent):
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], Any]:
         """As `StatefulAgent.predict`; ValueError also for an observation without demonstrations."""
-        if "demonstrations" not in observation:
-            raise ValueError(f"expected observations with demonstrations, got {sorted(observation)}")
+        as_batch(observation, ("puzzle", "answer", "task", "demonstrations", "pairs"))
         return super().predict(observation, state, episode_start, deterministic)
 
     def decide(

@@ -52,6 +52,7 @@ def columns(row: Row) -> dict[str, tuple[str, str]]:
         "return": _number(row.total_return, 2),
         "actions": _number(row.actions, 1),
         "ms / puzzle": _number(row.milliseconds, 2),
+        "tokens": _number(row.tokens, 0),
         "parameters": (count(row.parameters), ""),
         "training steps": (count(training.steps), _each(row)),
         "seen": (seen, " ".join(filter(None, (kind, _each(row))))),

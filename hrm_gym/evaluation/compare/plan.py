@@ -249,7 +249,7 @@ class Label:
         name, _, path = text.partition("=")
         name, _, mode = name.partition("@")
         factory(name)
-        wild = glob.has_magic(path) and not Path(path).exists()
+        wild = glob.has_magic(path) and "://" not in path and not Path(path).exists()
         found = tuple(sorted(glob.glob(path))) if wild else (path,) if path else ()
         if path and not found:
             raise ValueError(f"expected weights at {path!r}, as {text!r} says, found none")

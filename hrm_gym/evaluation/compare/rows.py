@@ -201,6 +201,7 @@ DEFINITIONS = {
     "return": "mean undiscounted sum of rewards, with the environment's default reward",
     "actions": "mean number of actions: segments in answer mode, moves or writings in the other modes",
     "ms / puzzle": "mean wall time of agent and environment on a puzzle, boards in batches, after a warm-up",
+    "tokens": "mean number of tokens that a language model read and wrote for a puzzle, as its endpoint counts them",
     "parameters": "trained parameters",
     "training steps": "environment steps of training; of an HRM, segments on one puzzle each",
     "seen": "puzzles with their stored solutions, or transitions without them",
@@ -256,6 +257,7 @@ class Row:
         total_return: of an episode.
         actions: of an episode.
         milliseconds: a puzzle.
+        tokens: that a language model read and wrote for a puzzle; None for other agents.
         parameters: trained parameters.
         runs: one for every set of weights.
         machines: on which it was played.
@@ -277,6 +279,7 @@ class Row:
     total_return: Figure | None = None
     actions: Figure | None = None
     milliseconds: Figure | None = None
+    tokens: Figure | None = None
     parameters: int | None = None
     runs: tuple[Run, ...] = ()
     machines: tuple[str, ...] = ()
@@ -328,6 +331,7 @@ def _row_rows(
         total_return=_mean([table["total_return"] for table in tables]),
         actions=_mean([table["steps"] for table in tables]),
         milliseconds=_mean([1000 * table["seconds"] for table in tables]),
+        tokens=_mean([table["tokens"] for table in tables]) if all(map(_has_tokens, tables)) else None,
         parameters=parameter_count(entrants[0].agent, entrants[0].weights),
         runs=tuple(_run(entrant, table) for entrant, table in zip(entrants, tables, strict=True)),
         machines=tuple(machines),
@@ -342,10 +346,14 @@ def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]],
     contents = [part.read() for part in parts]
     table = {
         name: np.array([value for content in contents for value in content.episodes[name]], dtype=np.float64)
-        for name in (*FIELDS, "cluster")
+        for name in (*FIELDS, "cluster", "tokens")
         if all(len(content.episodes.get(name, ())) == len(content.episodes["index"]) for content in contents)
     }
     return table, contents
+
+
+def _has_tokens(table: Mapping[str, NDArray[np.float64]]) -> bool:
+    return "tokens" in table and not np.isnan(table["tokens"]).any()
 
 
 def _joined_hash(hashes: Sequence[str]) -> str:

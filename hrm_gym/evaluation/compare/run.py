@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -30,6 +31,8 @@ from hrm_gym.evaluation.pages import slug
 from hrm_gym.evaluation.rollout import Playthrough, caption, halting_rules, rollout_batched
 from hrm_gym.files import sweep, write_atomically
 from hrm_gym.reading import read_object
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("gymnasium", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 """Libraries whose versions may matter to a figure."""
@@ -138,8 +141,12 @@ class Part:
 
     @property
     def finished(self) -> bool:
-        """Whether it is on disk."""
-        return self.path.is_file()
+        """Whether it is on disk, undamaged."""
+        try:
+            return self.path.is_file() and bool(self.read())
+        except ValueError as error:
+            logger.warning("%s; it is played again", error)
+            return False
 
     def play(self, batch: int) -> None:
         """Play it and write its file atomically."""
@@ -158,7 +165,8 @@ class Part:
             "load": load(),
             "puzzles_sha256": hashlib.sha256(b"".join(one.puzzle.clues.tobytes() for one in episodes)).hexdigest(),
             "episodes": {name: [getattr(one, name) for one in episodes] for name in FIELDS}
-            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]},
+            | {"cluster": [None if one.cluster is None else one.cluster % 2**53 for one in episodes]}
+            | {"tokens": [one.tokens for one in episodes]},
         }
         write_atomically(self.path, json.dumps(content))
 
@@ -269,13 +277,13 @@ class Comparison:
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
-FILM_WIDTH = 640
+FILM_WIDTH = 560
 """Pixels across."""
 
 SECONDS, LINGER = 5.0, 1.6
 """A puzzle on film, and how much of that shows its end."""
 
-MOST_FRAMES = 40
+MOST_FRAMES = 24
 """Of a puzzle; a longer course is shown with gaps."""
 
 

@@ -197,3 +197,11 @@ def test_a_run_of_an_earlier_version_continues(tmp_path: Path) -> None:
     assert Trainer(recipe, tmp_path).update == 5
     with pytest.raises(ValueError, match="another recipe"):
         Trainer(dataclasses.replace(recipe, random_starts=1.0), tmp_path)
+
+
+def test_a_model_that_someone_else_put_there_is_kept(tmp_path: Path) -> None:
+    """It is found before the training, not after it."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="thesis"):
+        Trainer(TINY, tmp_path)

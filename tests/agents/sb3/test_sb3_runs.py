@@ -256,3 +256,23 @@ def test_bundled_weights_play_as_their_cards_say(kind: str, folder: Path, about:
     if puzzle in FLOORS and kind in ("ppo", "maskableppo"):
         episodes = list(rollout_batched(make, agent, 60, batch=60, seed=77))
         assert np.mean([episode.solved for episode in episodes]) >= FLOORS[puzzle]
+
+
+@pytest.mark.parametrize("name", ["sudoku-4x4-ppo", "sudoku-4x4-dqn"])
+def test_another_default_dtype_trains_the_same(name: str, tmp_path: Path) -> None:
+    start_run(tiny(name), tmp_path / "float32").learn(ignore)
+    torch.set_default_dtype(torch.float64)
+    try:
+        start_run(tiny(name), tmp_path / "float64").learn(ignore)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    a, b = ((tmp_path / kind / "model" / "model.safetensors").read_bytes() for kind in ("float32", "float64"))
+    assert a == b
+
+
+def test_a_model_that_someone_else_put_there_is_kept(tmp_path: Path) -> None:
+    """It is found before the training, not after it."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="thesis"):
+        start_run(tiny("sudoku-4x4-ppo"), tmp_path)
