@@ -96,7 +96,7 @@ ANY_SIZE_16 = replace(
 )
 """Ordinary 16x16 mazes, such with long shortest paths, and winding ones, equally often."""
 
-ANY_SIZE = replace(
+ANY_SIZE_24 = replace(
     ANY_SIZE_16,
     env={"size": 24},
     mixture=(
@@ -115,7 +115,24 @@ ANY_SIZE = replace(
     eval_every=1000,
     checkpoint_every=250,
 )
-"""24x24 mazes of five kinds, equally often; the bundled weights."""
+"""24x24 mazes of five kinds, equally often."""
+
+ANY_SIZE = replace(
+    ANY_SIZE_24,
+    mixture=(
+        {"min_path": 48},
+        {"min_path": 40, "wall_share": 0.37},
+        {"min_path": 70, "wall_share": 0.37},
+        {"min_path": 24, "wall_share": 0.28},
+        {"min_path": 12, "wall_share": 0.2},
+        {"min_path": 6, "wall_share": 0.45},
+    ),
+    init="runs/maze-any-size-24/model",
+    updates=10_000,
+    seed=3,
+)
+"""With fewer and more walls too: what blocks read of the board's mean depends on their share, which varies widely on
+small boards. These are the bundled weights."""
 
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
@@ -127,6 +144,7 @@ RECIPES = {
     "maze-10x10": MAZES,
     "maze-any-size-8": ANY_SIZE_8,
     "maze-any-size-16": ANY_SIZE_16,
+    "maze-any-size-24": ANY_SIZE_24,
     "maze-any-size": ANY_SIZE,
     "maze-hard-1k": MAZE_HARD_1K,
 }
