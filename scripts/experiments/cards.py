@@ -50,9 +50,7 @@ CARDS: dict[str, list[Line]] = {
         for name in ("easy", "medium", "hard", "extreme")
     ],
     "hrm-maze-any-size": [
-        ("hrm", "answer", f"HRMMaze-v0:size={size},max_segments=64", options, count)
-        for size, count in ((8, 200), (12, 200), (16, 200), (20, 200), (24, 100), (30, 100))
-        for options in (OWN, BUNDLED)
+        ("hrm", "answer", f"HRMMaze-v0:size={size},max_segments=64", OWN, 200) for size in (8, 12, 16, 20, 24, 30)
     ],
     **{f"{name}-sudoku-4x4": [(name, "cell", MINI, {}, 1000)] for name in ("ppo", "maskableppo", "a2c", "dqn")},
     "supervised-sudoku-4x4": [("sb3", "answer", MINI, {}, 1000)],
