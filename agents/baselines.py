@@ -1,6 +1,6 @@
-"""The lower line in every table: an agent that plays at random.
+"""The random baseline.
 
-Agents that hold a right answer and carry it out: the exact solver, the upper line in every table.
+Agents that know an answer and execute it: the exact solver, the upper bound in every table.
 
 The agent that looks the answer up: it shows whether stored solutions are judged right, and nothing about solving.
 """
@@ -82,7 +82,7 @@ class RandomAgent(ShownAgent):
 
 
 class AnswerKeeper(ShownAgent, ABC):
-    """Finds one answer grid at the start of a puzzle and carries it out, in any action mode; it halts at once.
+    """Finds one answer grid at the start of a puzzle and executes it, in any action mode; it halts at once.
 
     The state is the answers themselves, (B, H, W) uint8, so `state[rows]` keeps those of some boards. A subclass says
     in `find` where an answer comes from.
@@ -129,7 +129,7 @@ class AnswerKeeper(ShownAgent, ABC):
 
 
 class OracleAgent(AnswerKeeper):
-    """Solves a puzzle exactly with its family's own solver; it sees nothing but the observation.
+    """Solves a puzzle exactly with its family's own solver; it sees only the observation.
 
     Where the solver finds no solution it answers with the clues as they are.
     """

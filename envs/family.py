@@ -239,6 +239,17 @@ class PuzzleFamily(ABC):
         """(..., H, W) bool, the cells that count in cell accuracy: by default the free ones."""
         return self.free(clues)
 
+    def auxiliary_labels(self, clues: Grids) -> NDArray[np.int64]:
+        """(N, H, W) int64, a further label of every cell to learn next to the answer, -100 where there is none.
+
+        It should say of every cell what the answer says of few, so that each teaches something: in mazes the direction
+        of a shortest way to the goal (`HRMConfig.auxiliary` is the number of labels).
+
+        Raises:
+            ValueError: the family has none.
+        """
+        raise ValueError(f"{self.name} puzzles have no auxiliary labels")
+
     @abstractmethod
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool, which answers are right by the rules (not merely equal to the stored solutions)."""

@@ -75,7 +75,10 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
         raise ValueError(f"expected a task with the keys 'train' and 'test', got {reprlib.repr(got)}")
     shown, asked = (_pairs(value[part], part) for part in ("train", "test"))
     if outputs is not None:
-        asked = _with_outputs(asked, outputs)
+        if not isinstance(outputs, Sequence) or len(outputs) != len(asked):
+            count = len(outputs) if isinstance(outputs, Sequence) else type(outputs).__name__
+            raise ValueError(f"expected {len(asked)} solutions, one a test pair, got {count}")
+        asked = [{**pair, "output": output} for pair, output in zip(asked, outputs, strict=True)]
     known = [(index, pair) for index, pair in enumerate(asked) if pair.get("output") is not None]
     train = [_read_pair(pair, f"train pair {index}") for index, pair in enumerate(shown[:MAX_PAIRS])]
     test = [_read_pair(pair, f"test pair {index}") for index, pair in known]
@@ -161,13 +164,6 @@ def _pairs(value: Any, part: str) -> list[Mapping[str, Any]]:
         if not isinstance(pair, Mapping) or "input" not in pair:
             raise ValueError(f"expected a pair with an 'input', got {reprlib.repr(pair)} as {part} pair {index}")
     return list(value)
-
-
-def _with_outputs(pairs: list[Mapping[str, Any]], outputs: Sequence[Any]) -> list[Mapping[str, Any]]:
-    if not isinstance(outputs, Sequence) or len(outputs) != len(pairs):
-        count = len(outputs) if isinstance(outputs, Sequence) else type(outputs).__name__
-        raise ValueError(f"expected {len(pairs)} solutions, one a test pair, got {count}")
-    return [{**pair, "output": output} for pair, output in zip(pairs, outputs, strict=True)]
 
 
 def _read_pair(pair: Mapping[str, Any], where: str) -> Pair:
