@@ -1,8 +1,8 @@
 """The window in which agents are watched: side by side and in step, forwards and back, at any speed.
 
 A worker thread runs the agents, so the window answers while they think. Pictures are painted from recorded moments,
-never from a running environment: so going back is free, and whoever thinks on from an earlier moment goes on from its
-record. An agent's state is immutable, which makes that exact.
+never from a running environment: so going back is free, and an agent that continues from an earlier moment starts from
+its record. An agent's state is immutable, which makes that exact.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ BUTTONS = (
     Button("Next puzzle", NEXT, "N"),
     Button("Edit the puzzle", EDIT, "E"),
     Button("8 segments more", MORE, "+"),
-    Button("Think on", ON, "T"),
+    Button("Continue", ON, "T"),
     Button("Quit", QUIT, "Esc"),
 )
 EDITING = (
-    Button("Think on from here", FROM_HERE, "Enter"),
+    Button("Continue from here", FROM_HERE, "Enter"),
     Button("Solve from the start", ANEW, "F"),
     Button("Clear the board", CLEAR, "C"),
-    Button("Leave it as it was", QUIT, "Esc"),
+    Button("Discard changes", QUIT, "Esc"),
 )
 _ALIASES = {pygame.K_EQUALS: MORE, pygame.K_KP_PLUS: MORE, pygame.K_KP_ENTER: FROM_HERE, pygame.K_q: QUIT}
 _ARROWS = {pygame.K_UP: (-1, 0), pygame.K_RIGHT: (0, 1), pygame.K_DOWN: (1, 0), pygame.K_LEFT: (0, -1)}
@@ -190,7 +190,7 @@ class Show:
                     elif not self.over:
                         self.think()
                     elif self._hold is None:
-                        self.playing = False  # the end stays until the person goes on
+                        self.playing = False  # the end stays until the person continues
                     elif self.index + 1 < self._episodes:
                         self._next()
                         due = now + 1 / (_PICTURES_A_SECOND * self.speed)

@@ -1,4 +1,4 @@
-"""`hrm-gym bench --peers`: environments of other packages beside ours, in turns within one run.
+"""`hrm-gym bench --peers`: environments of other packages next to ours, in turns within one run.
 
 Every world plays random actions drawn beforehand, legal ones where it says which are, with its own automatic reset;
 ours through `gym.make` or `gym.make_vec`, Jumanji's in compiled loops.

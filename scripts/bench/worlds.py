@@ -25,7 +25,7 @@ STEPS = 3000
 """Actions drawn beforehand for one board."""
 
 BATCH_STEPS = 100
-"""Actions drawn beforehand for each of many boards: long enough that boards end and begin anew."""
+"""Actions drawn beforehand for each of many boards: long enough that boards end and restart."""
 
 DRAWS = 30
 """Attempts to draw a legal action at random before the first legal one is taken."""

@@ -114,7 +114,7 @@ def _act_sudoku(found: Any) -> str:
 def _scaling(found: Any) -> str:
     extreme = found["results"]["extreme"]["own"]["solved_within"]
     shown = ", ".join(f"{limit}: {percent(extreme[limit])}" for limit in ("16", "32", "64"))
-    return f"extreme Sudoku by own decision, within so many segments (trained with at most 32): {shown}"
+    return f"extreme Sudoku by own decision, within that number of segments (trained with at most 32): {shown}"
 
 
 def _maze_scaling(found: Any) -> str:
