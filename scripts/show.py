@@ -17,6 +17,7 @@ import numpy as np
 import pygame
 
 from hrm_gym.agents.agent import Agent, PrivilegedAgent
+from hrm_gym.agents.baselines import AnswerKeeper
 from hrm_gym.envs.puzzle import Grid, Moment, Puzzle
 from hrm_gym.envs.rendering.colours import BLUE, WHITE
 from hrm_gym.envs.rendering.deck import Button, Deck
@@ -82,7 +83,7 @@ class Seat:
         now = self.steps[-1]
         if now.last:
             return
-        if isinstance(self.agent, PrivilegedAgent) and len(self.steps) == 1:
+        if isinstance(self.agent, PrivilegedAgent) and now.state is None:
             self.agent.see([now.moment.puzzle])
         rows = {name: value[None] for name, value in now.observation.items()}
         starts = np.array([now.state is None])
@@ -93,13 +94,20 @@ class Seat:
         self.steps.append(Step(self.world.moment(), observation, state, bool(terminated or truncated)))
 
     def resume(self, place: int, puzzle: Puzzle | None = None) -> None:
-        """Go on from step `place`, with another puzzle if one is given; what came after it is forgotten."""
-        step = self.steps[min(place, len(self.steps) - 1)]
-        if self.thinks_on:
-            observation = self.world.resume(step.moment, puzzle)
-            self.steps[min(place, len(self.steps) - 1) :] = [Step(self.world.moment(), observation, step.state, False)]
-        elif puzzle is not None:
-            self.begin(puzzle)
+        """Go on from step `place`, with another puzzle if one is given; what came after it is forgotten.
+
+        An agent that had ended before stays at its end until then, so that all show the same puzzle in every round. An
+        answer that was found for another puzzle is looked for again.
+        """
+        if not self.thinks_on:
+            if puzzle is not None:
+                self.begin(puzzle)
+            return
+        self.steps += [self.steps[-1]] * (place + 1 - len(self.steps))
+        step = self.steps[place]
+        observation = self.world.resume(step.moment, puzzle)
+        state = None if puzzle is not None and isinstance(self.agent, AnswerKeeper) else step.state
+        self.steps[place:] = [Step(self.world.moment(), observation, state, False)]
 
     def raise_budget(self, by: int) -> bool:
         """Allow more segments; whether the last step had ended for want of them."""
@@ -372,7 +380,9 @@ class Show:
                 frame = pygame.Rect(x + MARGIN + left, y + MARGIN + top, width, height)
                 pygame.draw.rect(whole, WHITE, frame.inflate(6, 6), 2, border_radius=5)
                 pygame.draw.rect(whole, BLUE, frame.inflate(2, 2), 3, border_radius=4)
-            line = "Choose a symbol and click a cell, or arrows and keys. Others than thinkers begin again."
+            line = "Choose a symbol and click a cell, or use arrows and keys."
+            if not all(seat.thinks_on for seat in self.seats):
+                line += " Agents that act step by step restart."
             self._editing.paint(whole, self._height, self._said or line, {_TOKEN + self._brush})
         else:
             doing = "thinking" if self.thinking else "paused" if not self.playing else "playing"

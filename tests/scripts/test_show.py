@@ -12,7 +12,7 @@ import pygame
 import pytest
 
 import hrm_gym
-from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
+from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 from hrm_gym.envs.puzzle import Thought
 from hrm_gym.envs.rendering.screen import MARGIN, Cells
 from hrm_gym.scripts import show
@@ -244,3 +244,23 @@ def test_an_hrm_thinks_on_exactly(make: Callable[..., Show]) -> None:
     assert once.used == again.used == 4
     assert np.array_equal(once.answer, again.answer)
     assert [thought.q_halt for thought in once.thoughts] == [thought.q_halt for thought in again.thoughts]
+
+
+@pytest.mark.parametrize("name", ["oracle", "stored"])
+def test_an_agent_that_had_ended_answers_the_edited_puzzle_in_the_same_round(
+    make: Callable[..., Show], name: str
+) -> None:
+    window = make("HRMMaze-v0", Counting(9, "thinker"), lambda env: hrm_gym.make_agent(name, env))
+    settle(window, *[show.STEP] * 3)
+    settle(window, show.BACK, show.EDIT)
+    old = window.draft
+    assert old is not None
+    on_the_way = np.argwhere(window.seats[1].steps[0].moment.puzzle.solution == PATH)[0]
+    window.draft = window.family.edited(old, tuple(on_the_way.tolist()), GOAL)
+    settle(window, show.FROM_HERE, show.STEP)
+    thinker, keeper = window.seats
+    assert len(keeper.steps) == len(thinker.steps) == 4
+    for one, other in zip(thinker.steps, keeper.steps, strict=True):
+        assert np.array_equal(one.moment.puzzle.clues, other.moment.puzzle.clues)
+    assert keeper.steps[1].last
+    assert keeper.steps[3].moment.solved
