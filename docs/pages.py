@@ -49,7 +49,7 @@ def generate() -> dict[str, str | bytes]:
     pages = [*WRITTEN, *CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
     files = [
-        *(ROOT / "docs").glob("*.gif"),
+        *(path for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")),
         *(ROOT / "examples").glob("*.py"),
         *(path for path in RESULTS if path.suffix != ".md"),
     ]
@@ -237,7 +237,7 @@ def manual_place(place: str) -> str:
         return place.removeprefix("docs/manual/")
     if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", place):
         return f"cards/{place.split('/')[2]}.md"
-    if re.fullmatch(r"docs/[^/]+\.gif", place):
+    if re.fullmatch(r"docs/[^/]+\.(gif|png)", place):
         return f"pictures/{os.path.basename(place)}"
     return place.removeprefix("docs/manual/").removeprefix("docs/")
 
