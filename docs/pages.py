@@ -45,11 +45,11 @@ def generate() -> dict[str, str | bytes]:
     }
     for kind, ids in families().items():
         found[f"environments/{kind.__name__}.md"] = environment_page(kind, ids)
-        found[f"environments/{kind.__name__}.png"] = picture(ids[0])
+        found[f"environments/{kind.__name__}.png"], found[f"environments/{kind.__name__}-board.png"] = pictures(ids[0])
     pages = [*WRITTEN, *CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
     files = [
-        *(ROOT / "docs").glob("*.gif"),
+        *(path for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")),
         *(ROOT / "examples").glob("*.py"),
         *(path for path in RESULTS if path.suffix != ".md"),
     ]
@@ -118,7 +118,7 @@ def families() -> dict[type[gym.Env[Any, Any]], list[str]]:
 def environments_page() -> str:
     """The list of all environments, a row a class with its picture, and what they have in common."""
     rows = [
-        f"| [![{ids[0]}]({kind.__name__}.png){{ width=150 }}]({kind.__name__}.md) | "
+        f"| [![{ids[0]}]({kind.__name__}-board.png){{ width=180 }}]({kind.__name__}.md) | "
         f"{'<br>'.join(f'`{env_id}`: {constructed(env_id)}' for env_id in ids)} | "
         f"[{kind.__name__}]({kind.__name__}.md): {summary(kind)} |"
         for kind, ids in families().items()
@@ -147,16 +147,22 @@ def environment_page(kind: type, ids: list[str]) -> str:
     return f"{title}\n\n{first}\n\n{shown}\n\n{make}\n{lists_apart(rest)}\n"
 
 
-def picture(env_id: str) -> bytes:
-    """A PNG of puzzle 0 of seed 0 with its stored solution drawn in, where the environment has one to draw."""
+def pictures(env_id: str) -> tuple[bytes, bytes]:
+    """Two PNGs of puzzle 0 of seed 0 with its stored solution: as the environment draws it, and the board alone.
+
+    Of an environment without a board, both are of an episode after a few steps.
+    """
     env = gym.make(env_id, render_mode="rgb_array")
     env.reset(seed=0)
     world: Any = env.unwrapped
-    if getattr(world, "action_mode", None) == "answer":
-        env.step([*world.puzzle.solution.ravel().tolist(), 0])
+    answers = getattr(world, "action_mode", None) == "answer"
+    for action in [[*world.puzzle.solution.ravel().tolist(), 0]] if answers else [0] * 6:
+        env.step(action)
     frame: Any = env.render()
+    board = world.family.picture(world.puzzle, world.puzzle.solution) if answers else frame
     env.close()
-    return bytes(imageio.imwrite("<bytes>", frame, extension=".png"))
+    whole, alone = (bytes(imageio.imwrite("<bytes>", image, extension=".png")) for image in (frame, board))
+    return whole, alone
 
 
 def agents_page() -> str:
@@ -231,7 +237,7 @@ def manual_place(place: str) -> str:
         return place.removeprefix("docs/manual/")
     if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", place):
         return f"cards/{place.split('/')[2]}.md"
-    if re.fullmatch(r"docs/[^/]+\.gif", place):
+    if re.fullmatch(r"docs/[^/]+\.(gif|png)", place):
         return f"pictures/{os.path.basename(place)}"
     return place.removeprefix("docs/manual/").removeprefix("docs/")
 

@@ -188,6 +188,8 @@ class Game:
         world: Any = self.env.unwrapped
         first = puzzle_for(self.env, self.seed, 0)
         world.reset(options={"puzzle": first})
+        world.step(int(np.flatnonzero(world.action_masks())[0]))  # compiled rules are compiled before the window opens
+        world.reset(options={"puzzle": first})
         hand = make_hand(world.family, world.action_mode, first)
         try:
             self.person = Person(self.env, hand)

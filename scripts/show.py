@@ -284,10 +284,11 @@ class Show:
 
     def answer(self, event: pygame.event.Event) -> None:
         """Do what a key or a click means."""
-        event = (self._deck if self.draft is None else self._editing).keyed(event, self._height)
         if self.draft is not None:
-            self._edit(event)
+            pressed = self._editing.keyed(event, self._height)
+            self._edit(pressed, typed=pressed is event)
             return
+        event = self._deck.keyed(event, self._height)
         if event.type != pygame.KEYDOWN:
             return
         key = MORE if event.unicode == "+" else _ALIASES.get(event.key, event.key)
@@ -320,7 +321,7 @@ class Show:
         self._brush = self.family.clue_tokens[1]
         self._said = ""
 
-    def _edit(self, event: pygame.event.Event) -> None:
+    def _edit(self, event: pygame.event.Event, typed: bool) -> None:
         assert self.draft is not None
         if event.type == pygame.MOUSEBUTTONDOWN and event.button == 1:
             x, y = event.pos
@@ -331,7 +332,8 @@ class Show:
         if event.type != pygame.KEYDOWN:
             return
         key = _ALIASES.get(event.key, event.key)
-        token = self._letters.get(event.unicode.lower()) if event.unicode else None
+        # the letters of buttons are commands, though 16x16 Sudokus have an F and a C too
+        token = self._letters.get(event.unicode.lower()) if typed and event.unicode else None
         if key >= _TOKEN and key - _TOKEN in self.family.clue_tokens:
             self._brush = key - _TOKEN
         elif key in (pygame.K_BACKSPACE, pygame.K_DELETE, pygame.K_0):

@@ -157,6 +157,19 @@ def test_typing_clearing_and_leaving_a_draft(make: Callable[..., Show]) -> None:
     assert not window.window.closed
 
 
+def test_letters_of_buttons_write_nothing_into_a_draft_of_16x16(make: Callable[..., Show]) -> None:
+    gym.register("Test/Large-v0", entry_point="hrm_gym.envs.sudoku.env:SudokuEnv", kwargs={"box": (4, 4)})
+    window = make("Test/Large-v0", Counting(3, "a"))
+    settle(window, show.EDIT)
+    empty = window.family.clue_tokens[0]
+    row, column = (int(place[0]) for place in np.nonzero(window.draft == empty))
+    window._cursor = (row, column)
+    click(window, show.CLEAR)
+    assert (window.draft == empty).all()
+    window.answer(key(pygame.K_c, "c"))
+    assert window.family.symbols[window.draft[row, column]] == "C"
+
+
 def test_a_puzzle_that_cannot_be_solved_is_told_and_thought_about(make: Callable[..., Show]) -> None:
     window = make("HRMSudokuMini-v0", Counting(3, "thinker"), lambda env: hrm_gym.make_agent("oracle", env))
     settle(window, show.EDIT, show.CLEAR, show.ANEW)

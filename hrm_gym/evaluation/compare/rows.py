@@ -257,13 +257,13 @@ class Row:
         total_return: of an episode.
         actions: of an episode.
         milliseconds: a puzzle.
-        tokens: that a language model read and wrote for a puzzle; None for other agents.
         parameters: trained parameters.
         runs: one for every set of weights.
         machines: on which it was played.
         loads: load averages of these machines, one for every chunk where the system reports them.
         puzzles_sha256: of the puzzles' clues; the same for all agents of a world.
         difference: of the share solved to that of the first agent that plays the world, on the same puzzles.
+        tokens: that a language model read and wrote for a puzzle; None for other agents.
     """
 
     world: str
@@ -279,13 +279,13 @@ class Row:
     total_return: Figure | None = None
     actions: Figure | None = None
     milliseconds: Figure | None = None
-    tokens: Figure | None = None
     parameters: int | None = None
     runs: tuple[Run, ...] = ()
     machines: tuple[str, ...] = ()
     loads: tuple[float, ...] = ()
     puzzles_sha256: str = ""
     difference: Paired | None = None
+    tokens: Figure | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
