@@ -128,7 +128,7 @@ def _check_private(folder: Path) -> None:
 
 
 def keep_compiled_code_private() -> None:
-    """Give `torch.compile` a temporary cache where its own is not to be had or open to others: it loads what is there."""
+    """Give `torch.compile` a temporary cache if its own cannot be had or is open to others: it loads what is there."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     if os.name == "nt":  # folders have no modes
