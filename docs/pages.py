@@ -50,7 +50,9 @@ def generate() -> dict[str, str | bytes]:
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
     files = [
         *(ROOT / "docs").glob("*.gif"),
+        *(ROOT / "docs").glob("*.png"),
         *(ROOT / "examples").glob("*.py"),
+        *(ROOT / "examples").glob("*.ipynb"),
         *(path for path in RESULTS if path.suffix != ".md"),
     ]
     found.update({manual_place(place_of(path)): path.read_bytes() for path in files})
@@ -237,7 +239,7 @@ def manual_place(place: str) -> str:
         return place.removeprefix("docs/manual/")
     if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", place):
         return f"cards/{place.split('/')[2]}.md"
-    if re.fullmatch(r"docs/[^/]+\.gif", place):
+    if re.fullmatch(r"docs/[^/]+\.(gif|png)", place):
         return f"pictures/{os.path.basename(place)}"
     return place.removeprefix("docs/manual/").removeprefix("docs/")
 
