@@ -49,8 +49,7 @@ def generate() -> dict[str, str | bytes]:
     pages = [*WRITTEN, *CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
     files = [
-        *(ROOT / "docs").glob("*.gif"),
-        *(ROOT / "docs").glob("*.png"),
+        *(path for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")),
         *(ROOT / "examples").glob("*.py"),
         *(ROOT / "examples").glob("*.ipynb"),
         *(path for path in RESULTS if path.suffix != ".md"),
