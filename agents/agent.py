@@ -51,6 +51,15 @@ class Agent(Protocol):
         ...
 
 
+class ShownAgent:
+    """What a notebook shows of an agent."""
+
+    def _repr_html_(self) -> str:
+        from hrm_gym.notebook import agent_html
+
+        return agent_html(self)
+
+
 class PrivilegedAgent(ABC):
     """An agent that is shown puzzles with their stored solutions; every table says so.
 
@@ -126,7 +135,7 @@ def check_puzzles(rows: Observation, grid: tuple[int, ...] | None, vocab_size: i
             raise ValueError(f"expected token ids in 0..{vocab_size - 1}, got {board.min()}..{board.max()} as {name}")
 
 
-class StatefulAgent(ABC):
+class StatefulAgent(ShownAgent, ABC):
     """An agent with a state. A subclass decides for batches; single observations, starts and checks are here.
 
     Attributes:

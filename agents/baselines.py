@@ -1,6 +1,6 @@
-"""The lower line in every table: an agent that plays at random.
+"""The random baseline.
 
-Agents that hold a right answer and carry it out: the exact solver, the upper line in every table.
+Agents that know an answer and execute it: the exact solver, the upper bound in every table.
 
 The agent that looks the answer up: it shows whether stored solutions are judged right, and nothing about solving.
 """
@@ -15,13 +15,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_gym.agents.agent import Observation, PrivilegedAgent, as_batch, check_puzzles, episode_starts
+from hrm_gym.agents.agent import Observation, PrivilegedAgent, ShownAgent, as_batch, check_puzzles, episode_starts
 from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 
 
-class RandomAgent:
+class RandomAgent(ShownAgent):
     """Draws uniformly; it knows the rules only as far as which cells are its to fill.
 
     Answer mode: every free cell gets a random writable token, and the halt bit is a fair coin. Cell mode: one of the
@@ -81,8 +81,8 @@ class RandomAgent:
         return np.array(cells[choice // symbols] * symbols + choice % symbols, dtype=np.int64)
 
 
-class AnswerKeeper(ABC):
-    """Finds one answer grid at the start of a puzzle and carries it out, in any action mode; it halts at once.
+class AnswerKeeper(ShownAgent, ABC):
+    """Finds one answer grid at the start of a puzzle and executes it, in any action mode; it halts at once.
 
     The state is the answers themselves, (B, H, W) uint8, so `state[rows]` keeps those of some boards. A subclass says
     in `find` where an answer comes from.
@@ -129,7 +129,7 @@ class AnswerKeeper(ABC):
 
 
 class OracleAgent(AnswerKeeper):
-    """Solves a puzzle exactly with its family's own solver; it sees nothing but the observation.
+    """Solves a puzzle exactly with its family's own solver; it sees only the observation.
 
     Where the solver finds no solution it answers with the clues as they are.
     """

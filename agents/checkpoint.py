@@ -247,11 +247,26 @@ def newest(
         wanted = json.loads(json.dumps(recipe))
         known, asked = (_settings(_filled(one, defaults or {})) for one in (about.get("recipe"), wanted))
         if known != asked:
-            raise ValueError(f"{run} holds a run of another recipe; give a new folder or the same settings")
+            differs = _difference(known, asked)
+            raise ValueError(f"{run} holds a run of another recipe ({differs}); give a new folder or the same settings")
         return path, about
     if problem is not None:
         raise ValueError(f"{run} holds no checkpoint that is whole: {problem}")
     return None
+
+
+def _difference(known: Any, asked: dict[str, Any]) -> str:
+    """Which settings two recipes disagree in, with both values of the first three."""
+    if not isinstance(known, dict):
+        return "none is recorded"
+    flat = []
+    for recipe in (known, asked):
+        inside = {f"{name}.{key}": v for name, own in recipe.items() if isinstance(own, dict) for key, v in own.items()}
+        flat.append({name: value for name, value in recipe.items() if not isinstance(value, dict)} | inside)
+    there, here = flat
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    shown = [f"{name} {there.get(name)!r} there, {here.get(name)!r} here" for name in names[:3]]
+    return ", ".join([*shown, *([f"and {len(names) - 3} more"] if len(names) > 3 else [])])
 
 
 def _filled(recipe: Any, defaults: dict[str, Any]) -> Any:

@@ -45,12 +45,13 @@ def generate() -> dict[str, str | bytes]:
     }
     for kind, ids in families().items():
         found[f"environments/{kind.__name__}.md"] = environment_page(kind, ids)
-        found[f"environments/{kind.__name__}.png"] = picture(ids[0])
+        found[f"environments/{kind.__name__}.png"], found[f"environments/{kind.__name__}-board.png"] = pictures(ids[0])
     pages = [*WRITTEN, *CARDS, *GUIDES, ROOT / "CONTRIBUTING.md", *(path for path in RESULTS if path.suffix == ".md")]
     found.update({manual_place(place_of(page)): repository_page(place_of(page)) for page in pages})
     files = [
-        *(ROOT / "docs").glob("*.gif"),
+        *(path for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")),
         *(ROOT / "examples").glob("*.py"),
+        *(ROOT / "examples").glob("*.ipynb"),
         *(path for path in RESULTS if path.suffix != ".md"),
     ]
     found.update({manual_place(place_of(path)): path.read_bytes() for path in files})
@@ -63,21 +64,23 @@ def navigation() -> Navigation:
     cards = [{card.parent.name: f"cards/{card.parent.name}.md"} for card in CARDS]
     results = [{heading(page): manual_place(place_of(page))} for page in RESULTS if page.suffix == ".md"]
 
-    def pages(*names: str) -> Navigation:
-        places = [next(page for page in (*WRITTEN, *GUIDES) if page.stem == name) for name in names]
-        return [{heading(place): manual_place(place_of(place))} for place in places]
+    every = {page.stem: page for page in (*WRITTEN, *GUIDES) if page.stem != "index"}
 
-    return [
+    def pages(*names: str) -> Navigation:
+        return [{heading(page): manual_place(place_of(page))} for page in map(every.pop, names)]
+
+    found: Navigation = [
         {"Home": "index.md"},
         {"Start": pages("install", "tour")},
         {"Environments": ["environments/index.md", *environments, *pages("vectors", "libraries", "test_sets")]},
-        {"Agents": ["agents.md", *pages("plugins", "compare", "rl"), {"Bundled weights": cards}]},
+        {"Agents": ["agents.md", *pages("plugins", "compare", "rl", "text"), {"Bundled weights": cards}]},
         {"Your own puzzle": pages("own_puzzle")},
         {"Training": pages("training", "sudoku", "hrm", "gpu", "experiments")},
         {"The paper": [*pages("claims", "halting"), {"Results": results}]},
-        {"Reference": [{"Command line": "commands.md"}, *pages("protocols", "architecture", "safety")]},
         {"About": [*pages("cite"), {"Contributing": "CONTRIBUTING.md"}, {"Changelog": "changelog.md"}]},
     ]
+    reference = [{"Command line": "commands.md"}, *pages("protocols", "architecture", "safety")]
+    return [*found[:-1], {"Reference": [*reference, *pages(*every)]}, found[-1]]
 
 
 def write(folder: Path) -> None:
@@ -116,7 +119,7 @@ def families() -> dict[type[gym.Env[Any, Any]], list[str]]:
 def environments_page() -> str:
     """The list of all environments, a row a class with its picture, and what they have in common."""
     rows = [
-        f"| [![{ids[0]}]({kind.__name__}.png){{ width=150 }}]({kind.__name__}.md) | "
+        f"| [![{ids[0]}]({kind.__name__}-board.png){{ width=180 }}]({kind.__name__}.md) | "
         f"{'<br>'.join(f'`{env_id}`: {constructed(env_id)}' for env_id in ids)} | "
         f"[{kind.__name__}]({kind.__name__}.md): {summary(kind)} |"
         for kind, ids in families().items()
@@ -145,16 +148,22 @@ def environment_page(kind: type, ids: list[str]) -> str:
     return f"{title}\n\n{first}\n\n{shown}\n\n{make}\n{lists_apart(rest)}\n"
 
 
-def picture(env_id: str) -> bytes:
-    """A PNG of puzzle 0 of seed 0 with its stored solution drawn in, where the environment has one to draw."""
+def pictures(env_id: str) -> tuple[bytes, bytes]:
+    """Two PNGs of puzzle 0 of seed 0 with its stored solution: as the environment draws it, and the board alone.
+
+    Of an environment without a board, both are of an episode after a few steps.
+    """
     env = gym.make(env_id, render_mode="rgb_array")
     env.reset(seed=0)
     world: Any = env.unwrapped
-    if getattr(world, "action_mode", None) == "answer":
-        env.step([*world.puzzle.solution.ravel().tolist(), 0])
+    answers = getattr(world, "action_mode", None) == "answer"
+    for action in [[*world.puzzle.solution.ravel().tolist(), 0]] if answers else [0] * 6:
+        env.step(action)
     frame: Any = env.render()
+    board = world.family.picture(world.puzzle, world.puzzle.solution) if answers else frame
     env.close()
-    return bytes(imageio.imwrite("<bytes>", frame, extension=".png"))
+    whole, alone = (bytes(imageio.imwrite("<bytes>", image, extension=".png")) for image in (frame, board))
+    return whole, alone
 
 
 def agents_page() -> str:
@@ -229,7 +238,7 @@ def manual_place(place: str) -> str:
         return place.removeprefix("docs/manual/")
     if re.fullmatch(r"agents/pretrained/[^/]+/CARD\.md", place):
         return f"cards/{place.split('/')[2]}.md"
-    if re.fullmatch(r"docs/[^/]+\.gif", place):
+    if re.fullmatch(r"docs/[^/]+\.(gif|png)", place):
         return f"pictures/{os.path.basename(place)}"
     return place.removeprefix("docs/manual/").removeprefix("docs/")
 

@@ -168,7 +168,7 @@ class PuzzleFamily(ABC):
         solution = self.solve(clues)
         if solution is None:
             raise ValueError("expected a puzzle with a solution, got one without")
-        return Puzzle(clues, solution, name="own puzzle")
+        return Puzzle(clues, solution, name="own puzzle", family=self.name)
 
     def to_text(self, grid: Grid) -> str:
         """The grid as lines that a person can read, and that `parse` reads: by default the symbols of each row."""
@@ -244,6 +244,17 @@ class PuzzleFamily(ABC):
     def counted(self, clues: Grids, solutions: Grids) -> NDArray[np.bool_]:
         """(..., H, W) bool, the cells that count in cell accuracy: by default the free ones."""
         return self.free(clues)
+
+    def auxiliary_labels(self, clues: Grids) -> NDArray[np.int64]:
+        """(N, H, W) int64, a further label of every cell to learn next to the answer, -100 where there is none.
+
+        It should say of every cell what the answer says of few, so that each teaches something: in mazes the direction
+        of a shortest way to the goal (`HRMConfig.auxiliary` is the number of labels).
+
+        Raises:
+            ValueError: the family has none.
+        """
+        raise ValueError(f"{self.name} puzzles have no auxiliary labels")
 
     @abstractmethod
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
@@ -350,6 +361,15 @@ class PuzzleFamily(ABC):
     @abstractmethod
     def draw(self, surface: pygame.Surface, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> None:
         """Paint puzzle and answer so that they fill `surface` of `board_size`; needs pygame."""
+
+    def picture(self, puzzle: Puzzle, answer: Grid, thought: Thought | None = None) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8: what `draw` paints, without a display."""
+        import pygame
+
+        pygame.font.init()
+        board = pygame.Surface(self.board_size, 0, 24)
+        self.draw(board, puzzle, answer, thought)
+        return np.ascontiguousarray(pygame.surfarray.array3d(board).swapaxes(0, 1))
 
     def edited(self, clues: Grid, cell: tuple[int, int], token: int) -> Grid:
         """`clues` with one of `clue_tokens` in a cell; what stands once moves there, and nothing is put over it."""

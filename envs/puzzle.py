@@ -41,10 +41,11 @@ def puzzle_key(seed: int, k: int) -> int:
 
 def puzzle_keys(seeds: NDArray[np.uint64], ks: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """`puzzle_key(seeds[i], ks[i])` for all i; the two broadcast against each other."""
-    return _mix64_many(_mix64_many(seeds) ^ (ks * np.uint64(_GOLDEN)))
+    return mix_many(mix_many(seeds) ^ (ks * np.uint64(_GOLDEN)))
 
 
-def _mix64_many(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix_many(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """`mix64` of every entry."""
     value = value + np.uint64(_GOLDEN)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -97,7 +98,7 @@ def apart_from_banks(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The (N,) keys, others in place of those that bundled banks were made of: new puzzles are not those of a bank."""
     known = _bank_keys()
     found = known[np.searchsorted(known, keys) % len(known)] == keys
-    return np.where(found, _mix64_many(keys ^ np.uint64(_APART)), keys) if found.any() else keys
+    return np.where(found, mix_many(keys ^ np.uint64(_APART)), keys) if found.any() else keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +112,7 @@ class Puzzle:
         name: where it came from, for messages and records, e.g. `train.csv:17`.
         rating: difficulty on the scale of its source, if known.
         extras: what observations show of it besides the clues, by name; as the family's `extra_arrays` say.
+        family: name of its family, by which a notebook draws it; "" if nobody said.
     """
 
     clues: Grid
@@ -119,6 +121,13 @@ class Puzzle:
     name: str = ""
     rating: float | None = None
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    family: str = ""
+
+    def _repr_html_(self) -> str | None:
+        """The board, in a notebook."""
+        from hrm_gym.notebook import puzzle_html
+
+        return puzzle_html(self)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -188,7 +197,7 @@ class Thought:
         event: "halts" or "restarts" where it does; "" else.
         threshold: what Q(halt) has to exceed, in [0, 1]; None if it is Q(continue), or if Q(halt) does not decide.
         residuals: (module, share of its length that its state moved in this segment), e.g. (("H", 0.03), ("L", 0.1)).
-        facts: what else can be told of it, as (word, value), e.g. (("Lanes", "12"),).
+        facts: further figures, as (word, value), e.g. (("Lanes", "12"),).
     """
 
     answer: Grid
@@ -216,7 +225,7 @@ class Moment:
         before: (H, W) uint8, the whole answer given before this one; None if there is none.
         attempt: number of the attempt, from 0.
         solved: the verdict, None while the episode runs.
-        thoughts: the agent's, one an action since the puzzle began, of all attempts; () if it told none.
+        thoughts: the agent's, one an action since the puzzle began, of all attempts; () if it gave none.
     """
 
     puzzle: Puzzle

@@ -204,7 +204,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         action_mode: "answer", "cell", ...
         max_segments: segments an episode may have in answer mode.
         max_steps: actions an episode may have in the present mode.
-        thoughts: what the agent told of this puzzle, one Thought an action, for pictures.
+        thoughts: what the agent thought about this puzzle, one Thought an action, for pictures.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}  # type: ignore[misc]
@@ -268,7 +268,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         Args:
             seed: puzzle 0 of this seed; without one, the next puzzle of the seed in use (at first a random one).
             options: `{"puzzle": text | token grid | Puzzle}` plays that puzzle, `{"index": i}` the source's i-th. Such
-                an episode does not count: the next plain reset goes on where the seed was.
+                an episode does not count: the next plain reset continues where the seed was.
 
         Raises:
             ValueError: if an option is unknown or bad; puzzle and seed are then as they were.
@@ -296,7 +296,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return self._observation()
 
     def resume(self, moment: Moment, puzzle: Puzzle | None = None) -> Observation:
-        """Answer mode: go on from a moment, even one at which the episode had ended; returns the observation there.
+        """Answer mode: continue from a moment, even one at which the episode had ended; returns the observation there.
 
         Args:
             moment: of this environment.
@@ -373,7 +373,7 @@ class PuzzleEnv(gym.Env[Observation, Any]):
         return self.picture(self.moment())
 
     def moment(self) -> Moment:
-        """All that a picture shows of the board as it is now; it stays as it is when the episode goes on."""
+        """All that a picture shows of the board as it is now; it does not change when the episode continues."""
         self._expect_puzzle("render")
         mode, solved = self._mode, None if self._running else self._mode.solved()
         before = mode.before if self._steps > 1 else None  # the first answer changes nothing that the agent wrote
@@ -404,13 +404,8 @@ class PuzzleEnv(gym.Env[Observation, Any]):
 
     def board_picture(self) -> NDArray[np.uint8]:
         """(height, width, 3) uint8: the board as it is now, without margin, panel and marks on cells."""
-        import pygame
-
         moment = self.moment()
-        board = pygame.Surface(self.family.board_size, 0, 24)
-        pygame.font.init()
-        self.family.draw(board, moment.puzzle, moment.answer, moment.thought)
-        return np.ascontiguousarray(pygame.surfarray.array3d(board).swapaxes(0, 1))
+        return self.family.picture(moment.puzzle, moment.answer, moment.thought)
 
     def decision(self, moment: Moment) -> str:
         """What the agent decided at a moment and why, in words; "" where there is nothing to say."""

@@ -523,16 +523,13 @@ class PuzzleVectorEnv(BatchedEnv):
         if self._mode.halt_is_forced:
             terminated |= spent
         if self.world.family.attempts > 1 and terminated.any():
-            self._try_again(terminated, spent)
+            # Start the next attempt where one is left and this one's answer is wrong; clears both marks there
+            rows = np.flatnonzero(terminated & (self._attempts < self.world.family.attempts - 1))
+            rows = rows[~self._mode.solved(rows)]
+            self._attempts[rows] += 1
+            self._steps[rows] = 0
+            terminated[rows] = spent[rows] = False
         return np.where(active, 0.0 - self.world.step_cost, 0.0), terminated, spent & ~terminated
-
-    def _try_again(self, terminated: NDArray[np.bool_], spent: NDArray[np.bool_]) -> None:
-        """Start the next attempt where one is left and this one's answer is wrong; clears both marks there."""
-        rows = np.flatnonzero(terminated & (self._attempts < self.world.family.attempts - 1))
-        rows = rows[~self._mode.solved(rows)]
-        self._attempts[rows] += 1
-        self._steps[rows] = 0
-        terminated[rows] = spent[rows] = False
 
     def _verdict(self, over: Rows) -> Info:
         verdict = self._mode.verdict(over)

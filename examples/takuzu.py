@@ -167,7 +167,7 @@ class TakuzuSource:
                     clues.flat[cell] = solution.flat[cell]
             of_test = zlib.crc32(TakuzuFamily().canonical(clues).tobytes()) % 5 == 0
             if self.split == "all" or of_test == (self.split == "test"):
-                return Puzzle(clues, solution, name=f"takuzu {key}")
+                return Puzzle(clues, solution, name=f"takuzu {key}", family="takuzu")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N keys."""

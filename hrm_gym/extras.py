@@ -12,6 +12,7 @@ EXTRAS = {
     "moviepy": "films",
     "tensorboard": "tensorboard",
     "minari": "minari",
+    "IPython": "notebook",
     "onnx": "web",
     "onnxscript": "web",
     "onnxruntime": "web",

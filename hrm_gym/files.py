@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -141,10 +141,13 @@ def _draft(path: Path) -> Path:
 def run_lock(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into a run's folder; the system lets go of it when this process ends.
 
+    A folder that was made for the lock goes again if an error comes before anything is written.
+
     Raises:
         BlockingIOError: another process holds it; the message says which, and since when.
         OSError: the folder cannot be made.
     """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
@@ -159,7 +162,15 @@ def run_lock(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
         sweep(folder)
-        yield
+        try:
+            yield
+        except Exception:
+            with suppress(OSError):  # of a folder that is not empty
+                if made and [one.name for one in folder.iterdir()] == [".lock"]:
+                    (folder / ".lock").unlink()
+                    for one in made:
+                        one.rmdir()
+            raise
 
 
 def _lock(file: IO[str]) -> None:

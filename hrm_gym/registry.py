@@ -344,13 +344,13 @@ FACTORIES = {
 """The factory of every bundled agent; a factory takes an environment and keyword arguments."""
 
 
-def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
+def make_agent(name: str, env: gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any], /, **kwargs: Any) -> Agent:
     """An agent that plays `env` in its action mode.
 
     Args:
         name: a bundled agent (`agent_names()` lists them), one from the entry-point group `hrm_gym.agents`, or
             `module:factory` for any callable that takes the environment.
-        env: a puzzle environment; wrappers do not matter.
+        env: a puzzle environment, or a batch of one from `gym.make_vec`; wrappers do not matter.
         **kwargs: passed on to the agent's factory.
 
     Returns:
@@ -359,6 +359,10 @@ def make_agent(name: str, env: gym.Env[Any, Any], /, **kwargs: Any) -> Agent:
     Raises:
         ValueError: if there is no such agent, it cannot be imported, or it has no weights that fit `env`.
     """
+    if isinstance(env, gym.vector.VectorEnv):
+        if (world := getattr(env.unwrapped, "world", None)) is None:
+            raise ValueError(f"expected an environment of gym.make or gym.make_vec, got {env}: pass one of its boards")
+        env = world
     return factory(name)(env, **kwargs)
 
 

@@ -51,7 +51,14 @@ def check_family(family: PuzzleFamily, source: PuzzleSource, seed: int = 0) -> N
     Raises:
         AssertionError: something is not as `PuzzleFamily`, `PuzzleSource` and the environments' manual promise.
     """
-    _check_attributes(family)
+    name = getattr(family, "name", "")
+    _expect(re.fullmatch(r"[a-z][a-z0-9_-]*", str(name)), f"expected a name in lower-case letters, got {name!r}")
+    symbols, count = family.symbols, family.vocab_size
+    _expect(len(symbols) == count, f"expected a symbol for each of {count} tokens, got {symbols!r}")
+    _expect(len(set(symbols)) == count, f"expected different symbols, got {symbols!r}")
+    writable = family.writable
+    legal = len(set(writable)) == len(writable) > 0 and all(0 < token < count for token in writable)
+    _expect(legal, f"expected different writable tokens in 1..{count - 1}, got {writable}")
     batch = _check_source(source, seed)
     rng = np.random.default_rng(seed)
     _check_solutions(family, batch)
@@ -62,17 +69,6 @@ def check_family(family: PuzzleFamily, source: PuzzleSource, seed: int = 0) -> N
     _check_drawing(family, batch[0])
     for mode in ("answer", "cell"):
         _check_vector_env(family, source, mode, seed)
-
-
-def _check_attributes(family: PuzzleFamily) -> None:
-    name = getattr(family, "name", "")
-    _expect(re.fullmatch(r"[a-z][a-z0-9_-]*", str(name)), f"expected a name in lower-case letters, got {name!r}")
-    symbols, count = family.symbols, family.vocab_size
-    _expect(len(symbols) == count, f"expected a symbol for each of {count} tokens, got {symbols!r}")
-    _expect(len(set(symbols)) == count, f"expected different symbols, got {symbols!r}")
-    writable = family.writable
-    legal = len(set(writable)) == len(writable) > 0 and all(0 < token < count for token in writable)
-    _expect(legal, f"expected different writable tokens in 1..{count - 1}, got {writable}")
 
 
 def _check_source(source: PuzzleSource, seed: int) -> PuzzleBatch:
@@ -342,7 +338,7 @@ def _check_repeated(
     left = {key: value[rows] for key, value in batch.items()}
     of_some = agent.predict(left, state[rows])[0]
     of_all = agent.predict(batch, state)[0][rows]
-    _expect(np.array_equal(of_some, of_all), "expected state[rows] to go on with those rows of the batch")
+    _expect(np.array_equal(of_some, of_all), "expected state[rows] to continue with those rows of the batch")
 
 
 def _check_episode(agent: Agent, env: gym.Env[Any, Any], seed: int) -> None:

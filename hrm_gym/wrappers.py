@@ -1,4 +1,5 @@
-"""Puzzles as text: the prompt of an observation, the answer in a reply, and an environment of both."""
+"""Environments in another form: as text (the prompt of an observation, the answer in a reply), and with the mask of
+legal actions in the observation."""
 
 from __future__ import annotations
 
@@ -196,3 +197,27 @@ def _last_run(rows: list[str], letters: str) -> list[str]:
     last = max((place for place, fits in enumerate(alike) if fits), default=-1)
     first = max((place for place, fits in enumerate(alike[: last + 1]) if not fits), default=-1) + 1
     return rows[first : last + 1]
+
+
+class MaskObservation(gym.ObservationWrapper[dict[str, Any], Any, Any], gym.utils.RecordConstructorArgs):
+    """The mask of legal actions as an entry of the observation, for RL libraries that look for it there.
+
+    Observations gain `action_mask`, (A,) int8, 1 for every action that is legal now.
+
+    Raises:
+        ValueError: an environment whose actions are not numbered, as in answer mode.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        if not isinstance(env.action_space, gym.spaces.Discrete):
+            raise ValueError(f"expected an environment in cell or move mode, got actions of {env.action_space}")
+        shown: Any = env.observation_space
+        mask = gym.spaces.MultiBinary(int(env.action_space.n))
+        self.observation_space = gym.spaces.Dict({**shown.spaces, "action_mask": mask})
+
+    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """The observation with the mask."""
+        world: Any = self.unwrapped
+        return {**observation, "action_mask": world.action_masks().astype(np.int8)}

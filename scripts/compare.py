@@ -24,25 +24,26 @@ from hrm_gym.scripts.options import (
     PuzzleOptions,
     RunOptions,
     arg,
+    at_least,
     parse,
 )
 from hrm_gym.scripts.output import passing_bar, say, show
 
 ENVS = ("HRMMaze-v0", "HRMSudokuMini-v0", "HRMSudoku-v0")
 FORMAT_VERSION = 1
-_SOURCES = {"generate": "made anew", "bank": "from the bundled bank, under random symmetries"}
+_SOURCES = {"generate": "newly generated", "bank": "from the bundled bank, under random symmetries"}
 
 
 @dataclass(frozen=True)
 class Compare(RunOptions, PanelOptions, PuzzleOptions):
     """Let agents play environments on the same puzzles, each in its own action mode, and write one page about it: what
     they solve, with 95 % intervals, what they cost, their learning curves, and films side by side. Interrupted, even by
-    kill -9, the same command goes on where it stopped; with more agents, environments or puzzles it plays only those
+    kill -9, the same command continues where it stopped; with more agents, environments or puzzles it plays only those
     that are missing.
 
     Attributes:
         env: Environments: ID, ID:argument=value,… or module:ID.
-        seed: Streams of puzzles; several are put together.
+        seeds: Streams of puzzles that are put together: that of --seed, the next one, ….
         out: The folder for index.html (one page, nothing else is needed to show it), compare.md and compare.json.
         chunk: Puzzles played, and kept, at a time.
         films: Puzzles on film; 0 makes none.
@@ -54,7 +55,7 @@ class Compare(RunOptions, PanelOptions, PuzzleOptions):
         ('hrm-gym compare --agent "ppo=runs/ppo-seed-*" hrm', "three training seeds as one agent"),
     )
     env: Annotated[tuple[str, ...], arg("ENV", " ".join(ENVS))] = ()
-    seed: Annotated[tuple[int, ...], arg("N", "0")] = ()  # type: ignore[assignment]
+    seeds: int = 1
     out: Annotated[Path, arg("FOLDER", "compare")] = Path("compare")
     chunk: int = 100
     films: int = 2
@@ -64,12 +65,13 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym compare`; returns 0."""
     config = parse(Compare, "hrm-gym compare", argv)
     config.use_threads()
+    at_least(1, config, "seeds")
     agents = config.agent or DEFAULT_AGENTS
     plan = Plan(
         config.env or ENVS,
         agents,
         config.episodes or max(config.count(config.world(env)) for env in config.env or ENVS),
-        config.seed or (0,),
+        tuple(range(config.seed, config.seed + config.seeds)),
         config.batch,
         config.chunk,
         config.films,
@@ -80,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     )
     comparison = Comparison(plan, config.out)
     check_writable(config.out / "index.html")
-    load_extra("matplotlib")  # the charts are drawn last: what is missing is said first
+    load_extra("matplotlib")  # the charts are drawn last: what is missing is reported first
     try:
         comparison.enter()
         _play(comparison)
@@ -102,7 +104,7 @@ def _play(comparison: Comparison) -> None:
     """Play what is missing, with a bar."""
     parts = comparison.parts()
     if there := sum(part.finished for part in parts):
-        say(f"going on in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
+        say(f"continuing in {comparison.folder}: {there} of {len(parts)} chunks are there", file=sys.stderr)
     with passing_bar(len(parts), "chunk", "playing") as bar:
         for part in comparison.run():
             bar.set_description(printable(f"{part.entrant.label.text} in {part.world.label}"), refresh=False)

@@ -28,6 +28,8 @@ from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, fetch_csv, is_hub_name, i
 from hrm_gym.envs.files.csv_file import first_question
 from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
+from hrm_gym.envs.sudoku.boxes import BOXES, usual_box
+from hrm_gym.envs.sudoku.rules import sudoku
 from hrm_gym.files import check_writable, written_atomically
 from hrm_gym.reading import read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
@@ -40,7 +42,7 @@ class Build:
     """A data set of one kind, new or from CSV files, in the layout of the official HRM and TRM code.
 
     Attributes:
-        out: Folder of the data set; a build goes on in FOLDER.partial where an earlier one stopped.
+        out: Folder of the data set; a build continues in FOLDER.partial where an earlier one stopped.
         train: Puzzles to train on, not counting images.
         test: Puzzles to test on; none of them is among the others, turned or not.
         aug: Symmetric images of every training puzzle, in one group with it.
@@ -156,7 +158,7 @@ KINDS = {
 }
 
 ABOUT = f"""New puzzles, or those of files, as a folder of npy arrays that the official HRM and TRM code reads as well.
-An interrupted build goes on where it stopped when the same command is given again.
+An interrupted build continues where it stopped when the same command is given again.
 
 kinds: {", ".join(KINDS)}
 
@@ -230,7 +232,7 @@ class Job:
         workplace = self._workplace()
         work = DatasetBuild(plan, workplace)
         if work.done:
-            say(f"going on in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
+            say(f"continuing in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
         with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
             for done in work.run(config.processes):
                 bar.update(done - bar.n)
@@ -314,8 +316,6 @@ def _rows_of(source: PuzzleFile | NpyPuzzles, rows: NDArray[np.int64]) -> Iterat
 # ---- what files hold ----
 
 MAZE_CHARACTERS = set("# SGo")
-BOXES = {4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3)}
-"""The usual box of a Sudoku, by its number of digits."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class Info:
 
     Attributes:
         path: The file or folder.
-        family: Whose puzzles they are, where that cannot be told from the files.
+        family: Whose puzzles they are, where the files do not show it.
         box: Rows and columns of a Sudoku's box.
     """
 
@@ -381,7 +381,7 @@ def _csv_family(path: Path, config: Info) -> PuzzleFamily:
 
 
 def _square(path: Path, cells: int) -> tuple[int, int]:
-    """The grid of boards with so many cells."""
+    """The grid of boards with `cells` cells."""
     side = isqrt(cells)
     if side * side != cells or not cells:
         raise ValueError(f"{path}: expected square boards, got some of {cells} cells")
@@ -389,18 +389,19 @@ def _square(path: Path, cells: int) -> tuple[int, int]:
 
 
 def _sudoku(path: Path, cells: int, box: tuple[int, int] | None) -> PuzzleFamily:
-    """The Sudokus with so many cells."""
+    """The Sudokus with `cells` cells."""
     side = isqrt(cells)
-    if side * side != cells or (box is None and side not in BOXES):
-        expected = ", ".join(f"{n}x{n}" for n in BOXES)
+    sides = sorted({rows * columns for rows, columns in BOXES})
+    if side * side != cells or (box is None and side not in sides):
+        expected = ", ".join(f"{n}x{n}" for n in sides)
         raise ValueError(f"{path}: expected mazes, ARC grids or Sudokus of {expected}, got puzzles of {cells} cells")
-    from hrm_gym.envs.sudoku.rules import sudoku
-
-    return sudoku(box or BOXES[side])
+    return sudoku(box or usual_box(side))
 
 
 def _show_npy(path: Path, config: Info) -> None:
-    manifest = _manifest(path)
+    places = (folder / MANIFEST for folder in (path, path.parent))
+    found = next((place for place in places if place.is_file()), None)
+    manifest = Manifest() if found is None else read_object(found, Manifest)
     folders = [path] if (path / DESCRIPTION).is_file() else [path / split for split in splits_of(path)]
     for folder in folders:
         family, has_rules = _npy_family(folder, config.family or manifest.family, config.box)
@@ -422,13 +423,6 @@ class Manifest:
 
     family: str | None = None
     command: str | None = None
-
-
-def _manifest(path: Path) -> Manifest:
-    """How a data set, or that of a split, says it was made."""
-    places = (folder / MANIFEST for folder in (path, path.parent))
-    found = next((place for place in places if place.is_file()), None)
-    return Manifest() if found is None else read_object(found, Manifest)
 
 
 def _npy_family(folder: Path, name: str | None, box: tuple[int, int] | None) -> tuple[PuzzleFamily, bool]:

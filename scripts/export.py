@@ -18,7 +18,7 @@ from hrm_gym.scripts.options import arg, parse
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """One segment of an HRM as an ONNX file: carry in, carry out; what its board is stands in a JSON file beside it.
+    """One segment of an HRM as an ONNX file: carry in, carry out; a JSON file next to it describes its board.
 
     Attributes:
         model: A folder of weights, a bundled one's name (hrm-sudoku-9x9), or owner/name on the Hugging Face hub.

@@ -36,7 +36,7 @@ PUZZLES = 2000
 class Build(RunOptions):
     """Run an HRM over many puzzles, no board ever halting, and keep for every segment whether the answer is right, the
     Q-values, the confidence and a summary of the state. HRMHalting-v0 replays the file: bank="FILE.npz". A build that
-    was killed goes on when the same command is given again, and ends with the same arrays.
+    was killed continues when the same command is given again, and ends with the same arrays.
 
     A bank is worth something where thinking longer sometimes helps and sometimes does not: mix puzzles of several
     difficulties, each a world of its own.
@@ -130,7 +130,7 @@ def build(argv: Sequence[str]) -> None:
     }
     work = BankBuild(config.out, worlds, recipe, config.max_segments, config.batch, config.state_dims)
     if work.resumed:
-        say(f"going on with {work.place}", file=sys.stderr)
+        say(f"continuing {work.place}", file=sys.stderr)
     if work.puzzles < sum(counts):
         say(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
     with progress_bar(work.total, "block") as bar:
@@ -261,7 +261,7 @@ class Report(RunOptions):
     """The Q-head, fixed budgets, confidence thresholds, DQN, PPO and the oracle on the held-out puzzles of a bank, at
     several costs: accuracy against mean segments as a picture, returns with 95 % intervals as Markdown and JSON. What
     can be tuned is tuned on the training puzzles. Finished trainings are kept in the folder: started again, a report
-    that was killed goes on.
+    that was killed continues.
 
     Attributes:
         bank: What is compared on.
@@ -353,7 +353,7 @@ def _markdown(study: HaltingStudy, told: dict[str, Any], title: str) -> str:
         f"PyTorch {where['torch']}.",
         f"Bank: {markdown_code(bank['command'])}, {markdown_text(bank['created'])}; weights "
         f"{markdown_text(bank['weights'][:12])}. Thresholds were chosen and "
-        f"policies trained on its {study.train_puzzles:,} train puzzles, at each cost anew.",
+        f"policies trained on its {study.train_puzzles:,} train puzzles, separately for each cost.",
         "",
         f"Return = 1[solved] - cost x segments. Of the {study.puzzles:,} held-out puzzles {study.ever:.1%} were right "
         "after some segment. The oracle decides in hindsight: it is a bound, not a rival.",

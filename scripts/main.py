@@ -295,7 +295,7 @@ def signals_noted(run: Any, folder: Any) -> Iterator[None]:
         if run.stopping:
             raise Stopped(number)
         run.stopping = number
-        print("stopping after this update; once more stops at once", file=sys.stderr)
+        print("stopping after this update; a second signal stops at once", file=sys.stderr)
 
     with _handling((signal.SIGINT, *STOPPING_SIGNALS), note):
         yield

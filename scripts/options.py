@@ -378,6 +378,10 @@ def parse_recipe(
         recipe = recipes[name]
     except KeyError:
         if ":" not in name and name not in gym.registry:
+            if Path(name).exists():
+                raise ValueError(
+                    f"expected a recipe or an environment, got a file: {prog} ENV --source {name}"
+                ) from None
             raise ValueError(f"{unknown('recipe', name, recipes)}, or an environment (see {prog} --help)") from None
         recipe = recipe_for(name)
     default = kind(recipe=recipe)

@@ -26,8 +26,8 @@ from hrm_gym.evaluation.scores import score, write_json
 from hrm_gym.files import check_writable
 from hrm_gym.registry import make_env
 from hrm_gym.scripts import viewer
+from hrm_gym.scripts.options import DEFAULT_EPISODES, Json, PuzzleOptions, Switch, arg, parse
 from hrm_gym.scripts.options import Env as EnvOption
-from hrm_gym.scripts.options import Json, PuzzleOptions, arg, parse
 from hrm_gym.scripts.output import say
 
 NEXT, AGAIN, QUIT = "next", "again", "quit"
@@ -51,7 +51,7 @@ class Left(Exception):
 
 
 class Person:
-    """An agent whose policy sits in front of the window.
+    """A person at keyboard and mouse, as an agent.
 
     Attributes:
         name: for the records.
@@ -138,7 +138,7 @@ class Person:
         if raw is not None:
             event = self._deck.keyed(raw, self._top)
         if event is not None and event is not raw:
-            self._held.discard(event.key)  # a click has no end that would be told
+            self._held.discard(event.key)  # a click has no key release
         if event is not None and event.type == pygame.KEYUP:
             self._held.discard(event.key)
         if event is not None and event.type == pygame.KEYDOWN and event.key not in self._held:
@@ -168,25 +168,27 @@ class Person:
 
 @dataclass
 class Game:
-    """One sitting: puzzle after puzzle until the person quits.
+    """A session: puzzle after puzzle until the person quits.
 
     Attributes:
         env: in a person's mode, made with `render_mode="rgb_array"`.
         seed: which stream of puzzles; None plays those of a file.
-        most: puzzles after which it ends; None plays on.
+        most: puzzles after which it ends.
         episodes: the puzzles that were played to their end.
-        lines: what to tell of each puzzle.
+        lines: what is printed of each puzzle.
     """
 
     env: Env
     seed: int | None
-    most: int | None = None
+    most: int = DEFAULT_EPISODES
     episodes: list[Episode] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         world: Any = self.env.unwrapped
         first = puzzle_for(self.env, self.seed, 0)
+        world.reset(options={"puzzle": first})
+        world.step(int(np.flatnonzero(world.action_masks())[0]))  # compiled rules are compiled before the window opens
         world.reset(options={"puzzle": first})
         hand = make_hand(world.family, world.action_mode, first)
         try:
@@ -198,7 +200,7 @@ class Game:
         """Play until the person quits or closes the window."""
         count = None if self.seed is not None else len(self.env.unwrapped.puzzle_source)  # type: ignore[attr-defined]
         index, command = 0, AGAIN
-        while command != QUIT and (self.most is None or len(self.episodes) < self.most):
+        while command != QUIT and len(self.episodes) < self.most:
             index += command == NEXT
             command = self._play(index if count is None else index % count)
 
@@ -235,9 +237,8 @@ class Play(PuzzleOptions):
 
     Attributes:
         env: An environment of puzzles: ID, ID:argument=value,… or module:ID.
-        episodes: Puzzles to solve before it ends by itself.
         mode: How you give the answer: walking, or cell by cell.
-        seed: Which stream of puzzles; rows of a file have none.
+        new: Puzzles of a seed drawn by chance, which is printed.
         puzzle: Play the puzzle in this text file.
         max_steps: Actions a puzzle may take.
         json: Write your figures to this file.
@@ -249,9 +250,8 @@ class Play(PuzzleOptions):
         ("hrm-gym play HRMMaze-v0 --puzzle maze.txt", "a puzzle of your own, as text"),
     )
     env: EnvOption = "HRMMaze-v0"
-    episodes: Annotated[int | None, arg("N", "as many as you like")] = None
     mode: Annotated[Literal["move", "cell"] | None, arg("{move,cell}", "move where there are moves")] = None
-    seed: Annotated[int | None, arg("N", "a new one")] = None  # type: ignore[assignment]
+    new: Switch = False
     puzzle: Annotated[Path | None, arg("FILE")] = None
     max_steps: Annotated[int | None, arg("N", "the environment's own")] = None
     json: Json = None
@@ -275,9 +275,9 @@ def main(argv: Sequence[str]) -> int:
         env = make_env(world.env_id, **options)
     if not viewer.has_display():
         raise ValueError("expected a display to play on, got none: hrm-gym play opens a window")
-    drawn = int.from_bytes(os.urandom(4), "little")
-    seed = world.seed(drawn if config.seed is None else config.seed) if config.puzzle is None else None
-    game = Game(env, seed, config.episodes)
+    drawn = int.from_bytes(os.urandom(4), "little") if config.new else config.seed
+    seed = world.seed(drawn) if config.puzzle is None else None
+    game = Game(env, seed, config.episodes or config.count(world))
     try:
         game.run()
     finally:

@@ -1,8 +1,8 @@
 """The window in which agents are watched: side by side and in step, forwards and back, at any speed.
 
 A worker thread runs the agents, so the window answers while they think. Pictures are painted from recorded moments,
-never from a running environment: so going back is free, and whoever thinks on from an earlier moment goes on from its
-record. An agent's state is immutable, which makes that exact.
+never from a running environment: so going back is free, and an agent that continues from an earlier moment starts from
+its record. An agent's state is immutable, which makes that exact.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import pygame
 
 from hrm_gym.agents.agent import Agent, PrivilegedAgent
+from hrm_gym.agents.baselines import AnswerKeeper
 from hrm_gym.envs.puzzle import Grid, Moment, Puzzle
 from hrm_gym.envs.rendering.colours import BLUE, WHITE
 from hrm_gym.envs.rendering.deck import Button, Deck
@@ -32,14 +33,14 @@ BUTTONS = (
     Button("Next puzzle", NEXT, "N"),
     Button("Edit the puzzle", EDIT, "E"),
     Button("8 segments more", MORE, "+"),
-    Button("Think on", ON, "T"),
+    Button("Continue", ON, "T"),
     Button("Quit", QUIT, "Esc"),
 )
 EDITING = (
-    Button("Think on from here", FROM_HERE, "Enter"),
+    Button("Continue from here", FROM_HERE, "Enter"),
     Button("Solve from the start", ANEW, "F"),
     Button("Clear the board", CLEAR, "C"),
-    Button("Leave it as it was", QUIT, "Esc"),
+    Button("Discard changes", QUIT, "Esc"),
 )
 _ALIASES = {pygame.K_EQUALS: MORE, pygame.K_KP_PLUS: MORE, pygame.K_KP_ENTER: FROM_HERE, pygame.K_q: QUIT}
 _ARROWS = {pygame.K_UP: (-1, 0), pygame.K_RIGHT: (0, 1), pygame.K_DOWN: (1, 0), pygame.K_LEFT: (0, -1)}
@@ -82,7 +83,7 @@ class Seat:
         now = self.steps[-1]
         if now.last:
             return
-        if isinstance(self.agent, PrivilegedAgent) and len(self.steps) == 1:
+        if isinstance(self.agent, PrivilegedAgent) and now.state is None:
             self.agent.see([now.moment.puzzle])
         rows = {name: value[None] for name, value in now.observation.items()}
         starts = np.array([now.state is None])
@@ -93,13 +94,20 @@ class Seat:
         self.steps.append(Step(self.world.moment(), observation, state, bool(terminated or truncated)))
 
     def resume(self, place: int, puzzle: Puzzle | None = None) -> None:
-        """Go on from step `place`, with another puzzle if one is given; what came after it is forgotten."""
-        step = self.steps[min(place, len(self.steps) - 1)]
-        if self.thinks_on:
-            observation = self.world.resume(step.moment, puzzle)
-            self.steps[min(place, len(self.steps) - 1) :] = [Step(self.world.moment(), observation, step.state, False)]
-        elif puzzle is not None:
-            self.begin(puzzle)
+        """Go on from step `place`, with another puzzle if one is given; what came after it is forgotten.
+
+        An agent that had ended before stays at its end until then, so that all show the same puzzle in every round. An
+        answer that was found for another puzzle is looked for again.
+        """
+        if not self.thinks_on:
+            if puzzle is not None:
+                self.begin(puzzle)
+            return
+        self.steps += [self.steps[-1]] * (place + 1 - len(self.steps))
+        step = self.steps[place]
+        observation = self.world.resume(step.moment, puzzle)
+        state = None if puzzle is not None and isinstance(self.agent, AnswerKeeper) else step.state
+        self.steps[place:] = [Step(self.world.moment(), observation, state, False)]
 
     def raise_budget(self, by: int) -> bool:
         """Allow more segments; whether the last step had ended for want of them."""
@@ -190,7 +198,7 @@ class Show:
                     elif not self.over:
                         self.think()
                     elif self._hold is None:
-                        self.playing = False  # the end stays until the person goes on
+                        self.playing = False  # the end stays until the person continues
                     elif self.index + 1 < self._episodes:
                         self._next()
                         due = now + 1 / (_PICTURES_A_SECOND * self.speed)
@@ -276,10 +284,11 @@ class Show:
 
     def answer(self, event: pygame.event.Event) -> None:
         """Do what a key or a click means."""
-        event = (self._deck if self.draft is None else self._editing).keyed(event, self._height)
         if self.draft is not None:
-            self._edit(event)
+            pressed = self._editing.keyed(event, self._height)
+            self._edit(pressed, typed=pressed is event)
             return
+        event = self._deck.keyed(event, self._height)
         if event.type != pygame.KEYDOWN:
             return
         key = MORE if event.unicode == "+" else _ALIASES.get(event.key, event.key)
@@ -312,7 +321,7 @@ class Show:
         self._brush = self.family.clue_tokens[1]
         self._said = ""
 
-    def _edit(self, event: pygame.event.Event) -> None:
+    def _edit(self, event: pygame.event.Event, typed: bool) -> None:
         assert self.draft is not None
         if event.type == pygame.MOUSEBUTTONDOWN and event.button == 1:
             x, y = event.pos
@@ -323,7 +332,8 @@ class Show:
         if event.type != pygame.KEYDOWN:
             return
         key = _ALIASES.get(event.key, event.key)
-        token = self._letters.get(event.unicode.lower()) if event.unicode else None
+        # the letters of buttons are commands, though 16x16 Sudokus have an F and a C too
+        token = self._letters.get(event.unicode.lower()) if typed and event.unicode else None
         if key >= _TOKEN and key - _TOKEN in self.family.clue_tokens:
             self._brush = key - _TOKEN
         elif key in (pygame.K_BACKSPACE, pygame.K_DELETE, pygame.K_0):
@@ -372,7 +382,9 @@ class Show:
                 frame = pygame.Rect(x + MARGIN + left, y + MARGIN + top, width, height)
                 pygame.draw.rect(whole, WHITE, frame.inflate(6, 6), 2, border_radius=5)
                 pygame.draw.rect(whole, BLUE, frame.inflate(2, 2), 3, border_radius=4)
-            line = "Choose a symbol and click a cell, or arrows and keys. Others than thinkers begin again."
+            line = "Choose a symbol and click a cell, or use arrows and keys."
+            if not all(seat.thinks_on for seat in self.seats):
+                line += " Agents that act step by step restart."
             self._editing.paint(whole, self._height, self._said or line, {_TOKEN + self._brush})
         else:
             doing = "thinking" if self.thinking else "paused" if not self.playing else "playing"

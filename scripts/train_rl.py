@@ -25,7 +25,7 @@ OWN = "sudoku-4x4-hrm-maskableppo"
 
 ABOUT = f"""Train PPO, A2C, DQN (stable-baselines3) or MaskablePPO (sb3-contrib) from reward alone; the -supervised
 recipe trains the same network on the stored solutions instead. The run's folder holds checkpoints, curve.jsonl,
-TensorBoard scalars and, at the end, model/. Started again with the same settings, a run goes on from its newest
+TensorBoard scalars and, at the end, model/. Started again with the same settings, a run continues from its newest
 checkpoint.
 
 recipes: {", ".join(RECIPES)}

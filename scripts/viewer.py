@@ -77,17 +77,13 @@ def film_together(
         recorder.add(_shrunk(tiled(pictures, columns)), all(frame.last for frame in frames))
 
     try:
-        _play_all(players, episodes, seed, keep)
+        for world, (_, agent) in zip(_worlds(players), players, strict=True):
+            world.set_caption(caption(agent))
+        for index in range(episodes):
+            play_together(players, index, seed, keep)
     finally:
         _close(env for env, _ in players)
     recorder.save(path)
-
-
-def _play_all(players: Sequence[Player], episodes: int, seed: int | None, on_round: Any) -> None:
-    for world, (_, agent) in zip(_worlds(players), players, strict=True):
-        world.set_caption(caption(agent))
-    for index in range(episodes):
-        play_together(players, index, seed, on_round)
 
 
 def _worlds(players: Sequence[Player]) -> list[Any]:

@@ -18,7 +18,7 @@ PROTOCOLS = ("hrm_gym.agents.agent", "hrm_gym.envs.puzzle", "hrm_gym.envs.family
 PLAIN = ("hrm_gym.files", "hrm_gym.reading")
 """Modules of the spine that know nothing of puzzles."""
 
-DRAWS = ("PIL", "imageio", "jinja2", "markupsafe", "matplotlib", "minari", "rich")
+DRAWS = ("IPython", "PIL", "imageio", "jinja2", "markupsafe", "matplotlib", "minari", "rich")
 """Libraries with which the spine writes pictures, tables, pages and data sets."""
 
 READS = ("msgspec", "yaml")
@@ -73,6 +73,8 @@ def allowed_in_envs(name: str, path: Path) -> tuple[tuple[str, ...], tuple[str, 
     """Our own modules, and the libraries, that a module of `envs/` may import, in functions too."""
     parts = name.split(".")
     folder = ".".join(parts[:3])
+    if name == "hrm_gym.envs.puzzle":
+        return ("hrm_gym.envs.compiled", "hrm_gym.notebook"), ("numpy",)  # the latter for _repr_html_ alone
     shared = ("hrm_gym.envs.puzzle", "hrm_gym.envs.family", "hrm_gym.envs.compiled", *PLAIN)
     if path.name == "rules.py":
         # pygame for the type of a surface, gymnasium for the spaces of what a family adds to an observation

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +70,12 @@ def test_lists_get_their_empty_line(pages: ModuleType) -> None:
     assert pages.lists_apart("Text.\n\n- one\n\nMore.\n") == "Text.\n\n- one\n\nMore.\n"
 
 
-def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the HTML manual; fails if a page has a warning."""
     pytest.importorskip("mkdocstrings", reason="the docs extra is not installed: pip install -e '.[docs]'")
     pytest.importorskip("material", reason="the docs extra is not installed: pip install -e '.[docs]'")
-    source = tmp_path / "docs-source"
+    source = tmp_path_factory.mktemp("manual") / "docs-source"
     subprocess.run([sys.executable, ROOT / "docs" / "pages.py", source], check=True)
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "-q", "-f", source / "mkdocs.yml"],
@@ -81,9 +84,22 @@ def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
         text=True,
     )
     assert built.returncode == 0, built.stdout + built.stderr
-    page = (tmp_path / "docs" / "environments" / "MazeEnv.html").read_text()
+    return source.parent / "docs"
+
+
+def test_the_manual_builds_without_a_warning(manual: Path) -> None:
+    page = (manual / "environments" / "MazeEnv.html").read_text()
     assert "<table" in page
     assert 'id="observation-space"' in page
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to search with")
+def test_the_manual_is_searched_from_a_file(manual: Path) -> None:
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000", "--dump-dom"]
+    address = f"{(manual / 'index.html').as_uri()}?q=participation"
+    page = subprocess.run([*command, address], capture_output=True, text=True, check=True, timeout=300).stdout
+    assert re.search(r'md-search-result__meta">\d+ matching documents?<', page)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//(?!github\.com)[^"]*\.(?:js|css)"', page), "needs a network"
 
 
 def test_the_map_leads_to_what_it_names() -> None:

@@ -295,7 +295,7 @@ class BankBuild:
             except ValueError:
                 begun = None
             if not isinstance(begun, dict):
-                raise ValueError(f"{note} is no readable recipe; remove the folder {self.place} to begin anew")
+                raise ValueError(f"{note} is no readable recipe; remove the folder {self.place} to start again")
             names = sorted({*begun, *recipe} - {"created", "command"})
             if different := [name for name in names if begun.get(name) != recipe.get(name)]:
                 raise ValueError(

@@ -1,7 +1,7 @@
 """The mean of several networks' weights, which may do better than each.
 
-Networks that went on from the same weights mostly lie in one valley of the loss, and so does their mean ("model soups",
-arXiv 2203.05482); the mean of a network before and after it went on learning elsewhere keeps much of what it knew and
+Networks that continued from the same weights mostly lie in one valley of the loss, as does their mean ("model soups",
+arXiv 2203.05482); the mean of a network before and after it learnt elsewhere keeps much of what it knew and
 most of what it learnt (arXiv 2109.01903). Networks that were trained apart have nothing in common to average.
 """
 

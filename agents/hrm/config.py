@@ -29,6 +29,7 @@ MOST = {
     "puzzle_positions": 2**12,
     "max_segments": 10**6,
     "symbols": 2**12,
+    "auxiliary": 2**12,
     "mlp_width": 2**20,
 }
 """Far above anything that was ever built: a config from a file that asks for more is a mistake, or worse."""
@@ -85,8 +86,10 @@ class HRMConfig:
         mlp_width: inner width of the gated MLPs; None means what `expansion` gives.
         q_features: what the Q-head of "symbols", "colours" and "convolution" reads: "mean", the mean of all states;
             "worst", also the extremes of a small readout over cells and symbols and the smallest margin of the answer,
-            since one wrong cell is enough to be wrong and hardly moves a mean; "local" (convolution), extremes of a
-            readout of 3x3 neighbourhoods of states and answer.
+            since one wrong cell is enough to be wrong and hardly moves a mean; "drift", also how far the states moved
+            in the segment, in the mean and at most, and the margins: what has converged is finished.
+        auxiliary: classes of the auxiliary labels (`PuzzleFamily.auxiliary_labels`) that training predicts from the
+            H-level state next to the answer, cell by cell; 0 for none. Nothing reads them after training.
         norm_eps: epsilon of the RMS norms.
         dtype: precision of activations; parameters are always float32.
     """
@@ -115,7 +118,8 @@ class HRMConfig:
     symbols: int = 0
     box: tuple[int, int] | None = None
     mlp_width: int | None = None
-    q_features: Literal["mean", "worst", "local"] = "mean"
+    q_features: Literal["mean", "worst", "drift"] = "mean"
+    auxiliary: int = 0
     norm_eps: float = 1e-5
     dtype: Precision = "bfloat16"
 
@@ -156,10 +160,13 @@ class HRMConfig:
             raise ValueError(f"mlp_width must be at least 1, got {self.mlp_width}")
         if self.mixer == "symbols":
             self._check_symbols()
-        if self.q_features == "worst" and self.mixer in ("attention", "mlp"):
-            raise ValueError(f"q_features 'worst' needs an equivariant mixer, got {self.mixer!r}")
-        if self.q_features == "local" and self.mixer != "convolution":
-            raise ValueError(f"q_features 'local' needs the mixer 'convolution', got {self.mixer!r}")
+        if self.q_features != "mean" and self.mixer in ("attention", "mlp"):
+            raise ValueError(f"q_features {self.q_features!r} needs an equivariant mixer, got {self.mixer!r}")
+        if self.auxiliary < 0 or (self.auxiliary and self.by_symbol):
+            raise ValueError(
+                f"auxiliary must be 0, or classes of a mixer with one state a cell, got {self.auxiliary} with "
+                f"{self.mixer!r}"
+            )
         if self.mixer == "colours" and not 0 < self.symbols < self.vocab_size - 1:
             raise ValueError(
                 f"the mixer 'colours' expects one symbol a colour (all tokens but pad and end), got "

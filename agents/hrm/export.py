@@ -100,7 +100,7 @@ def describe(model: HRM, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_onnx(model: HRM, about: dict[str, Any], path: Path) -> None:
-    """Write the graph, and beside it, as `<name>.json`, what `describe` says.
+    """Write the graph, and next to it, as `<name>.json`, what `describe` says.
 
     Raises:
         OSError: it cannot be written.

@@ -33,8 +33,8 @@ NEVER = -1e4
 Q_READOUT = 8
 """Numbers that the Q-head reads of every state with `q_features` "worst"."""
 
-LOCAL_WIDTH = 32
-"""Channels of `LocalReadout`."""
+STILL = 1e-6
+"""Mean square by which a state vector moves in a segment and may be taken to rest; it bounds the logarithm below."""
 
 MARGIN_SCALE = 0.1
 """Margins between logits reach some tens; so scaled, they weigh about as much as the normalised states."""
@@ -70,6 +70,8 @@ class Mixer:
     def make_heads(self, network: Any) -> None:
         """Give the network its answer head and its Q-head."""
         network.answer_head = Linear(self.config.hidden_size, self.outputs)
+        if self.config.auxiliary:
+            network.auxiliary_head = Linear(self.config.hidden_size, self.config.auxiliary)
         self.make_q_head(network)
 
     def make_q_head(self, network: Any) -> None:
@@ -123,14 +125,24 @@ class Mixer:
         """Logits (B, S, V) from the H-level state (B, T, D)."""
         return network.answer_head(z_h[:, self.config.prefix :])
 
-    def q_values(self, network: Any, z_h: Tensor) -> Tensor:
-        """(B, 2) float32 logits of Q(halt) and Q(continue), read off the first puzzle position."""
+    def auxiliary_logits(self, network: Any, z_h: Tensor) -> Tensor:
+        """Logits (B, S, classes) of the auxiliary labels."""
+        return network.auxiliary_head(z_h[:, self.config.prefix :])
+
+    def q_values(self, network: Any, z_h: Tensor, before: Tensor) -> Tensor:
+        """(B, 2) float32 logits of Q(halt) and Q(continue), read off the first puzzle position.
+
+        Args:
+            network: the HRM.
+            z_h: (B, T, D) after a segment.
+            before: the same before it.
+        """
         weight, bias = network.q_head.weight.to(z_h.dtype), network.q_head.bias.to(z_h.dtype)
         return F.linear(z_h[:, 0], weight, bias).float()
 
 
 class EquivariantMixer(Mixer):
-    """Without puzzle positions: the Q-head reads the mean state, and with `q_features` "worst" the worst cell too."""
+    """Without puzzle positions: the Q-head reads the mean state, and more of the board with other `q_features`."""
 
     @property
     def states_per_cell(self) -> int:
@@ -145,25 +157,28 @@ class EquivariantMixer(Mixer):
 
     @property
     def q_width(self) -> int:
-        """The mean state, and with "worst" two extremes of the readout and the least and the mean margin."""
-        return self.config.hidden_size + (2 * Q_READOUT + 2 if self.config.q_features == "worst" else 0)
+        """The mean state; with "worst" two extremes of the readout, with "drift" two of movement; and two margins."""
+        return self.config.hidden_size + {"mean": 0, "worst": 2 * Q_READOUT + 2, "drift": 4}[self.config.q_features]
 
-    def q_values(self, network: Any, z_h: Tensor) -> Tensor:
+    def q_values(self, network: Any, z_h: Tensor, before: Tensor) -> Tensor:
         """(B, 2) float32 logits; in float32, since one wrong cell is enough to be wrong and hardly moves a mean."""
-        return network.q_head(self.q_features(network, z_h))
+        return network.q_head(self.q_features(network, z_h, before))
 
-    def q_features(self, network: Any, z_h: Tensor) -> Tensor:
-        """(B, q_width) float32: the mean state, and what the least decided cell looks like."""
+    def q_features(self, network: Any, z_h: Tensor, before: Tensor) -> Tensor:
+        """(B, q_width) float32: the mean state, and what the least decided or the least settled cell looks like."""
         config, wide = self.config, z_h.float()
         if config.q_features == "mean":
             return wide.mean(1)
+        # without gradient: Q learns to judge the answer, it must not shape it
+        best = self.answer_logits(network, z_h.detach()).detach().float().topk(2, dim=2).values
+        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1])
+        margins = (margin.amin(1, keepdim=True), margin.mean(1, keepdim=True))
+        if config.q_features == "drift":
+            moved = (wide.detach() - before.detach().float()).square().mean(2).add(STILL).log()
+            return torch.cat((wide.mean(1), moved.amax(1, keepdim=True), moved.mean(1, keepdim=True), *margins), 1)
         read = network.q_readout(wide).view(len(z_h), config.cells, self.states_per_cell, Q_READOUT)
         lowest = read.amax(2).amin(1)  # the cell whose best symbol is worst
-        highest = read.amin(2).amax(1)
-        # without gradient: Q learns to judge the answer, it must not shape it
-        best = self.answer_logits(network, z_h.detach()).float().topk(2, dim=2).values
-        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).detach()
-        return torch.cat((wide.mean(1), lowest, highest, margin.amin(1, keepdim=True), margin.mean(1, keepdim=True)), 1)
+        return torch.cat((wide.mean(1), lowest, read.amin(2).amax(1), *margins), 1)
 
 
 class SymbolStates(EquivariantMixer):
@@ -382,50 +397,10 @@ class ColourMixer(SymbolStates):
         return F.pad(torch.cat((end, colours), dim=-1), (self.first_symbol - 1, 0), value=NEVER)
 
 
-class LocalReadout(nn.Module):
-    """What the Q-head reads of every 3x3 neighbourhood: of the states and of the probabilities of the answer.
-
-    Whether a path is broken shows in a cell and its neighbours together, and in none of them alone.
-    """
-
-    def __init__(self, config: HRMConfig) -> None:
-        super().__init__()
-        self.cell = Linear(config.hidden_size + config.vocab_size, LOCAL_WIDTH)
-        self.near = nn.Conv2d(LOCAL_WIDTH, LOCAL_WIDTH, 3, padding=1, dtype=torch.float32)
-        self.out = Linear(LOCAL_WIDTH, Q_READOUT)
-
-    def forward(self, states: Tensor, probabilities: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, S, Q_READOUT) from (B, S, D) and (B, S, V), all float32."""
-        read = F.silu(self.cell(torch.cat((states, probabilities), 2))).transpose(1, 2)
-        near = F.silu(self.near(read.unflatten(2, grid))).flatten(2)
-        return self.out((read + near).transpose(1, 2))
-
-
 class ConvolutionMixer(EquivariantMixer):
     """ "convolution": translation-equivariant, for boards of any size."""
 
     block = ConvolutionBlock
-
-    def make_q_head(self, network: Any) -> None:
-        """With `q_features` "local" the Q-head also reads neighbourhoods."""
-        super().make_q_head(network)
-        if self.config.q_features == "local":
-            network.q_readout = LocalReadout(self.config)
-
-    @property
-    def q_width(self) -> int:
-        """With "local" the mean state, mean and both extremes of the readout, and the least margin of the answer."""
-        return self.config.hidden_size + 3 * Q_READOUT + 1 if self.config.q_features == "local" else super().q_width
-
-    def q_features(self, network: Any, z_h: Tensor) -> Tensor:
-        """(B, q_width) float32."""
-        if self.config.q_features != "local":
-            return super().q_features(network, z_h)
-        wide, logits = z_h.float(), self.answer_logits(network, z_h.detach()).float().detach()
-        read = network.q_readout(wide, logits.softmax(2), self.config.grid)
-        best = logits.topk(2, dim=2).values
-        margin = MARGIN_SCALE * (best[..., 0] - best[..., 1]).amin(1, keepdim=True)
-        return torch.cat((wide.mean(1), read.mean(1), read.amin(1), read.amax(1), margin), 1)
 
 
 MIXERS: dict[str, type[Mixer]] = {

@@ -249,8 +249,8 @@ class HRM(nn.Module):
 
         `detach=False` leaves the gradient in the carry, for training through several segments.
         """
-        carry = self.advance(carry, self.embed(tokens, puzzles))
-        return Segment(carry.detached() if detach else carry, *self.heads(carry.z_h))
+        before, carry = carry.z_h, self.advance(carry, self.embed(tokens, puzzles))
+        return Segment(carry.detached() if detach else carry, *self.heads(carry.z_h, before))
 
     def segment(self, carry: Carry, tokens: Tensor, puzzle_ids: Tensor) -> Segment:
         """One segment of N*T steps.
@@ -272,7 +272,7 @@ class HRM(nn.Module):
     @torch.no_grad()
     def next_q_values(self, carry: Carry, tokens: Tensor, puzzles: Tensor) -> tuple[Tensor, Tensor]:
         """The Q-values that one more segment would end with, without gradient: the target of Q(continue)."""
-        return self.q_values(self.advance(carry, self.embed(tokens, puzzles)).z_h)
+        return self.q_values(self.advance(carry, self.embed(tokens, puzzles)).z_h, carry.z_h)
 
     # ---- what the mixer knows ----
 
@@ -284,11 +284,11 @@ class HRM(nn.Module):
         """Logits (B, S, V) from the H-level state (B, T, D)."""
         return self.mixer.answer_logits(self, z_h)
 
-    def q_values(self, z_h: Tensor) -> tuple[Tensor, Tensor]:
-        """Q(halt) and Q(continue) logits, (B,) float32 each, from the H-level state (B, T, D)."""
-        q = self.mixer.q_values(self, z_h)
+    def q_values(self, z_h: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Q(halt) and Q(continue) logits, (B,) float32 each, from the H-level state (B, T, D) after and before."""
+        q = self.mixer.q_values(self, z_h, before)
         return q[:, 0], q[:, 1]
 
-    def heads(self, z_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, S, V) and both Q logits, (B,) float32."""
-        return self.answer_logits(z_h), *self.q_values(z_h)
+    def heads(self, z_h: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, S, V) and both Q logits, (B,) float32; the H-level state (B, T, D) after and before a segment."""
+        return self.answer_logits(z_h), *self.q_values(z_h, before)

@@ -24,7 +24,7 @@ def check_finite(loss: Tensor, gradients: Sequence[Tensor], update: int, rest: s
         loss: () mean loss of all processes.
         gradients: summed over all processes, so that all of them come to the same verdict.
         update: number of the update.
-        rest: the end of the message: where to go on.
+        rest: the end of the message: where to continue.
 
     Raises:
         FloatingPointError: something is not finite; the message names the update.

@@ -1,6 +1,6 @@
 """An HRM's weights and its optimiser's state to and from checkpoint folders.
 
-The files of a run: everything from which training goes on exactly, and the curve of its evaluations.
+The files of a run: everything from which training continues exactly, and the curve of its evaluations.
 """
 
 from __future__ import annotations

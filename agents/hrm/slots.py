@@ -33,12 +33,14 @@ class Slots:
         segments: (B,) int32, segments run on each board.
         halted: (B,) bool, to be refilled.
         boards: what each slot works on.
+        auxiliary: (B, S) int64 auxiliary labels, for networks that learn them; a function of the boards.
     """
 
     carry: Carry
     segments: Tensor
     halted: Tensor
     boards: Examples
+    auxiliary: Tensor | None = None
 
     @classmethod
     def waiting(cls, model: HRM, batch: int, device: torch.device) -> Slots:

@@ -238,13 +238,14 @@ def think(
             carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
             turned = turns if image.any() else None
             x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
+        before = carry.z_h
         for name, carry in model.updates(carry, x):  # noqa: B020  (the states that came out go in again)
             if on_update is not None:
                 on_update(name, carry)
         logits = model.answer_logits(carry.z_h)
         answers, confidence = read_answer(logits if turned is None else turned.back(logits, image))
         unchanged = torch.where((answers == state.answers).all(dim=1), state.unchanged + 1, 0)
-        q_logits = torch.stack(model.q_values(carry.z_h), dim=1)
+        q_logits = torch.stack(model.q_values(carry.z_h, before), dim=1)
         state = AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, attempt)
         state = dataclasses.replace(state, outcome=_outcome(state, boards, rules, begins & (attempt > 0)))
         yield Step(rows, state)

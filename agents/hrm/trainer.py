@@ -1,4 +1,4 @@
-"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry goes on.
+"""Training with deep supervision: one segment, one loss, one optimiser update; then the carry is passed on.
 
 A run is a folder: `update_N/` checkpoints (weights, config, complete training state), `curve.jsonl` (evaluations),
 TensorBoard scalars, and `model/`, the finished weights.
@@ -23,7 +23,7 @@ from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
-from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.recipes import Recipe
@@ -165,7 +165,7 @@ class Trainer:
     def step(self) -> SegmentLosses:
         """`gradient_segments` segments on every slot, a loss at each, and one update that all processes make.
 
-        A board that halts within these segments goes on to their end; its slot is refilled after it.
+        A board that halts within these segments runs to their end; its slot is refilled after it.
 
         Returns:
             The losses of the last segment.
@@ -179,8 +179,8 @@ class Trainer:
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
         count, exploration, totals = self.recipe.gradient_segments, self._exploration(), []
         for part in range(count):
-            result = self._segments(puzzles, last=part == count - 1)
-            slots.carry = result.carry
+            result = self._segments(puzzles)
+            slots.carry = result.carry.detached() if part == count - 1 else result.carry
             slots.segments = slots.segments + 1 + self.recipe.silent_segments
             slots.halted = training_halt(config, slots.segments, result, exploration)
             target = None
@@ -196,7 +196,7 @@ class Trainer:
                 self.recipe.loss,
                 solved,
             )
-            totals.append(losses.total)
+            totals.append(losses.total + self._auxiliary_loss(result.carry.z_h))
         total = totals[0] if count == 1 else torch.stack(totals).mean()
         self._optimise(total / self.recipe.batch_size, puzzles)
         return losses
@@ -211,6 +211,7 @@ class Trainer:
             rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
             rows[waiting] = torch.arange(len(waiting), device=self.device)
             self.slots.refill(self.model, Examples(*(part[rows] for part in fresh)))
+            self._label(waiting)
             if self.recipe.random_starts:
                 self._disturb(waiting, self.fed + before)
         self.fed += int(halted.sum())
@@ -225,13 +226,32 @@ class Trainer:
                 state[row] += own.to(state)
         self.slots.carry = Carry(*states)
 
-    def _segments(self, puzzles: Tensor, last: bool = True) -> Segment:
-        """The recipe's silent segments, then the one that counts; the carry keeps gradient unless it is the last."""
+    def _label(self, rows: Tensor) -> None:
+        """Make the auxiliary labels of the boards in the slots `rows` (K,), for a network that learns them."""
+        if not self.recipe.model.auxiliary or not len(rows):
+            return
+        inputs, grid = self.slots.boards.inputs, self.recipe.model.grid
+        if self.slots.auxiliary is None:
+            self.slots.auxiliary = torch.full(inputs.shape, IGNORE, device=self.device)
+        clues = inputs[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid)
+        labels = torch.from_numpy(self.feed.family.auxiliary_labels(clues)).flatten(1)
+        self.slots.auxiliary[rows] = labels.to(self.device)
+
+    def _auxiliary_loss(self, z_h: Tensor) -> Tensor | float:
+        """() the mean cross-entropy of the auxiliary labels of each board, summed over boards; 0 without any."""
+        labels = self.slots.auxiliary
+        if labels is None:
+            return 0.0
+        losses = softmax_cross_entropy(self.model.mixer.auxiliary_logits(self.model, z_h), labels)
+        return (losses.sum(1) / (labels != IGNORE).sum(1).clamp(min=1)).sum()
+
+    def _segments(self, puzzles: Tensor) -> Segment:
+        """The recipe's silent segments, then the one that counts, whose carry keeps gradient."""
         carry, inputs = self.slots.carry, self.slots.boards.inputs
         with torch.no_grad():
             for _ in range(self.recipe.silent_segments):
                 carry = self.model.run(carry, inputs, puzzles).carry
-        return self.model.run(carry, inputs, puzzles, detach=last)
+        return self.model.run(carry, inputs, puzzles, detach=False)
 
     def _solved(self, logits: Tensor) -> Tensor:
         """(B,) bool, the boards whose answers the rules accept, whatever the stored solution is."""
@@ -425,6 +445,7 @@ class Trainer:
             if not 0 <= int(ids.min()) <= int(ids.max()) < end:
                 raise ValueError(f"{path / checkpoint.STATE}: expected {name} in 0..{end - 1}, got {int(ids.max())}")
         self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
+        self._label(torch.arange(len(self.slots.halted), device=self.device))
         if self.processes.rank == 0 and "progress" in tensors:
             self.progress.sums = tensors["progress"]
         self.update, self.fed, self.seconds = (checkpoint.counter(about, n, path) for n in ("update", "fed", "seconds"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.agent import Observation, as_batch, check_puzzles
+from hrm_gym.agents.agent import Observation, ShownAgent, as_batch, check_puzzles
 from hrm_gym.agents.devices import choose_device, float32_numbers
 from hrm_gym.agents.sb3.policies import ALGORITHMS, plays_any_size, read_policy
 from hrm_gym.envs.family import PuzzleFamily
@@ -46,7 +46,7 @@ def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observati
     return family.legal_moves(clues, observation["answer"])
 
 
-class SB3Agent:
+class SB3Agent(ShownAgent):
     """A policy trained by stable-baselines3.
 
     One that was trained under masks acts under masks: it works them out from what it observes, by the family's rules.

@@ -117,6 +117,8 @@ class HRMHeads:
         hrm = hrm or default_config(space)
         if not has_fast_bfloat16(choose_device()):
             hrm = replace(hrm, dtype="float32")
+        if hrm.q_features == "drift":
+            raise ValueError("expected q_features 'mean' or 'worst' in a policy, which keeps one state, got 'drift'")
         form = ActionForm.of(actions, hrm.cells)
         places = gym.spaces.flatdim(space["puzzle"])
         if form.symbols > hrm.vocab_size or places != hrm.cells:
@@ -156,7 +158,7 @@ class HRMHeads:
         """(B, actions) float32 from the H-level states."""
         extractor = self.features_extractor
         states = extractor.states(features)
-        symbols, q_halt, q_continue = extractor.hrm.heads(states)
+        symbols, q_halt, q_continue = extractor.hrm.heads(states, states)
         halts = torch.stack([q_continue, q_halt] if self._form.mode == "answer" else [q_halt], 1)
         return self._form.flat(symbols[..., self.symbols].float(), halts.float())
 

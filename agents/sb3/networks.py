@@ -158,7 +158,9 @@ class WalkerFeatures(BaseFeaturesExtractor):
             (B, features_dim) float32.
         """
         puzzle, answer = observations["puzzle"].long(), observations["answer"].long()
-        cells = self._cells_around(answer)
+        at = (answer == self.walker_token).flatten(1).to(torch.uint8).argmax(1)
+        bordered = (at // self.width + 1) * (self.width + 2) + at % self.width + 1
+        cells = bordered[:, None] + self.around
         tokens = torch.stack([_bordered(puzzle + 1), _bordered(answer + 1)], 1)
         seen = tokens.gather(2, cells[:, None].expand(-1, 2, -1))
         near = F.one_hot(seen, self.vocab_size + 1).flatten(1).float()
@@ -167,12 +169,6 @@ class WalkerFeatures(BaseFeaturesExtractor):
         plan = plans[rows[:, None], cells]
         relative = plan - plan[:, _MIDDLE, None]
         return torch.cat([relative.flatten(1), near, share, observations["segment"].float()], 1)
-
-    def _cells_around(self, answer: Tensor) -> Tensor:
-        """(B, 9) int64: the walker's cell and its neighbours, as indices into the grid with a border of one cell."""
-        at = (answer == self.walker_token).flatten(1).to(torch.uint8).argmax(1)
-        bordered = (at // self.width + 1) * (self.width + 2) + at % self.width + 1
-        return bordered[:, None] + self.around
 
     def _planned(self, puzzle: Tensor) -> tuple[Tensor, Tensor]:
         """Plans (U, cells with border, C) of the U different puzzles, and (B,) which of them each row has."""
@@ -340,7 +336,11 @@ class GridFeatures(BaseFeaturesExtractor):
         scalars = 1 + ("attempt" in observation_space.spaces)
         self.progress = nn.Linear(scalars, model.channels)
         self.block = Block(model, (self.height, self.width))
-        self.pair = nn.Conv2d(2 * model.channels, model.channels, 3, padding=1) if _shows(observation_space) else None
+        self.pair = (
+            nn.Conv2d(2 * model.channels, model.channels, 3, padding=1)
+            if "demonstrations" in observation_space.spaces
+            else None
+        )
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Features of B observations.
@@ -372,10 +372,6 @@ class GridFeatures(BaseFeaturesExtractor):
         there = torch.arange(shown.shape[1], device=shown.device).view(1, -1, 1, 1, 1) < count
         mean = (learnt * there).sum(1) / count[:, 0].clamp(min=1)  # (B, C, H, W)
         return mean.flatten(2).transpose(1, 2)
-
-
-def _shows(space: gym.spaces.Dict) -> bool:
-    return "demonstrations" in space.spaces
 
 
 class CellHead(nn.Module):

@@ -198,7 +198,8 @@ def blank_policy(algorithm: str, content: Mapping[str, Any]) -> BasePolicy:
     observation = gym.spaces.Dict({name: _box(said) for name, said in spaces.items()})
     arguments = policy_arguments(algorithm, model, vocab_size, content.get("writable", ()), grid)
     found: Any = policy_class(algorithm, model)
-    actions = _actions_models(content)
+    said = content["actions"] if "actions" in content else content["moves"]
+    actions = gym.spaces.Discrete(said) if isinstance(said, int) else gym.spaces.MultiDiscrete(said)
     policy: ActorCriticPolicy | MaskableActorCriticPolicy = found(observation, actions, lambda _: 0.0, **arguments)
     return policy
 
@@ -222,11 +223,6 @@ def _box(said: Mapping[str, Any]) -> gym.spaces.Box:
 def _plain_observation(grid: tuple[int, ...], vocab_size: int) -> dict[str, Any]:
     board = {"low": 0, "high": vocab_size - 1, "shape": grid, "dtype": "uint8"}
     return {"puzzle": board, "answer": board, "segment": {"low": 0.0, "high": 1.0, "shape": (1,), "dtype": "float32"}}
-
-
-def _actions_models(content: Mapping[str, Any]) -> gym.Space:
-    said = content["actions"] if "actions" in content else content["moves"]
-    return gym.spaces.Discrete(said) if isinstance(said, int) else gym.spaces.MultiDiscrete(said)
 
 
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)

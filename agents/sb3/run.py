@@ -82,7 +82,7 @@ class Run(ABC):
 
     @abstractmethod
     def _fill_state(self, folder: Path) -> None:
-        """Write what going on needs, besides the policy, into an existing folder."""
+        """Write what continuing needs, besides the policy, into an existing folder."""
 
     def after_checkpoint(self) -> None:  # noqa: B027  (nothing to do where nothing is random)
         """What an uninterrupted run does at a checkpoint so that a continued one ends with the same bits."""
@@ -170,7 +170,7 @@ class Run(ABC):
     # ---- files ----
 
     def save(self, keep: int = 2) -> Path:
-        """Write a checkpoint from which the run goes on; returns its folder."""
+        """Write a checkpoint from which the run continues; returns its folder."""
         self._saved_at = self.timesteps
         path = checkpoint.checkpoint_path(self.folder, self.updates)
         checkpoint.write_folder(path, self._fill_checkpoint, ours=True)

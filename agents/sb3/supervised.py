@@ -32,7 +32,7 @@ class SupervisedRun(Run):
 
     @float32_numbers()
     def __init__(self, recipe: RLRecipe, folder: Path, device: str = "cpu") -> None:
-        """Start, or go on from the newest checkpoint in `folder`.
+        """Start, or continue from the newest checkpoint in `folder`.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or its checkpoint is damaged.

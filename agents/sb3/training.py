@@ -98,7 +98,7 @@ class RLRun(Run):
 
     @float32_numbers()
     def __init__(self, recipe: RLRecipe, folder: Path, device: str = "cpu") -> None:
-        """Start, or go on from the newest checkpoint in `folder`.
+        """Start, or continue from the newest checkpoint in `folder`.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or its checkpoint is damaged.
@@ -149,7 +149,7 @@ class RLRun(Run):
     def after_checkpoint(self) -> None:
         """Begin fresh episodes under fresh random states, which follow from the number of timesteps alone.
 
-        A run that goes on does it as well as one that is continued from the checkpoint, so that both end with the same
+        An uninterrupted run does so as well as one continued from the checkpoint, so that both end with the same
         bits, and no state of environments or generators has to be stored.
         """
         self.model.set_random_seed((self.recipe.seed + self.timesteps) % 2**32)

@@ -122,7 +122,7 @@ class ArcTasks:
 
     def _named(self, batch: PuzzleBatch, index: int, suffix: str = "") -> Puzzle:
         """The only puzzle of `batch`, with the name of test grid `index`."""
-        return replace(batch[0], name=self._boards.names[index] + suffix)
+        return replace(batch[0], name=self._boards.names[index] + suffix, family="arc")
 
     def _stored(self, rows: NDArray[np.int64]) -> PuzzleBatch:
         """The test grids `rows` as they are stored; fresh arrays."""

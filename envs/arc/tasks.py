@@ -75,7 +75,10 @@ def read_task(value: Any, name: str = "own task", outputs: Sequence[Any] | None 
         raise ValueError(f"expected a task with the keys 'train' and 'test', got {reprlib.repr(got)}")
     shown, asked = (_pairs(value[part], part) for part in ("train", "test"))
     if outputs is not None:
-        asked = _with_outputs(asked, outputs)
+        if not isinstance(outputs, Sequence) or len(outputs) != len(asked):
+            count = len(outputs) if isinstance(outputs, Sequence) else type(outputs).__name__
+            raise ValueError(f"expected {len(asked)} solutions, one a test pair, got {count}")
+        asked = [{**pair, "output": output} for pair, output in zip(asked, outputs, strict=True)]
     known = [(index, pair) for index, pair in enumerate(asked) if pair.get("output") is not None]
     train = [_read_pair(pair, f"train pair {index}") for index, pair in enumerate(shown[:MAX_PAIRS])]
     test = [_read_pair(pair, f"test pair {index}") for index, pair in known]
@@ -117,7 +120,7 @@ def make_puzzle(
         raise ValueError(f"expected grids of at most {canvas}x{canvas} cells, got a side of {side} in {task.name}")
     clues, solution = (place(grid, canvas) for grid in task.test[task.numbers.index(test)])
     shown = _demonstrations(task, canvas, puzzle_id)
-    return Puzzle(clues, solution, puzzle_id, name or f"{task.name}:{test}", extras=shown)
+    return Puzzle(clues, solution, puzzle_id, name or f"{task.name}:{test}", extras=shown, family="arc")
 
 
 def unanswered_puzzle(task: Task, test: int, canvas: int = MAX_SIDE, puzzle_id: int = 0) -> Puzzle | None:
@@ -129,7 +132,7 @@ def unanswered_puzzle(task: Task, test: int, canvas: int = MAX_SIDE, puzzle_id: 
         return None
     clues = place(task.asked[test], canvas)
     shown = _demonstrations(task, canvas, puzzle_id)
-    return Puzzle(clues, np.zeros_like(clues), puzzle_id, f"{task.name}:{test}", extras=shown)
+    return Puzzle(clues, np.zeros_like(clues), puzzle_id, f"{task.name}:{test}", extras=shown, family="arc")
 
 
 def _demonstrations(task: Task, canvas: int, puzzle_id: int) -> dict[str, NDArray[Any]]:
@@ -161,13 +164,6 @@ def _pairs(value: Any, part: str) -> list[Mapping[str, Any]]:
         if not isinstance(pair, Mapping) or "input" not in pair:
             raise ValueError(f"expected a pair with an 'input', got {reprlib.repr(pair)} as {part} pair {index}")
     return list(value)
-
-
-def _with_outputs(pairs: list[Mapping[str, Any]], outputs: Sequence[Any]) -> list[Mapping[str, Any]]:
-    if not isinstance(outputs, Sequence) or len(outputs) != len(pairs):
-        count = len(outputs) if isinstance(outputs, Sequence) else type(outputs).__name__
-        raise ValueError(f"expected {len(pairs)} solutions, one a test pair, got {count}")
-    return [{**pair, "output": output} for pair, output in zip(pairs, outputs, strict=True)]
 
 
 def _read_pair(pair: Mapping[str, Any], where: str) -> Pair:

@@ -111,6 +111,7 @@ class PuzzleFile:
         """
         path = Path(path)
         self.file = path.name
+        self._family = family.name
         columns = _read(path, family)
         self.clues, self.solutions = columns.clues, columns.solutions
         self.ratings, self._lines = columns.ratings, columns.lines
@@ -124,11 +125,9 @@ class PuzzleFile:
         """Puzzle `index` (0 is the first line below the header); IndexError past the end."""
         if not 0 <= index < len(self):
             raise IndexError(f"expected a puzzle index in 0..{len(self) - 1} of {self.file}, got {index}")
-        rating = float(self.ratings[index])
+        rating = None if math.isnan(self.ratings[index]) else float(self.ratings[index])
         name = f"{self.file}:{self._lines[index]}"
-        return Puzzle(
-            self.clues[index], self.solutions[index], name=name, rating=None if math.isnan(rating) else rating
-        )
+        return Puzzle(self.clues[index], self.solutions[index], name=name, rating=rating, family=self._family)
 
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key."""

@@ -285,7 +285,7 @@ class NpyPuzzles:
             raise IndexError(f"expected a puzzle index in 0..{len(self) - 1} of {self.folder}, got {index}")
         batch = self.rows(np.array([index], dtype=np.int64))
         name = f"{self.folder.parent.name}/{self.folder.name}:{index}"
-        return Puzzle(batch.clues[0], batch.solutions[0], int(batch.puzzle_ids[0]), name)
+        return Puzzle(batch.clues[0], batch.solutions[0], int(batch.puzzle_ids[0]), name, family=self._family.name)
 
     def puzzle(self, key: int) -> Puzzle:
         """The example of one 64-bit key."""

@@ -164,7 +164,7 @@ class GeneratedMazes:
         """The maze of one 64-bit key."""
         self._key[0] = key
         batch = self.batch(self._key)
-        return Puzzle(batch.clues[0], batch.solutions[0])
+        return Puzzle(batch.clues[0], batch.solutions[0], family="maze")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The mazes of N uint64 keys, none of which is one of a bundled bank for its key; see `exactly`."""

@@ -95,6 +95,26 @@ def solve_kernel(grid, solution):
 
 
 @compiled
+def directions_kernel(clues, directions):
+    """Fill (N, H, W) `directions` with the canonical path's next step from every cell that has one."""
+    height, width = clues.shape[1:]
+    stride = width + 2
+    distance = np.empty((height + 2) * stride, dtype=np.int32)
+    for n in range(len(clues)):
+        if distances_kernel(clues[n], distance) < 0:
+            continue
+        for row in range(height):
+            for column in range(width):
+                cell = (row + 1) * stride + column + 1
+                if distance[cell] == UNREACHED or distance[cell] == 0:
+                    continue
+                for number, step in enumerate((-stride, 1, stride, -1)):
+                    if distance[cell + step] == distance[cell] - 1:
+                        directions[n, row, column] = number
+                        break
+
+
+@compiled
 def judge_board(clues, answer):
     """Whether `answer` is `clues` with a shortest path in it."""
     height, width = clues.shape
@@ -325,6 +345,12 @@ class MazeFamily(PuzzleFamily):
     def free(self, clues: Grids) -> NDArray[np.bool_]:
         """(..., H, W) bool, the open cells."""
         return clues == OPEN
+
+    def auxiliary_labels(self, clues: Grids) -> NDArray[np.int64]:
+        """The direction of the canonical shortest path to the goal: 0 up, 1 right, 2 down, 3 left."""
+        directions = np.full(clues.shape, -100, dtype=np.int64)
+        directions_kernel(clues, directions)
+        return directions
 
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool: which answers are the maze with any one valid shortest path in it."""

@@ -85,13 +85,14 @@ class BankedMazes:
         clues = self.clues[index].copy()
         solution = MAZE.solve(clues)
         assert solution is not None
-        return Puzzle(clues, solution, name=f"{self.name}/{self.split}:{index}")
+        return Puzzle(clues, solution, name=f"{self.name}/{self.split}:{index}", family="maze")
 
     def puzzle(self, key: int) -> Puzzle:
         """The maze of one 64-bit key."""
         batch = self.batch(np.array([key], dtype=np.uint64))
         row, turn = (key >> 3) % len(self), key & 7
-        return Puzzle(batch.clues[0], batch.solutions[0], name=f"{self.name}/{self.split}:{row} turned {turn}")
+        name = f"{self.name}/{self.split}:{row} turned {turn}"
+        return Puzzle(batch.clues[0], batch.solutions[0], name=name, family="maze")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The mazes of N uint64 keys."""

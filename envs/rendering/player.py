@@ -153,7 +153,7 @@ class CellHand(Hand):
         self.cursor = (row, column)
 
     def actions(self, event: pygame.event.Event, shown: Grid) -> list[int]:
-        """Halt on Enter or H, nothing for arrows; the rest is for `use`."""
+        """Halt on Enter or H, nothing for arrows; everything else is for `use`."""
         if event.type == pygame.KEYDOWN and event.key in HANDING_IN and self._typed(event) is None:
             return [self._halt]
         if event.type == pygame.KEYDOWN and event.key in ARROWS:
@@ -207,7 +207,7 @@ class TypingHand(CellHand):
 class PaintingHand(CellHand):
     """A click paints a cell, dragging a line of them; Space paints the cell in hand.
 
-    Where there are two things to paint, a click turns one into the other, and a drag goes on with it. Otherwise the
+    Where there are two things to paint, a click turns one into the other, and a drag continues it. Otherwise the
     colour is chosen by its key or from a palette, which shows the tokens as the board does.
 
     Attributes:

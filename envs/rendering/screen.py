@@ -170,6 +170,29 @@ class Screen(LiveView):
     def _panel(
         self, moment: Moment, unit: str, caption: str, notes: Notes, changed: int, doubt: list[tuple[int, int, float]]
     ) -> None:
+        left = self.size[0] - PANEL + _INDENT
+        # what stands below the curves always has its place: the verdict, three kinds of marks, the facts and the notes
+        facts = moment.thought.facts if moment.thought else ()
+        below = _VERDICT + 18 * (3 + len(facts) + len(notes)) + 8
+        y = self._course(moment, unit, self._heading(moment, unit, caption), below)
+        for word, value in facts:
+            self._write(word, y, 18, DIM)
+            self._write(value, y, 18, PAPER, right=True)
+            y += 18
+        y = self.legend_end = self._legend(moment, changed, doubt, y + 2)
+        for word, value in notes:
+            self._write(word, y + 6, 20, PAPER)
+            self._write(value, y + 6, 20, DIM, right=True)
+            y += 20
+        if moment.solved is not None:
+            colour, text = (MINT, "Solved") if moment.solved else (CORAL, "Not solved")
+            box = pygame.Rect(left, self.size[1] - _VERDICT, _INNER, 36)
+            pygame.draw.rect(self._frame, colour, box, border_radius=10)
+            words = lettering(text, 28, GROUND)
+            self._frame.blit(words, words.get_rect(center=(box.centerx, box.centery + 1)))
+
+    def _heading(self, moment: Moment, unit: str, caption: str) -> int:
+        """Puzzle, agent, attempt, and a bar for the budget used; returns where the next line begins."""
         frame, left, family = self._frame, self.size[0] - PANEL + _INDENT, self._family
         shape = "x".join(map(str, moment.puzzle.shape))
         self._write(f"{family.title} {shape}", 22, 32, PAPER)
@@ -185,51 +208,37 @@ class Screen(LiveView):
         if family.attempts > 1:
             self._write(f"Attempt {moment.attempt + 1} of {family.attempts}", y, 20, PAPER)
             y += 22
-        count = f"{unit.capitalize()}s" + (
-            f" ({len(moment.thoughts)} in all)" if moment.attempt and moment.thoughts else ""
-        )
-        self._write(count, y, 20, DIM)
+        in_all = f" ({len(moment.thoughts)} in all)" if moment.attempt and moment.thoughts else ""
+        self._write(f"{unit.capitalize()}s{in_all}", y, 20, DIM)
         self._write(f"{moment.used} of {moment.budget}", y, 20, PAPER, right=True)
         pygame.draw.rect(frame, SLATE, (left, y + 19, _INNER, 6), border_radius=3)
         filled = round(_INNER * min(max(moment.used / moment.budget, 0.0), 1.0))
         if filled:
             pygame.draw.rect(frame, SKY, (left, y + 19, filled, 6), border_radius=3)
-        y += 36
+        return y + 36
+
+    def _course(self, moment: Moment, unit: str, y: int, below: int) -> int:
+        """Curves over segments and the decision, above the last `below` pixels; returns where the next line begins."""
+        left = self.size[0] - PANEL + _INDENT
         thoughts = moment.thoughts if unit == "segment" else ()  # else all was thought before the first step
         curves, residuals = q_curves(thoughts), residual_curves(thoughts)
         events = [one.event for one in thoughts]
         slots = slots_for(len(thoughts), moment.budget)
         if curves:
-            threshold = thoughts[-1].threshold
-            paint_timeline(frame, pygame.Rect(left, y, _INNER, 124), curves, slots, PROBABILITY, events, threshold)
+            area, threshold = pygame.Rect(left, y, _INNER, 124), thoughts[-1].threshold
+            paint_timeline(self._frame, area, curves, slots, PROBABILITY, events, threshold)
             y += 130
         words, colour = decision(moment, unit)
         for line in wrapped(words, 22, _INNER)[:3]:
             self._write(line, y, 22, colour)
             y += 21
         y += 6
-        # what stands below always has its place: the verdict, three kinds of marks, and the facts
-        facts = moment.thought.facts if moment.thought else ()
-        room = self.size[1] - _VERDICT - y - 18 * (3 + len(facts) + len(notes)) - 8
+        room = self.size[1] - y - below
         if residuals and room >= 56:
             area = pygame.Rect(left, y, _INNER, min(88, room))
-            paint_timeline(frame, area, residuals, slots, RESIDUAL, title="State moved by")
+            paint_timeline(self._frame, area, residuals, slots, RESIDUAL, title="State moved by")
             y = area.bottom + 4
-        for word, value in facts:
-            self._write(word, y, 18, DIM)
-            self._write(value, y, 18, PAPER, right=True)
-            y += 18
-        y = self.legend_end = self._legend(moment, changed, doubt, y + 2)
-        for word, value in notes:
-            self._write(word, y + 6, 20, PAPER)
-            self._write(value, y + 6, 20, DIM, right=True)
-            y += 20
-        if moment.solved is not None:
-            colour, text = (MINT, "Solved") if moment.solved else (CORAL, "Not solved")
-            box = pygame.Rect(left, self.size[1] - _VERDICT, _INNER, 36)
-            pygame.draw.rect(frame, colour, box, border_radius=10)
-            words_drawn = lettering(text, 28, GROUND)
-            frame.blit(words_drawn, words_drawn.get_rect(center=(box.centerx, box.centery + 1)))
+        return y
 
     def _legend(self, moment: Moment, changed: int, doubt: list[tuple[int, int, float]], y: int) -> int:
         """A line for every kind of mark that is on the board; returns where the next line begins."""

@@ -102,25 +102,7 @@ def paint_timeline(
         threshold: a level that is marked.
         title: a word before the legend.
     """
-    x = area.left
-    for text in (title,) if title else ():
-        words = lettering(text, 18, DIM)
-        frame.blit(words, (x, area.top))
-        x += words.get_width() + 10
-    for curve in curves:
-        now = next((value for value in reversed(curve.values) if value is not None), None)
-        pygame.draw.circle(frame, curve.colour, (x + 4, area.top + 7), 4)
-        words = lettering(
-            curve.name
-            if now is None
-            else f"{curve.name} {now:.2g}"
-            if scale.logarithmic
-            else f"{curve.name} {now:.2f}",
-            18,
-            PAPER,
-        )
-        frame.blit(words, (x + 12, area.top))
-        x += 12 + words.get_width() + 12
+    _paint_legend(frame, area, curves, scale, title)
     plot = pygame.Rect(area.left + 30, area.top + 22, area.width - 30, area.height - 22 - 18)
     pygame.draw.rect(frame, GROUND, plot)
 
@@ -141,7 +123,33 @@ def paint_timeline(
     if threshold is not None:
         for x in range(plot.left, plot.right - 3, 8):
             pygame.draw.line(frame, DIM, (x, height(threshold)), (x + 3, height(threshold)))
-    happened = [(place(segment), event) for segment, event in enumerate(events, 1) if event]
+    _paint_events(frame, plot, [(place(segment), event) for segment, event in enumerate(events, 1) if event])
+    for curve in reversed(curves):
+        points = [(place(k), height(value)) for k, value in enumerate(curve.values, 1) if value is not None]
+        if len(points) > 1:
+            pygame.draw.lines(frame, curve.colour, False, points, 2)
+        for point in points if slots <= 2 * _SLOTS else points[-1:]:
+            pygame.draw.circle(frame, curve.colour, point, 3)
+
+
+def _paint_legend(frame: pygame.Surface, area: pygame.Rect, curves: Sequence[Curve], scale: Scale, title: str) -> None:
+    """The title, then the name of every curve with its newest value, along the top of `area`."""
+    x = area.left
+    if title:
+        words = lettering(title, 18, DIM)
+        frame.blit(words, (x, area.top))
+        x += words.get_width() + 10
+    for curve in curves:
+        now = next((value for value in reversed(curve.values) if value is not None), None)
+        shown = "" if now is None else f" {now:.2g}" if scale.logarithmic else f" {now:.2f}"
+        words = lettering(curve.name + shown, 18, PAPER)
+        pygame.draw.circle(frame, curve.colour, (x + 4, area.top + 7), 4)
+        frame.blit(words, (x + 12, area.top))
+        x += 12 + words.get_width() + 12
+
+
+def _paint_events(frame: pygame.Surface, plot: pygame.Rect, happened: Sequence[tuple[int, str]]) -> None:
+    """A line at every event (its x, its name), and the name next to it where there is room."""
     for x, event in happened:
         pygame.draw.line(frame, EVENTS[event], (x, plot.top), (x, plot.bottom - 1), 2)
     free = plot.left
@@ -153,9 +161,3 @@ def paint_timeline(
             pygame.draw.rect(frame, GROUND, (left, plot.top + 7, words.get_width(), words.get_height()))
             frame.blit(words, (left, plot.top + 7))
         free = max(x, left + words.get_width()) + 2
-    for curve in reversed(curves):
-        points = [(place(k), height(value)) for k, value in enumerate(curve.values, 1) if value is not None]
-        if len(points) > 1:
-            pygame.draw.lines(frame, curve.colour, False, points, 2)
-        for point in points if slots <= 2 * _SLOTS else points[-1:]:
-            pygame.draw.circle(frame, curve.colour, point, 3)

@@ -76,7 +76,7 @@ class Window:
         return [self._placed(event) for event in found if event.type not in _REPAINT]
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, or less once the person closes the window; it goes on answering, what is typed is lost."""
+        """Let time pass, or less once the person closes the window; it keeps responding, and what is typed is lost."""
         end = time.monotonic() + seconds
         self.events()
         while not self.closed and (left := end - time.monotonic()) > 0:
@@ -193,7 +193,7 @@ class LiveView:
     Attributes:
         closed: whether the window was closed, by the person or by `close`; then pictures are not shown.
         speed: how many times as fast as usual pictures follow each other.
-        paused: whether the newest picture stays until the person goes on.
+        paused: whether the newest picture stays until the person continues.
     """
 
     def __init__(self, size: tuple[int, int], title: str, fps: int) -> None:
@@ -206,7 +206,7 @@ class LiveView:
         self.closed, self.paused, self.speed = False, False, 1.0
 
     def show(self, picture: pygame.Surface) -> None:
-        """Put a picture in the window, once the one before it was seen for its time, or the person wants to go on.
+        """Put a picture in the window, once the one before it was seen for its time, or the person wants to continue.
 
         Raises:
             pygame.error: if there is no display to open the window on.

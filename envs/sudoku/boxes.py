@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Box = tuple[int, int]
 """(rows, columns) of a box."""
 
-BOXES: tuple[Box, ...] = ((2, 2), (2, 3), (3, 2), (2, 4), (4, 2), (3, 3))
+BOXES: tuple[Box, ...] = ((2, 2), (2, 3), (3, 2), (2, 4), (4, 2), (3, 3), (4, 4))
 """The boxes that are known. Where only a board's side is given, its first box in this order is meant."""
 
 
@@ -92,7 +92,9 @@ class Board:
             STACKS: _gather(lines, {j: stack << (j * columns) for j in range(rows)}),
             LONE: np.where((lines & (lines - 1)) == 0, lines, 0),
             SPREAD: _gather(lines, {j * columns: 1 << j for j in range(size)}),
-            LINE_CELLS: sum(_bit(crossings, i * rows + j) * (stack << (i * size + j * columns)) for i, j in of_stack),
+            LINE_CELLS: sum(
+                _bit(crossings, i * rows + j) * _word(stack << (i * size + j * columns)) for i, j in of_stack
+            ),
             COLUMN_CELLS: sum(_bit(closed, j * columns + i) << (i * size + j) for i, j in of_column),
             LINE_LONE: _alone(rows),
             COLUMN_LONE: _alone(columns),
@@ -105,6 +107,11 @@ class Board:
 
 def _bit(values: NDArray[np.int64], place: int) -> NDArray[np.int64]:
     return (values >> place) & 1
+
+
+def _word(bits: int) -> np.int64:
+    """64 bits as a signed number: at 16x16 a word has the sign bit too."""
+    return np.uint64(bits).astype(np.int64)
 
 
 def _gather(values: NDArray[np.int64], masks: dict[int, int]) -> NDArray[np.int64]:
@@ -158,7 +165,7 @@ def usual_box(size: int) -> Box:
     """The box that is meant where only the side length of a board is known.
 
     Args:
-        size: 4, 6, 8 or 9.
+        size: 4, 6, 8, 9 or 16.
 
     Raises:
         ValueError: for a side length that no known box makes.
@@ -166,4 +173,4 @@ def usual_box(size: int) -> Box:
     for rows, columns in BOXES:
         if rows * columns == size:
             return rows, columns
-    raise ValueError(f"expected a board of side 4, 6, 8 or 9, got {size}")
+    raise ValueError(f"expected a board of side 4, 6, 8, 9 or 16, got {size}")

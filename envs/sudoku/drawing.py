@@ -7,6 +7,7 @@ every family alike; here the thought is compared with the board: where the two d
 from __future__ import annotations
 
 from functools import lru_cache
+from math import ceil
 
 import numpy as np
 import pygame
@@ -16,7 +17,7 @@ from hrm_gym.envs.puzzle import Grid, Thought
 from hrm_gym.envs.rendering.colours import BLUE, DIM, GROUND, PAPER, RED, ROSE, SLATE, WHITE
 from hrm_gym.envs.rendering.lettering import glyph
 from hrm_gym.envs.sudoku.rules import sudoku
-from hrm_gym.envs.sudoku.tokens import BLANK
+from hrm_gym.envs.sudoku.tokens import BLANK, SYMBOLS
 
 _LINE = (203, 213, 225)
 _THICK = 3
@@ -108,11 +109,12 @@ def _tile(
         digit = glyph(_symbol(small, size), cell * 3 // 10 if alone else cell // 5, BLUE)
         corner = digit.get_rect(topright=(cell - 1 - cell // 10, cell // 10))
         tile.blit(digit, digit.get_rect(center=middle) if alone else corner)
-    across = 2 if size <= 4 else 3
+    across = ceil(size**0.5)
+    height = max(5, 2 * cell // (3 * across)) if across < 4 else cell // across - 2
     for place in range(size) if candidates else ():
         if candidates >> place & 1:
             row, column = divmod(place, across)
-            digit = glyph(_symbol(place + 1 + BLANK, size), max(5, 2 * cell // (3 * across)), DIM)
+            digit = glyph(_symbol(place + 1 + BLANK, size), height, DIM)
             x, y = ((2 * k + 1) * cell // (2 * across) for k in (column, row))
             tile.blit(digit, digit.get_rect(center=(x, y)))
     return tile
@@ -120,7 +122,7 @@ def _tile(
 
 def _symbol(token: int, size: int) -> str:
     """The digit of a token, a question mark for a token that is none."""
-    return str(token - BLANK) if BLANK < token <= BLANK + size else "?"
+    return SYMBOLS[token] if BLANK < token <= BLANK + size else "?"
 
 
 def _draw_boxes(surface: pygame.Surface, corner: Place, side: int, step: Place) -> None:

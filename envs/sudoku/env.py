@@ -19,8 +19,9 @@ class SudokuEnv(PuzzleEnv):
     ## Description
 
     Boxes of (rows, columns) cells make a board of n x n cells with n = rows * columns digits: 9x9 by default, 4x4 and
-    6x6 for learning and for quick experiments. Every puzzle has exactly one solution. Puzzle k of an environment is a
-    pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every `reset()` after it the next one.
+    6x6 for learning and for quick experiments, 16x16 for what goes beyond. Every puzzle has exactly one solution.
+    Puzzle k of an environment is a pure function of (seed, k): `reset(seed=s)` plays puzzle 0 of seed s, every
+    `reset()` after it the next one.
 
     Difficulty is counted in guesses: a solver that knows naked and hidden singles, locked candidates and locked sets
     goes as far as these carry it, and guesses where they do not. easy: no guess, medium: 1 to 4, hard: 5 to 14,
@@ -29,7 +30,7 @@ class SudokuEnv(PuzzleEnv):
     has a part in it.
 
     Tokens are those of the official Sudoku data sets: 0 pad, 1 blank, 2 to n + 1 the digits 1 to n; in text `.` and
-    the digits.
+    the digits, followed by A to G on 16x16 boards.
 
     ## Action space
 
@@ -77,7 +78,7 @@ class SudokuEnv(PuzzleEnv):
     ## Arguments
 
     - `difficulty` = `"easy"`, `"medium"`, `"hard"` or `"extreme"`; boards other than 9x9 have `"easy"` only.
-    - `box` = (3, 3): rows and columns of a box; (2, 2) is 4x4, (2, 3) 6x6, (2, 4) 8x8.
+    - `box` = (3, 3): rows and columns of a box; (2, 2) is 4x4, (2, 3) 6x6, (2, 4) 8x8, (4, 4) 16x16.
     - `legal_only` = False: whether cell mode refuses direct conflicts.
     - `source` = `"bank"`: a bundled bank where there is one, each puzzle under a random symmetry (digits renamed;
       bands, stacks, rows and columns shuffled; maybe transposed); else as `"generate"`, new puzzles without end. Or a

@@ -23,7 +23,7 @@ from hrm_gym.envs.puzzle import HELD_OUT, SPLITS, Puzzle, PuzzleBatch, apart_fro
 from hrm_gym.envs.sudoku.boxes import board
 from hrm_gym.envs.sudoku.generator import dig_minimal_kernel, fill_kernel, minimise_kernel
 from hrm_gym.envs.sudoku.solver import copy_kernel, search_kernel
-from hrm_gym.envs.sudoku.symmetry import in_split_kernel, line_orders, turn_kernel
+from hrm_gym.envs.sudoku.symmetry import in_split_kernel, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
 from hrm_gym.reading import read_npz
 
@@ -191,7 +191,7 @@ def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
 
 @compiled
 def found_kernel(keys, layout, split, clues, solutions):
-    """Fill (N, n, n) `clues` and `solutions` with extreme puzzles found from nothing but N keys."""
+    """Fill (N, n, n) `clues` and `solutions` with extreme puzzles found from N keys alone."""
     for i in range(len(keys)):
         state = np.array([mix_kernel(keys[i])])
         rating = np.int64(0)
@@ -203,17 +203,15 @@ def found_kernel(keys, layout, split, clues, solutions):
 
 
 @compiled
-def extreme_kernel(keys, founders, row_orders, column_orders, layout, split, clues, solutions, ratings):
+def extreme_kernel(keys, founders, layout, split, clues, solutions, ratings):
     """Fill (N, n, n) `clues` and `solutions` and (N,) `ratings` with the extreme puzzles of N keys.
 
-    `founders` (M, 2, n*n) uint8 are extreme puzzles, some of them of the split, each with its solution; see
-    `line_orders` for the orders.
+    `founders` (M, 2, n*n) uint8 are extreme puzzles, some of them of the split, each with its solution.
     """
     turned = np.empty((1, 2, founders.shape[2]), dtype=np.uint8)
     row = np.empty(1, dtype=np.int64)
-    square = layout.box_rows == layout.box_cols
     size, rows, columns = clues.shape[1], layout.box_rows, layout.box_cols
-    # Walks for the test split may go through the validation split; those that end there are done anew. So most keys
+    # Walks for the test split may go through the validation split; those that end there are repeated. So most keys
     # still give the puzzles that they gave before validation was cut out of test.
     through = HELD_OUT if split == 1 else split
     for i in range(len(keys)):
@@ -223,7 +221,7 @@ def extreme_kernel(keys, founders, row_orders, column_orders, layout, split, clu
             founder = founders[row[0]].reshape(2, size, size)
             if not in_split_kernel(founder[0], founder[1], rows, columns, through):
                 continue
-            turn_kernel(founders, row, state, row_orders, column_orders, square, turned)
+            turn_kernel(founders, row, state, rows, columns, turned)
             copy_kernel(turned[0, 0], clues[i].reshape(-1))
             copy_kernel(turned[0, 1], solutions[i].reshape(-1))
             bar = FLOOR + 2 * HIGHEST * below_kernel(state, 100) * below_kernel(state, 100) // 10_000
@@ -334,7 +332,7 @@ class ExtremeSudoku:
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with its rating."""
         batch, ratings = self.rated_batch(apart_from_banks(np.array([key], dtype=np.uint64)))
-        return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]))
+        return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]), family="sudoku")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys, in one compiled call."""
@@ -342,9 +340,9 @@ class ExtremeSudoku:
 
     def rated_batch(self, keys: NDArray[np.uint64]) -> tuple[PuzzleBatch, NDArray[np.int32]]:
         """The puzzles of N uint64 keys, those of the bundled bank for the bank's keys, and their (N,) ratings."""
-        count, orders = len(keys), line_orders(3, 3)
+        count = len(keys)
         clues, ratings = np.empty((count, 9, 9), dtype=np.uint8), np.empty(count, dtype=np.int32)
         solutions = np.empty_like(clues)
-        places = load_founders(self.split), orders, orders, _BOARD.layout, SPLITS.index(self.split)
+        places = load_founders(self.split), _BOARD.layout, SPLITS.index(self.split)
         extreme_kernel(keys, *places, clues, solutions, ratings)
         return PuzzleBatch(clues, solutions, np.zeros(count, dtype=np.int32)), ratings

@@ -20,6 +20,7 @@ from hrm_gym.envs.sudoku.solver import (
     copy_kernel,
     explore_kernel,
     load_kernel,
+    ones_kernel,
     propagate_kernel,
     search_kernel,
 )
@@ -79,13 +80,63 @@ def _try_fill(state, rows, columns, used, left, placed):
 
 
 @compiled
+def _try_scattered(state, rows, columns, used, left, placed, order):
+    """The same, always in a cell with the fewest digits left, by chance: row after row, 16x16 boards end up stuck.
+
+    `order` (n*n,) is room for the cells in the order in which they were filled.
+    """
+    size = rows * columns
+    used[:] = 0
+    placed[:] = 0
+    depth, descend = 0, True
+    for _ in range(PATIENCE * size * size):
+        if descend:
+            fewest, ties = size + 1, 0
+            for cell in range(size * size):
+                row, column = cell // size, cell % size
+                seen = used[0, row] | used[1, column] | used[2, row // rows * rows + column // columns]
+                free, count = ((1 << size) - 1) & ~seen, 0
+                rest = free
+                while rest and count <= fewest:
+                    rest &= rest - 1
+                    count += 1
+                if placed[cell] or count > fewest:
+                    continue
+                ties = 1 if count < fewest else ties + 1
+                fewest = count
+                if below_kernel(state, ties) == 0:
+                    order[depth], left[cell] = cell, free
+        cell = order[depth]
+        descend = left[cell] != 0
+        if descend:
+            bit = _random_bit(state, left[cell])
+            left[cell] ^= bit
+            placed[cell] = bit
+            _toggle(used, rows, columns, cell, bit)
+            depth += 1
+            if depth == size * size:
+                return True
+        elif depth == 0:
+            return False
+        else:
+            depth -= 1
+            _toggle(used, rows, columns, order[depth], placed[order[depth]])
+            placed[order[depth]] = 0
+    return False
+
+
+@compiled
 def fill_kernel(state, layout, grid):
     """Fill `grid` (n, n) with a random solution."""
     size = len(grid)
     used = np.empty((3, size), dtype=np.int64)
     left, placed = np.empty(size * size, dtype=np.int64), np.empty(size * size, dtype=np.int64)
-    while not _try_fill(state, layout.box_rows, layout.box_cols, used, left, placed):
-        pass
+    order, done = np.empty(size * size, dtype=np.int64), False
+    while not done:
+        if size > 9:
+            done = _try_scattered(state, layout.box_rows, layout.box_cols, used, left, placed, order)
+        else:
+            done = _try_fill(state, layout.box_rows, layout.box_cols, used, left, placed)
     for cell in range(size * size):
         token = 2
         while placed[cell] >> (token - 1):
@@ -102,7 +153,7 @@ def forced_kernel(clues, layout, words, patterns):
         solved = 0
         for at in range(len(words) // 2 + band, len(words), bands):
             solved |= words[at]
-        if solved != (1 << (rows * rows * bands)) - 1:
+        if solved != ones_kernel(rows * rows * bands):
             return False
     return True
 
@@ -184,7 +235,7 @@ def dig_minimal_kernel(state, solution, layout, clues):
 DRAWS = 100_000
 """Puzzles after which a key is given up."""
 
-CLUES = {4: (4, 9), 6: (9, 18), 8: (20, 34), 9: (26, 40)}
+CLUES = {4: (4, 9), 6: (9, 18), 8: (20, 34), 9: (26, 40), 16: (110, 150)}
 """Least and most clues that an easy puzzle of a side length is dug down to, by default."""
 
 
@@ -293,7 +344,7 @@ class GeneratedSudoku:
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with its rating."""
         batch, ratings = self.rated_batch(apart_from_banks(np.array([key], dtype=np.uint64)))
-        return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]))
+        return Puzzle(batch.clues[0], batch.solutions[0], rating=float(ratings[0]), family="sudoku")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys, in one compiled call."""

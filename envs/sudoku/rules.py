@@ -93,7 +93,7 @@ def judge_kernel(clues, answers, rows, columns, out):
 
 @compiled
 def fill_peers_kernel(rows, columns, peers):
-    """Fill `peers` (n*n, 2) uint64 with the cells that every cell sees, as bits: 64 cells in the first word."""
+    """Fill `peers` (n*n, W) uint64 with the cells that every cell sees, as bits, 64 cells in a word."""
     size = rows * columns
     peers[:] = 0
     for cell in range(size * size):
@@ -114,6 +114,22 @@ def _cells_with(boards, i, token):
     for cell in range(64, boards.shape[1]):
         high |= np.uint64(boards[i, cell] == token) << np.uint64(cell - 64)
     return low, high
+
+
+@compiled
+def _count_breaks_anywhere(clues, boards, i, cell, token, peers):
+    """What `_count_breaks` counts, on boards whose cells do not fit two words."""
+    count = 0
+    for other in range(boards.shape[1]):
+        if boards[i, other] != token or not (peers[cell, other // 64] >> np.uint64(other % 64)) & np.uint64(1):
+            continue
+        count = max(count, 1)
+        seen = clues[i, other] >= FIRST_DIGIT and clues[i, other] != token
+        for third in range(boards.shape[1]):
+            near = (peers[other, third // 64] >> np.uint64(third % 64)) & np.uint64(1)
+            seen |= near != 0 and third != cell and boards[i, third] == token
+        count += not seen
+    return count
 
 
 @compiled
@@ -143,12 +159,18 @@ def _write(clues, boards, i, cell, token, legal_only, peers):
     before = boards[i, cell]
     if clues[i, cell] != BLANK or before == token:
         return 0
-    low, high = _cells_with(boards, i, token)
-    change = _count_breaks(clues, i, cell, token, low, high, peers)
+    large = peers.shape[1] > 2
+    if large:
+        change = _count_breaks_anywhere(clues, boards, i, cell, token, peers)
+    else:
+        low, high = _cells_with(boards, i, token)
+        change = _count_breaks(clues, i, cell, token, low, high, peers)
     if legal_only and change:
         return 0
     boards[i, cell] = token
-    if before >= FIRST_DIGIT:
+    if before >= FIRST_DIGIT and large:
+        change -= _count_breaks_anywhere(clues, boards, i, cell, before, peers)
+    elif before >= FIRST_DIGIT:
         low, high = _cells_with(boards, i, before)
         change -= _count_breaks(clues, i, cell, before, low, high, peers)
     return change
@@ -214,13 +236,15 @@ class SudokuFamily(PuzzleFamily):
         self.symbols = tokens.SYMBOLS[: self.vocab_size]
         self.writable = tuple(range(FIRST_DIGIT, self.vocab_size))
         self.clue_tokens = (BLANK, *self.writable)
+        digits = f"1 to {self.size}" if self.size <= 9 else f"1 to 9 or A to {self.symbols[-1]}"
         rows, columns = self.box
         self.wanted = (
-            f"A Sudoku of {self.size}x{self.size} cells. Put a digit 1 to {self.size} in every empty cell (.), so that "
+            f"A Sudoku of {self.size}x{self.size} cells. Put a digit {digits} in every empty cell (.), so that "
             f"every row, every column and every box of {rows} rows and {columns} columns has each digit once. "
             "Leave the given digits."
         )
-        self._peers = np.empty((self.size**2, 2), dtype=np.uint64)
+        self.board_size = (480, 480) if self.size <= 9 else (640, 640)
+        self._peers = np.empty((self.size**2, 2 if self.size <= 9 else 4), dtype=np.uint64)
         fill_peers_kernel(*self.box, self._peers)
 
     @classmethod

@@ -41,8 +41,14 @@ from hrm_gym.envs.sudoku.boxes import (
     usual_box,
 )
 
-WEIGHTS = (0, 0, 3, 2, 1, 0, 0, 0, 0, 0)
+WEIGHTS = (0, 0, 3, 2, 1, *(0,) * 12)
 """How much a cell with N candidates counts for a guess nearby; found by trial on rated puzzles."""
+
+
+@compiled
+def ones_kernel(count):
+    """A word whose lowest `count` bits are set; of all 64, for which `1 << count` would be undefined, it is -1."""
+    return (1 << count) - 1 if count < 64 else -1
 
 
 @compiled
@@ -51,7 +57,7 @@ def load_kernel(clues, layout, words):
     size, rows = len(clues), layout.box_rows
     line_mask = (1 << size) - 1
     words[:] = 0
-    words[: len(words) // 2] = (1 << (rows * size)) - 1
+    words[: len(words) // 2] = ones_kernel(rows * size)
     seen = np.int64(0)
     for row in range(size):
         shift = row % rows * size
@@ -185,7 +191,7 @@ def _cross_cells(words, band, layout):
         solved |= words[half + at]
         twice |= once & words[at]
         once |= words[at]
-    if once != (1 << (layout.box_rows * layout.box_rows * bands)) - 1:
+    if once != ones_kernel(layout.box_rows * layout.box_rows * bands):
         return -1
     changed = 0
     for at in range(band, half, bands):
@@ -212,7 +218,7 @@ def _lock_sets(patterns, lone, width, capacity):
     of that is alone in its group; a crossing has `capacity` cells. Narrows the first; False for a contradiction.
     """
     size = len(patterns)
-    full = (1 << (size * width)) - 1
+    full = ones_kernel(size * width)
     square = width * width
     a = b = c = d = e = f = g = h = 0
     for digit in range(size):
@@ -234,7 +240,7 @@ def _lock_sets(patterns, lone, width, capacity):
     for count in range(capacity):
         if _exactly(a, b, c, d, count) & full:
             return False
-    for count in range(capacity + 1, size + 1):
+    for count in range(capacity + 1, min(size, 15) + 1):  # a counter at 16 reads 8, which is too much as well
         if _exactly(e, f, g, h, count) & full:
             return False
     for digit in range(size):

@@ -20,7 +20,7 @@ from hrm_gym.envs.puzzle import BANK_SEED, SPLITS, Puzzle, PuzzleBatch, PuzzleSo
 from hrm_gym.envs.sudoku.boxes import Box, board
 from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of
-from hrm_gym.envs.sudoku.symmetry import line_orders, turn_kernel
+from hrm_gym.envs.sudoku.symmetry import turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
 from hrm_gym.reading import read_npz
 
@@ -66,7 +66,6 @@ class BankedSudoku:
         self._puzzles = np.concatenate(puzzles)
         self.clues = self._puzzles[:, 0].reshape(-1, *self.shape)
         self.solutions = self._puzzles[:, 1].reshape(-1, *self.shape)
-        self._orders = line_orders(columns, rows), line_orders(rows, columns)
 
     def __reduce__(self) -> tuple[type, tuple[Path, str]]:
         """Pickle the name of the bank, not its puzzles."""
@@ -82,20 +81,19 @@ class BankedSudoku:
             raise IndexError(f"expected a puzzle index in 0..{len(self) - 1} of bank {self.name}, got {index}")
         name = f"{self.name}/{self.split}:{index}"
         clues, solution = self.clues[index].copy(), self.solutions[index].copy()
-        return Puzzle(clues, solution, name=name, rating=float(self.ratings[index]))
+        return Puzzle(clues, solution, name=name, rating=float(self.ratings[index]), family="sudoku")
 
     def puzzle(self, key: int) -> Puzzle:
         """The puzzle of one 64-bit key, with the rating it has as stored."""
         batch, row = self.batch(np.array([key], dtype=np.uint64)), key % len(self)
         name = f"{self.name}/{self.split}:{row} under symmetry {key}"
-        return Puzzle(batch.clues[0], batch.solutions[0], name=name, rating=float(self.ratings[row]))
+        return Puzzle(batch.clues[0], batch.solutions[0], name=name, rating=float(self.ratings[row]), family="sudoku")
 
     def batch(self, keys: NDArray[np.uint64]) -> PuzzleBatch:
         """The puzzles of N uint64 keys."""
         rows = (keys % np.uint64(len(self))).astype(np.int64)
         images = np.empty((len(keys), *self._puzzles.shape[1:]), dtype=np.uint8)
-        square = self.box[0] == self.box[1]
-        turn_kernel(self._puzzles, rows, np.asarray(keys), *self._orders, square, images)
+        turn_kernel(self._puzzles, rows, np.asarray(keys), *self.box, images)
         clues, solutions = (np.ascontiguousarray(images[:, k]).reshape(-1, *self.shape) for k in (0, 1))
         return PuzzleBatch(clues, solutions, np.zeros(len(keys), dtype=np.int32))
 

@@ -7,7 +7,7 @@ Which split a puzzle belongs to, the same for all its symmetric images.
 
 A number that no symmetry changes is hashed; `puzzle.hash_in_split` says which hashes belong to which split.
 
-Boards of 8x8 and 9x9 are split by their *solution*, so that no solution grid of one split is, turned, relabelled or
+Boards from 8x8 on are split by their *solution*, so that no solution grid of one split is, turned, relabelled or
 rearranged, one of the other: any two rows map the digits onto each other by a permutation, whose cycle lengths stay
 what they are; the same for columns. Boards of 4x4 and 6x6 have too few kinds of solution and are split by clues and
 solution together: marks on the cells, refined by what rows, columns, boxes and digits they share.
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import below_kernel, compiled, mix_kernel, plain, shuffle_kernel
-from hrm_gym.envs.puzzle import Grid, hash_in_split
+from hrm_gym.envs.puzzle import Grid, hash_in_split, mix_many
 from hrm_gym.envs.sudoku.boxes import Box, board, usual_box
 from hrm_gym.envs.sudoku.solver import copy_kernel, solve
 
@@ -48,20 +48,66 @@ def line_orders(bands: int, breadth: int) -> NDArray[np.int64]:
 
 
 @compiled
-def symmetry_kernel(key, row_orders, column_orders, transposable, cells, tokens):
+def _nth_order(number, bands, breadth, order):
+    """Fill `order` (bands*breadth,) with row `number` of `line_orders(bands, breadth)`; 16x16 has 8 million."""
+    inside = 1
+    for factor in range(2, breadth + 1):
+        inside *= factor
+    outer = number
+    for _ in range(bands):
+        outer //= inside
+    _nth_permutation(outer, bands, order)
+    for place in range(bands - 1, -1, -1):  # from the back: the bands' own numbers are read before they are replaced
+        first = order[place] * breadth
+        lines = order[place * breadth : (place + 1) * breadth]
+        _nth_permutation(number % inside, breadth, lines)
+        lines += first
+        number //= inside
+
+
+@compiled
+def _nth_permutation(number, length, items):
+    """Fill the first `length` places of `items` with permutation `number`, in lexicographic order, of 0..length - 1."""
+    for place in range(length):
+        items[place] = place
+    for place in range(length - 1):
+        block = 1
+        for factor in range(2, length - place):
+            block *= factor
+        chosen = place + number // block % (length - place)
+        item = items[chosen]
+        for other in range(chosen, place, -1):
+            items[other] = items[other - 1]
+        items[place] = item
+
+
+@compiled
+def symmetry_kernel(key, rows, columns, cells, tokens):
     """Fill `cells` (n*n,) int64 and `tokens` (n+2,) uint8 with the symmetry of a uint64 key."""
-    size = row_orders.shape[1]
+    size = rows * columns
     state = np.array([mix_kernel(key)])
-    rows = row_orders[below_kernel(state, len(row_orders))]
-    columns = column_orders[below_kernel(state, len(column_orders))]
-    transposed = transposable and below_kernel(state, 2) == 1
+    lines, places = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+    _nth_order(below_kernel(state, _order_count(columns, rows)), columns, rows, lines)
+    _nth_order(below_kernel(state, _order_count(rows, columns)), rows, columns, places)
+    transposed = rows == columns and below_kernel(state, 2) == 1
     for row in range(size):
         for column in range(size):
             here = column * size + row if transposed else row * size + column
-            cells[here] = rows[row] * size + columns[column]
+            cells[here] = lines[row] * size + places[column]
     for token in range(size + 2):
         tokens[token] = token
     shuffle_kernel(state, tokens[2:])
+
+
+@compiled
+def _order_count(bands, breadth):
+    """How many orders of lines keep bands together."""
+    count = 1
+    for band in range(1, bands + 1):
+        count *= band
+        for factor in range(2, breadth + 1):
+            count *= factor
+    return count
 
 
 def random_symmetry(box: Box, key: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -78,31 +124,29 @@ def random_symmetry(box: Box, key: int) -> tuple[NDArray[np.int64], NDArray[np.u
     rows, columns = board(box).box
     size = rows * columns
     cells, tokens = np.empty(size * size, dtype=np.int64), np.empty(size + 2, dtype=np.uint8)
-    orders = line_orders(columns, rows), line_orders(rows, columns)
-    symmetry_kernel(np.uint64(key), *orders, rows == columns, cells, tokens)
+    symmetry_kernel(np.uint64(key), rows, columns, cells, tokens)
     return cells, tokens
 
 
 @compiled
-def turn_kernel(stored, rows, keys, row_orders, column_orders, transposable, images):
+def turn_kernel(stored, numbers, keys, rows, columns, images):
     """Fill `images` (N, K, n*n) with K grids each, under the symmetry of each of N keys.
 
     Args:
         stored: (M, K, n*n) uint8 grids that belong together (a puzzle and its solution).
-        rows: (N,) int64, which of them.
+        numbers: (N,) int64, which of them.
         keys: (N,) uint64.
-        row_orders: see `line_orders`.
-        column_orders: the same for columns.
-        transposable: whether the boxes are square.
+        rows: of a box.
+        columns: of a box.
         images: (N, K, n*n) uint8, to be filled.
     """
-    size = row_orders.shape[1]
+    size = rows * columns
     cells, tokens = np.empty(size * size, dtype=np.int64), np.empty(size + 2, dtype=np.uint8)
     for i in range(len(keys)):
-        symmetry_kernel(keys[i], row_orders, column_orders, transposable, cells, tokens)
+        symmetry_kernel(keys[i], rows, columns, cells, tokens)
         for k in range(images.shape[1]):
             for cell in range(size * size):
-                images[i, k, cell] = tokens[stored[rows[i], k, cells[cell]]]
+                images[i, k, cell] = tokens[stored[numbers[i], k, cells[cell]]]
 
 
 @compiled
@@ -175,7 +219,9 @@ def canonical_kernel(clues, solution, breadth, column_orders, best):
 def canonical(clues: Grid, box: Box | None = None) -> Grid:
     """The canonical form of a puzzle: the same for all its symmetric images, another for any other puzzle.
 
-    It is the image whose solution, read row after row, comes first; among those, the one whose clues do.
+    It is the image whose solution, read row after row, comes first; among those, the one whose clues do. On boards
+    of 16x16, which have too many images, it is the first among those whose lines and digits are in the order of marks
+    that no symmetry changes.
 
     Args:
         clues: (n, n) uint8 puzzle with exactly one solution.
@@ -191,12 +237,75 @@ def canonical(clues: Grid, box: Box | None = None) -> Grid:
     solution = solve(clues, (rows, columns))
     if solution is None:
         raise ValueError("expected a puzzle with exactly one solution, got one with none or several")
+    if len(clues) > 9:
+        return _least_of_marked(clues, solution, rows, columns)
     best = np.full((2, *clues.shape), 255, dtype=np.uint8)
     orders = line_orders(rows, columns)
     canonical_kernel(plain(clues), solution, rows, orders, best)
     if rows == columns:
         canonical_kernel(plain(clues.T), plain(solution.T), rows, orders, best)
     return best[1]
+
+
+Marks = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
+"""Of the rows, the columns and the digits of a board, (n,) each."""
+
+
+def _least_of_marked(clues: Grid, solution: Grid, rows: int, columns: int) -> Grid:
+    """The canonical form by refinement: marks of lines and digits that depend on the puzzle alone tell them apart.
+
+    Where some stay equal, each of them in turn gets a mark of its own, and the least image counts.
+    """
+    zeros = np.zeros(len(clues), np.uint64)
+    turns = [(clues, solution, rows, columns)]
+    if rows == columns:
+        turns.append((clues.T, solution.T, columns, rows))
+    images: list[tuple[bytes, bytes]] = []
+    for turned, solved, high, wide in turns:
+        _marked_images(turned >= 2, solved.astype(np.int64) - 2, (high, wide), (zeros, zeros, zeros), images)
+    return np.frombuffer(min(images)[1], np.uint8).reshape(clues.shape).copy()
+
+
+def _marked_images(
+    given: NDArray[np.bool_],
+    digits: NDArray[np.int64],
+    box: Box,
+    marks: Marks,
+    images: list[tuple[bytes, bytes]],
+) -> None:
+    """Add the images (solution, clues) that the refined `marks` allow; `digits` (n, n) are those of the solution."""
+    marks = _refined(given, digits, box, marks)
+    for kind, own in enumerate(marks):
+        different, counts = np.unique(own, return_counts=True)
+        if (counts > 1).any():
+            for one in np.flatnonzero(own == different[np.argmax(counts > 1)]):
+                changed = own.copy()
+                changed[one] += np.uint64(1)
+                _marked_images(given, digits, box, (*marks[:kind], changed, *marks[kind + 1 :]), images)  # type: ignore[arg-type]
+            return
+    lines = [
+        np.lexsort((own, np.repeat(np.add.reduceat(mix_many(own), np.arange(0, len(own), side)), side)))
+        for own, side in zip(marks, box, strict=False)
+    ]
+    names = np.argsort(np.argsort(marks[2])) + 2
+    image = names[digits[lines[0]][:, lines[1]]].astype(np.uint8)
+    shown = np.where(given[lines[0]][:, lines[1]], image, np.uint8(1))
+    images.append((image.tobytes(), shown.tobytes()))
+
+
+def _refined(given: NDArray[np.bool_], digits: NDArray[np.int64], box: Box, marks: Marks) -> Marks:
+    """Marks after some rounds in which lines and digits hear of the cells they have, and cells of theirs."""
+    of_row, of_column, of_digit = marks
+    for _ in range(4):
+        cells = mix_many(of_row)[:, None] + mix_many(of_column ^ _COLUMN)[None] + mix_many(of_digit ^ _DIGIT)[digits]
+        cells = mix_many(cells + given.astype(np.uint64) * _BOX)
+        heard = [cells.sum(1), cells.sum(0)]
+        for k, side in enumerate(box):  # and of their band, or stack
+            together = np.add.reduceat(mix_many(heard[k]), np.arange(0, len(digits), side))
+            heard[k] = heard[k] + mix_many(np.repeat(together, side))
+        of_row, of_column = mix_many(of_row + heard[0]), mix_many(of_column + heard[1])
+        of_digit = mix_many(of_digit + np.array([cells[digits == digit].sum() for digit in range(len(digits))]))
+    return of_row, of_column, of_digit
 
 
 BY_SOLUTION = 8

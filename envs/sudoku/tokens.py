@@ -13,8 +13,9 @@ from hrm_gym.envs.puzzle import Grid
 from hrm_gym.envs.sudoku.boxes import Box, board
 
 PAD, BLANK, FIRST_DIGIT = range(3)
-SYMBOLS = "?.123456789"
-"""The character of every token id; a board of side n knows the first n + 2. When read, `0` is a blank too."""
+SYMBOLS = "?.123456789ABCDEFG"
+"""The character of every token id; a board of side n knows the first n + 2. When read, `0` is a blank too, and letters
+may be small."""
 
 _SEPARATORS = str.maketrans("", "", " \t|+-")
 _BYTES = np.frombuffer(SYMBOLS.encode("ascii"), dtype=np.uint8)
@@ -24,7 +25,7 @@ def encode(text: str, size: int) -> NDArray[np.uint8]:
     """Token ids of a line of Sudoku characters.
 
     Args:
-        text: characters out of `.`, `0` and the digits up to `size`.
+        text: characters out of `.`, `0` and the digits up to `size`, followed by A to G.
         size: side length of the board.
 
     Returns:
@@ -34,10 +35,11 @@ def encode(text: str, size: int) -> NDArray[np.uint8]:
         ValueError: for any other character; names it and its place.
     """
     known = "." + SYMBOLS[FIRST_DIGIT : size + FIRST_DIGIT]
-    ids = [known.find("." if character == "0" else character) + BLANK for character in text]
+    ids = [known.find("." if character == "0" else character.upper()) + BLANK for character in text]
     if PAD in ids:
         place = ids.index(PAD)
-        raise ValueError(f"expected only digits 1..{size}, '.' and '0', got {text[place]!r} at position {place}")
+        digits = f"1..{size}" if size <= 9 else f"1..9 and A..{known[-1]}"
+        raise ValueError(f"expected only digits {digits}, '.' and '0', got {text[place]!r} at position {place}")
     return np.array(ids, dtype=np.uint8)
 
 
@@ -45,7 +47,7 @@ def decode(grid: NDArray[np.uint8]) -> str:
     """The characters of a token grid, row after row without separators.
 
     Args:
-        grid: uint8 token ids 0..10, any shape.
+        grid: uint8 token ids 0..17, any shape.
     """
     return _BYTES[np.ascontiguousarray(grid, dtype=np.uint8)].tobytes().decode("ascii")
 
@@ -179,7 +181,8 @@ def read_rows(questions: Sequence[str], answers: Sequence[str], box: Box) -> tup
         ValueError: if any row is bad; it does not say which.
     """
     size = board(box).size
-    table = symbol_table({"0": BLANK} | {SYMBOLS[token]: token for token in range(BLANK, size + FIRST_DIGIT)})
+    known = {SYMBOLS[token]: token for token in range(BLANK, size + FIRST_DIGIT)}
+    table = symbol_table({"0": BLANK} | known | {symbol.lower(): token for symbol, token in known.items()})
     clues, solutions = encode_rows(questions, table), encode_rows(answers, table)
     if clues.shape != solutions.shape or clues.shape[1] != size * size:
         raise ValueError(f"expected questions and answers of {size * size} characters, got others")

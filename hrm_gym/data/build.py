@@ -150,7 +150,7 @@ class Workplace:
 def _difference(begun: Any, wanted: dict[str, Any]) -> str:
     """The first difference between two recipes, in words."""
     if not isinstance(begun, dict):
-        return "expected a build to go on with, got a folder without a readable recipe"
+        return "expected a build to continue, got a folder without a readable recipe"
     for name in sorted({*begun, *wanted}):
         if begun.get(name) != wanted.get(name):
             return f"expected {name} {begun.get(name)!r}, as the build there was begun, got {wanted.get(name)!r}"

@@ -133,7 +133,7 @@ def palette_of(images: Sequence[Image], kept: Sequence[Colour] = ()) -> NDArray[
     chosen = [_packed(images[index]) for index in np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
     colours, counts = np.unique(np.concatenate(chosen, axis=None), return_counts=True)
     often = colours[np.argsort(-counts, kind="stable")[:_EXACT]]
-    # of the rest, mostly edges of letters, every colour counts as the root of its pixels
+    # of the others, mostly edges of letters, every colour counts as the root of its pixels
     rows = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8)
     weighted = np.repeat(rows, np.ceil(np.sqrt(counts)).astype(int), axis=0)[None]
     between = Pillow.fromarray(weighted).quantize(_BETWEEN).getpalette() or []

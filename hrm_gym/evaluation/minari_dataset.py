@@ -70,7 +70,7 @@ def record_dataset(
         if told is not None:
             told(episode)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that nobody said who the author is
+        warnings.simplefilter("ignore", UserWarning)  # that no author is given
         made = minari.create_dataset_from_buffers(
             name,
             buffer=kept.buffers(),

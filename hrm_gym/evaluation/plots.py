@@ -22,7 +22,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2563eb", "#d97706", "#059669", "#dc26
 
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
 DPI = 110
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,
     "axes.grid": True,
@@ -48,8 +48,9 @@ def new_figure(
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.rcsetup import cycler
 
-    with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": matplotlib.cycler(color=CYCLE)}):
+    with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycler(color=CYCLE)}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(plot_text(title, 160), fontsize=10, x=0.01, ha="left")

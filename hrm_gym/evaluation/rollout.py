@@ -84,6 +84,12 @@ class Episode:
     cluster: int | None = None
     usage: Mapping[str, int] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """The verdict and the boards on the way to it, in a notebook."""
+        from hrm_gym.notebook import episode_html
+
+        return episode_html(self)
+
     @property
     def tokens(self) -> int | None:
         """Tokens that a language model read and wrote; None for other agents."""
@@ -226,24 +232,21 @@ def rollout_batched(
             play(envs[0], agent, first, seed, keep_frames=False)
             boards[0] = _Board(envs[0], first, seed, keep_frames)
             _predict(boards, agent, None, np.ones(len(boards), dtype=bool))  # compiled code may depend on the batch
-        state = None
-        starts = np.ones(len(boards), dtype=bool)
+        state, starts = None, np.ones(len(boards), dtype=bool)
         while boards:
             state = _act(boards, agent, state, starts, with_thoughts=keep_frames)
             starts = np.zeros(len(boards), dtype=bool)
-            leaving = []
-            for row, board in enumerate(boards):
-                if not board.frame.last:
-                    continue
-                yield board.episode(agent)
+            stays = np.ones(len(boards), dtype=bool)
+            for row in [row for row, board in enumerate(boards) if board.frame.last]:
+                yield boards[row].episode(agent)
                 index = next(waiting, None)
                 if index is None:
-                    leaving.append(row)
+                    stays[row] = False
                 else:
-                    boards[row] = _Board(board.env, index, seed, keep_frames)
+                    boards[row] = _Board(boards[row].env, index, seed, keep_frames)
                     starts[row] = True
-            if leaving:
-                rows = np.setdiff1d(np.arange(len(boards)), leaving)
+            if not stays.all():
+                rows = np.flatnonzero(stays)
                 boards = [boards[row] for row in rows]
                 starts = starts[rows]
                 state = None if state is None else state[rows]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 WIDE = 100
-"""Columns that a table with intervals beside their rates needs, besides the agents' names."""
+"""Columns that a table with intervals next to their rates needs, besides the agents' names."""
 
 COLUMNS = {
     "solved": ("solved", ".1%"),

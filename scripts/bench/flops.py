@@ -23,7 +23,7 @@ from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.registry import unknown
-from hrm_gym.scripts.options import Json, RunOptions, arg, at_least, parse
+from hrm_gym.scripts.options import Json, RunOptions, Switch, arg, at_least, parse
 from hrm_gym.scripts.output import machine, write_json
 
 
@@ -64,7 +64,7 @@ class Flops(RunOptions):
         puzzles: Train on N puzzles.
         updates: Updates that are clocked.
         warmup: Updates before that, compilation included.
-        compile: Compile the network.
+        no_compile: Do not compile the network.
         json: Write the figures to this file.
     """
 
@@ -74,7 +74,7 @@ class Flops(RunOptions):
     puzzles: Annotated[int | None, arg("N", "the recipe's")] = None
     updates: int = 30
     warmup: int = 5
-    compile: bool = True
+    no_compile: Switch = False
     json: Json = None
 
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
 def measure(config: Flops, recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """The figures of one recipe on a device."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(recipe, Path(folder), str(device), config.compile)
+        trainer = Trainer(recipe, Path(folder), str(device), not config.no_compile)
         for _ in range(config.warmup):
             trainer.step()
         _wait(device)

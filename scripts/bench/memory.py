@@ -98,7 +98,7 @@ def measure(config: HRMConfig, gradient: Gradient, cycles: tuple[int, int], batc
 
 
 def _reset_peak() -> int | None:
-    """Bytes that the process occupies now, from where its peak is counted anew; None if the system cannot do that."""
+    """Bytes that the process occupies now, from which its peak is measured; None if the system cannot do that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""`hrm-gym bench --peers`: environments of other packages beside ours, in turns within one run.
+"""`hrm-gym bench --peers`: environments of other packages next to ours, in turns within one run.
 
 Every world plays random actions drawn beforehand, legal ones where it says which are, with its own automatic reset;
 ours through `gym.make` or `gym.make_vec`, Jumanji's in compiled loops.
@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium as gym
 
 from hrm_gym.scripts.bench.timing import Contest, Turn
-from hrm_gym.scripts.bench.worlds import BATCH_STEPS, BOARDS, STEPS, stepping, stepping_many
+from hrm_gym.scripts.bench.worlds import BATCH_STEPS, BOARDS, STEPS, acting, replaying, stepping, stepping_many
 
 
 def contests() -> Iterator[Contest]:
@@ -132,20 +132,7 @@ def legal_move(key: Any, mask: Any) -> Any:
 def sampling(env: gym.Env[Any, Any]) -> Turn:
     """A turn of random actions, drawn beforehand, for environments that do not say which are legal."""
     env.action_space.seed(0)
-    actions = [env.action_space.sample() for _ in range(500)]
-    env.reset(seed=0)
-
-    def turn(seconds: float) -> float:
-        steps, begin = 0, time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            for action in actions:
-                _, _, terminated, truncated, _ = env.step(action)
-                if terminated or truncated:
-                    env.reset()
-            steps += len(actions)
-        return steps / (time.perf_counter() - begin)
-
-    return turn
+    return replaying(partial(env.reset, seed=0), acting(env), [env.action_space.sample() for _ in range(500)])
 
 
 def _against(title: str, peer: str, theirs: Turn, ours: Turn) -> Contest:

@@ -1,4 +1,4 @@
-"""Solving for `hrm-gym bench`: the bundled HRM with real halting beside a fixed budget, and what either gets right."""
+"""Solving for `hrm-gym bench`: the bundled HRM with real halting next to a fixed budget, and what either gets right."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def solving() -> Contest:
         share = right_at(right, used).mean()
         what = f"fixed {BUDGET} segments" if text == "never" else text
         turns[f"{what}: {share:.1%} right, {used.mean():.2f} segments"] = batches(agent, puzzles.clues, rule)
-    title = f"solving: 10x10 mazes a second, batches of {BATCH}; of {POOL} mazes so many are right"
+    title = f"solving: 10x10 mazes a second, batches of {BATCH}; of {POOL} mazes that many are right"
     return Contest(title, turns, next(iter(turns)))
 
 

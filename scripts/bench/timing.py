@@ -1,4 +1,4 @@
-"""Contests of speed: contestants work in turns, and the median of a contestant's turns counts."""
+"""Interleaved benchmarks: contestants run in turns, and the median of a contestant's turns is reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Turn = Callable[[float], float]
-"""Works for about so many seconds and returns its rate (or, for things that are done once, how long it took)."""
+"""Works for about that number of seconds and returns its rate (or, for things that are done once, how long it took)."""
 
 
 @dataclass(frozen=True)

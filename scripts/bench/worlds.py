@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -25,7 +26,7 @@ STEPS = 3000
 """Actions drawn beforehand for one board."""
 
 BATCH_STEPS = 100
-"""Actions drawn beforehand for each of many boards: long enough that boards end and begin anew."""
+"""Actions drawn beforehand for each of many boards: long enough that boards end and restart."""
 
 DRAWS = 30
 """Attempts to draw a legal action at random before the first legal one is taken."""
@@ -111,24 +112,39 @@ def generating_sources() -> Iterator[tuple[str, Any]]:
 # ---- turns ----
 
 
-def stepping(env: gym.Env[Any, Any]) -> Turn:
-    """A turn of steps along episodes that were played before, with their resets."""
-    actions = drawn(env)
+def replaying(reset: Callable[[], Any], act: Callable[[Any], Any], actions: Sequence[Any], boards: int = 1) -> Turn:
+    """A turn of actions along episodes that were played before; the first reset of each round is not clocked."""
 
     def turn(seconds: float) -> float:
         steps, spent = 0, 0.0
         while spent < seconds:
-            env.reset(seed=0)
+            reset()
             begin = time.perf_counter()
             for action in actions:
-                _, _, terminated, truncated, _ = env.step(action)
-                if terminated or truncated:
-                    env.reset()
+                act(action)
             spent += time.perf_counter() - begin
-            steps += len(actions)
+            steps += len(actions) * boards
         return steps / spent
 
     return turn
+
+
+def acting(env: gym.Env[Any, Any], picture: bool = False) -> Callable[[Any], None]:
+    """One step of an environment, with its automatic reset, and if asked for a picture after it."""
+
+    def act(action: Any) -> None:
+        _, _, terminated, truncated, _ = env.step(action)
+        if picture:
+            env.render()
+        if terminated or truncated:
+            env.reset()
+
+    return act
+
+
+def stepping(env: gym.Env[Any, Any]) -> Turn:
+    """A turn of steps, with their resets."""
+    return replaying(partial(env.reset, seed=0), acting(env), drawn(env))
 
 
 def drawn(env: gym.Env[Any, Any], steps: int = STEPS) -> list[Any]:
@@ -149,20 +165,7 @@ def drawn(env: gym.Env[Any, Any], steps: int = STEPS) -> list[Any]:
 
 def stepping_many(envs: gym.vector.VectorEnv[Any, Any, Any]) -> Turn:
     """A turn of steps of many boards, likewise."""
-    actions = drawn_many(envs)
-
-    def turn(seconds: float) -> float:
-        steps, spent = 0, 0.0
-        while spent < seconds:
-            envs.reset(seed=0)
-            begin = time.perf_counter()
-            for action in actions:
-                envs.step(action)
-            spent += time.perf_counter() - begin
-            steps += len(actions) * envs.num_envs
-        return steps / spent
-
-    return turn
+    return replaying(partial(envs.reset, seed=0), envs.step, drawn_many(envs), envs.num_envs)
 
 
 def drawn_many(envs: gym.vector.VectorEnv[Any, Any, Any]) -> list[NDArray[np.int64]]:
@@ -212,24 +215,8 @@ def beginning(env_id: str, whole: bool) -> Turn:
 
 
 def painting(env: gym.Env[Any, Any]) -> Turn:
-    """A turn of steps along episodes that were played before, with a picture after each."""
-    actions = drawn(env, 100)
-
-    def turn(seconds: float) -> float:
-        frames, spent = 0, 0.0
-        while spent < seconds:
-            env.reset(seed=0)
-            begin = time.perf_counter()
-            for action in actions:
-                _, _, terminated, truncated, _ = env.step(action)
-                env.render()
-                if terminated or truncated:
-                    env.reset()
-            spent += time.perf_counter() - begin
-            frames += len(actions)
-        return frames / spent
-
-    return turn
+    """A turn of steps, with a picture after each."""
+    return replaying(partial(env.reset, seed=0), acting(env, picture=True), drawn(env, 100))
 
 
 def generating(source: Any) -> Turn:

@@ -1,4 +1,4 @@
-"""The figures of the cards of the bundled weights, measured anew: `measured.json` beside each of them.
+"""The figures of the cards of the bundled weights, measured again: `measured.json` next to each of them.
 
     python -m hrm_gym.scripts.experiments.cards                       # all; what stands there already is skipped
     python -m hrm_gym.scripts.experiments.cards --only hrm-maze-10x10 --again
@@ -70,7 +70,7 @@ CARDS: dict[str, list[Line]] = {
 
 @dataclass(frozen=True)
 class CardsConfig:
-    """Measure the bundled weights anew.
+    """Measure the bundled weights again.
 
     Attributes:
         only: Folders of weights; all by default.

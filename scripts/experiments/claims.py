@@ -114,7 +114,7 @@ def _act_sudoku(found: Any) -> str:
 def _scaling(found: Any) -> str:
     extreme = found["results"]["extreme"]["own"]["solved_within"]
     shown = ", ".join(f"{limit}: {percent(extreme[limit])}" for limit in ("16", "32", "64"))
-    return f"extreme Sudoku by own decision, within so many segments (trained with at most 32): {shown}"
+    return f"extreme Sudoku by own decision, within that number of segments (trained with at most 32): {shown}"
 
 
 def _maze_scaling(found: Any) -> str:
@@ -376,7 +376,10 @@ UNTESTED = (
         "the same; 25,000 parameters trained on a CPU solve 8.8 % of small tasks "
         "([card](../agents/pretrained/hrm-arc-12x12/CARD.md))",
     ),
-    ("Chain-of-thought models solve none of these Sudokus and mazes", "no language model is part of this project"),
+    (
+        "Chain-of-thought models solve none of these Sudokus and mazes",
+        "`--agent llm=URL#MODEL` runs the comparison for whoever has a model ([how](text.md)); none was at hand",
+    ),
     ("HRM is Turing-complete in practice", "see below"),
 )
 

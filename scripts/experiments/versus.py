@@ -54,7 +54,7 @@ class VersusConfig:
 
     The clock is this process's time on the processor on a CPU (one thread, so that on an idle core it is wall time, and
     other work on the machine takes nothing from either side), and wall time elsewhere; evaluations do not count. What
-    is finished is kept: the same command goes on where it was stopped.
+    is finished is kept: the same command continues where it was stopped.
 
     Attributes:
         size: Which puzzles.

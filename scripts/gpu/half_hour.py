@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def pack(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
-    """Fetch the wheels of what training needs beside `THERE`, for Python 3.12 on Linux."""
+    """Fetch the wheels of what training needs in addition to `THERE`, for Python 3.12 on Linux."""
     wanted: set[str] = set()
     queue = ["hrm-gym"]
     while queue:

@@ -177,3 +177,24 @@ def test_symmetries_are_eight_different_permutations():
     assert np.array_equal(table[0], np.arange(25))
     assert len({tuple(row) for row in table}) == 8
     assert (np.sort(table, axis=1) == np.arange(25)).all()
+
+
+def test_auxiliary_labels_lead_from_every_cell_to_the_goal_by_a_shortest_way() -> None:
+    batch = GeneratedMazes((9, 12), min_path=5).batch(np.arange(30, dtype=np.uint64))
+    labels = MAZE.auxiliary_labels(batch.clues)
+    for clues, solution, own in zip(batch.clues, batch.solutions, labels, strict=True):
+        distance = rules.distances(clues)
+        for row, column in np.ndindex(clues.shape):
+            if own[row, column] == -100:
+                assert distance[row, column] <= 0 or clues[row, column] == tokens.WALL
+                continue
+            down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[own[row, column]]
+            assert distance[row + down, column + right] == distance[row, column] - 1
+        at, walked = tuple(np.argwhere(clues == tokens.START)[0]), clues.copy()
+        while True:
+            down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[own[at]]
+            at = (at[0] + down, at[1] + right)
+            if clues[at] == tokens.GOAL:
+                break
+            walked[at] = tokens.PATH
+        assert np.array_equal(walked, solution), "followed from the start they are the canonical path"

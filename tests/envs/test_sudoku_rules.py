@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from hrm_gym.envs.puzzle import puzzle_key
-from hrm_gym.envs.sudoku import rules, solver, tokens
+from hrm_gym.envs.sudoku import rules, solver, symmetry, tokens
 from hrm_gym.envs.sudoku.boxes import BOXES, board, usual_box
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, split_of
 from hrm_gym.envs.sudoku.rules import sudoku
@@ -120,11 +120,11 @@ def test_bad_rows_are_refused(question, answer, message):
 
 
 def test_boxes():
-    assert [usual_box(size) for size in (4, 6, 8, 9)] == [(2, 2), (2, 3), (2, 4), (3, 3)]
-    assert [board(box).name for box in BOXES] == ["4x4", "6x6", "6x6-3x2", "8x8", "8x8-4x2", "9x9"]
+    assert [usual_box(size) for size in (4, 6, 8, 9, 16)] == [(2, 2), (2, 3), (2, 4), (3, 3), (4, 4)]
+    assert [board(box).name for box in BOXES] == ["4x4", "6x6", "6x6-3x2", "8x8", "8x8-4x2", "9x9", "16x16"]
     with pytest.raises(ValueError, match=r"expected a box out of .* got \(3, 4\)"):
         board((3, 4))
-    with pytest.raises(ValueError, match="expected a board of side 4, 6, 8 or 9, got 5"):
+    with pytest.raises(ValueError, match="expected a board of side 4, 6, 8, 9 or 16, got 5"):
         usual_box(5)
 
 
@@ -220,7 +220,7 @@ def test_solver_finds_the_solution_of_generated_puzzles(box):
 # ---- many boards ----
 
 
-@pytest.mark.parametrize("box", [(2, 2), (2, 3), (3, 2), (3, 3)])
+@pytest.mark.parametrize("box", [(2, 2), (2, 3), (3, 2), (3, 3), (4, 4)])
 def test_many_boards_are_judged_as_one(box):
     rng = np.random.default_rng(0)
     size = box[0] * box[1]
@@ -236,7 +236,7 @@ def test_many_boards_are_judged_as_one(box):
 
 
 def peers(box):
-    found = np.empty(((box[0] * box[1]) ** 2, 2), dtype=np.uint64)
+    found = np.empty(((box[0] * box[1]) ** 2, 4 if box == (4, 4) else 2), dtype=np.uint64)
     rules.fill_peers_kernel(*box, found)
     return found
 
@@ -256,7 +256,7 @@ def test_candidates_are_the_digits_that_clash_with_nothing(box):
 
 
 @pytest.mark.parametrize("legal_only", [False, True])
-@pytest.mark.parametrize("box", [(2, 2), (2, 3), (3, 3)])
+@pytest.mark.parametrize("box", [(2, 2), (2, 3), (3, 3), (4, 4)])
 def test_writing_keeps_violations_right(box, legal_only):
     rng = np.random.default_rng(1)
     size = box[0] * box[1]
@@ -317,6 +317,33 @@ def test_different_puzzles_have_different_canonical_forms():
     assert not np.array_equal(canonical(more), canonical(clues))
     with pytest.raises(ValueError, match="expected a puzzle with exactly one solution"):
         canonical(np.ones((9, 9), dtype=np.uint8))
+
+
+def test_canonical_forms_of_large_boards_tell_puzzles_apart():
+    puzzles = [puzzle((4, 4), key) for key in range(3)]
+    forms = [canonical(made.clues, (4, 4)) for made in puzzles]
+    assert len({form.tobytes() for form in forms}) == 3
+    for made, form in zip(puzzles, forms, strict=True):
+        assert (form > 1).sum() == (made.clues > 1).sum()
+        assert np.array_equal(canonical(form, (4, 4)), form)
+
+
+@pytest.mark.parametrize("box", [(2, 2), (2, 3), (4, 2), (3, 3)])
+def test_orders_are_drawn_from_all_that_keep_bands_together(box):
+    orders = line_orders(*box)
+    found = np.empty(box[0] * box[1], dtype=np.int64)
+    for number in np.linspace(0, len(orders) - 1, 50).astype(np.int64):
+        symmetry._nth_order(number, *box, found)
+        assert found.tolist() == orders[number].tolist()
+
+
+def test_text_of_large_boards_has_letters():
+    text = "123456789ABCDEFG" + "." * 240
+    clues = tokens.parse(text, (4, 4))
+    assert clues[0].tolist() == list(range(2, 18))
+    assert np.array_equal(tokens.parse(text.lower(), (4, 4)), clues)
+    with pytest.raises(ValueError, match=r"expected only digits 1..9 and A..G, '.' and '0', got 'H' at position 255"):
+        tokens.parse(text[:-1] + "H", (4, 4))
 
 
 def test_canonical_form_is_the_least_of_all_images():

@@ -16,6 +16,7 @@ IDS = sorted(name for name in gym.registry if name.startswith("HRM") and name no
 _VARIANTS = {
     "Variant/SudokuLegalOnly-v0": ("HRMSudokuMini-v0", {"legal_only": True}),
     "Variant/Sudoku6x6-v0": ("HRMSudokuMini-v0", {"box": (2, 3)}),
+    "Variant/Sudoku16x16-v0": ("HRMSudokuMini-v0", {"box": (4, 4)}),
     "Variant/MazeGenerated-v0": ("HRMMaze-v0", {"size": 5, "source": "generate"}),
     "Variant/MazeRectangular-v0": ("HRMMaze-v0", {"size": (4, 6)}),
 }

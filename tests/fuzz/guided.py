@@ -1,6 +1,6 @@
 """`python -m tests.fuzz.guided --minutes 10`: bytes that lead readers to new lines, found by atheris (libFuzzer).
 
-Without `pip install "hrm-gym[fuzz]"` (Linux) bytes are changed by chance. What reaches new lines is added to the corpus.
+Without `pip install "hrm-gym[fuzz]"` (Linux) bytes change by chance. What reaches new lines is added to the corpus.
 """
 
 from __future__ import annotations

@@ -106,6 +106,35 @@ def test_answers_as_table_picture_and_json(weights: Path, capsys: pytest.Capture
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_answers_within_a_segment_end_with_its_answer(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The state that the H-level would take after the last L-update of a segment is the one that it takes."""
+    env = world()
+    agent = HRMAgent.for_env(env, weights, device="cpu")
+    puzzles = [env.puzzle_source.puzzle(key) for key in (1, 2, 3)]
+    inner, within = study_answers(agent, puzzles, 3, inner=True)
+    outer, after = study_answers(agent, puzzles, 3)
+    last = [place for place, moment in enumerate(inner[0].moments) if moment.update == MODEL.steps]
+    assert len(inner[0].moments) == 3 * MODEL.steps
+    for one, other, many, few in zip(inner, outer, within, after, strict=True):
+        assert np.array_equal(many[last], few)
+        assert [one.q_halt[place] for place in last] == pytest.approx(list(other.q_halt), abs=1e-4)
+    arguments = [
+        "--agent",
+        f"hrm={weights}",
+        "--size",
+        "5",
+        "--episodes",
+        "2",
+        "--segments",
+        "2",
+        "--inner",
+        "--out",
+        "i",
+    ]
+    assert main(["analyze", "answers", *arguments]) == 0
+    assert f"2, update {MODEL.steps}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_answers_are_those_of_the_agent(weights: Path) -> None:
     env = world()
     agent = HRMAgent.for_env(env, weights, device="cpu", halting="fixed:3")

@@ -119,7 +119,8 @@ def test_figures(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_figure_can_be_traced() -> None:
-    argv = [*MINI, "--agent", "oracle", "own_agents:slow", "--episodes", "8", "--chunk", "5", "--seed", "3", "4"]
+    argv = [*MINI, "--agent", "oracle", "own_agents:slow", "--episodes", "8", "--chunk", "5", "--seed", "3"]
+    argv += ["--seeds", "2"]
     data = compare(*argv)
     page, markdown = (Path("compare", name).read_text() for name in ("index.html", "compare.md"))
     for text in (page, markdown):
@@ -170,7 +171,7 @@ def test_an_agent_plays_in_the_mode_that_it_can_or_is_asked_for() -> None:
 def test_a_file_is_played_row_by_row() -> None:
     question, answer = "S   #" + "### #" + "#G  #" + "#####" * 2, "Sooo#" + "###o#" + "#Goo#" + "#####" * 2
     Path("mazes.csv").write_text("source,question,answer,rating\n" + f"mine,{question},{answer},8\n" * 7)
-    data = compare("--env", "HRMMaze-v0:data=mazes.csv", "--agent", "stored", "--seed", "0", "1", "--films", "0")
+    data = compare("--env", "HRMMaze-v0:data=mazes.csv", "--agent", "stored", "--seeds", "2", "--films", "0")
     assert (data["rows"][0]["puzzles"], data["rows"][0]["exact"]["value"]) == (7, 1.0)
 
 
@@ -179,7 +180,7 @@ def test_where_no_puzzles_can_be_made_the_bank_serves() -> None:
     data = compare(*argv, "--source", "auto")
     assert [row["solved"]["value"] for row in data["rows"]] == [1.0, 1.0]
     assert "HRMARCMini-v0: from the bundled bank" in data["facts"]["puzzles"]
-    assert "HRMSudokuMini-v0: made anew" in data["facts"]["puzzles"]
+    assert "HRMSudokuMini-v0: newly generated" in data["facts"]["puzzles"]
 
 
 def test_several_training_seeds_are_one_agent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_an_interrupted_build_goes_on(
     assert main([*command, "--seed", "1"]) == 2
     assert "expected seed 0, as the build there was begun, got 1" in capsys.readouterr().err
     assert main(command) == 0
-    assert "going on" in capsys.readouterr().err
+    assert "continuing" in capsys.readouterr().err
     assert contents(tmp_path / "set") == contents(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 

@@ -16,15 +16,16 @@ BENCH = ("bench --only flops", "bench --only memory")
 RECIPES = ("train maze", "train-rl sudoku-4x4-dqn", "data build maze", "data build HRMARCMini-v0")
 SHARED = (
     "--halting", "--check", "--no-check", "--restart", "--max-segments", "--source", "--size", "--difficulty", "--box",
-    "--agent", "--votes", "--batch", "--threads", "--device", "--json",
+    "--agent", "--votes", "--batch", "--threads", "--device", "--json", "--seed", "--episodes", "--split", "--compile",
 )  # fmt: skip
 OWN = {
     ("halting", "--agent"), ("halting", "--max-segments"), ("halting", "--batch"), ("train", "--source"),
     ("train-rl", "--source"), ("train-rl", "--batch"), ("data", "--size"), ("data", "--difficulty"), ("data", "--box"),
     ("bench", "--batch"), ("bench", "--json"), ("play", "--json"), ("solve", "--json"),
-    ("export", "--size"),
+    ("export", "--size"), ("halting", "--seed"), ("halting", "--split"), ("data", "--seed"), ("data", "--split"),
+    ("train", "--seed"), ("train-rl", "--seed"),
 }  # fmt: skip
-"""Where a flag is another one: DQN or PPO, segments of a bank, a recipe's puzzles, a data set's, the weights'."""
+"""Where a flag is another one: DQN or PPO, a bank's segments, a recipe's seed, a data set's, the weights'."""
 
 
 class Parsed(Exception):
@@ -74,6 +75,9 @@ def test_a_flag_means_the_same_everywhere(capsys: pytest.CaptureFixture[str]) ->
                 meanings.setdefault(flag, {}).setdefault(words, []).append(command)
     assert {flag for flag, found in meanings.items() if len(found) > 1} == set()
     assert set(meanings) == set(SHARED) - {"--json"}
+    for flag in ("--seed", "--episodes", "--source", "--split"):
+        ((_, commands),) = meanings[flag].items()
+        assert {"play", "solve", "compare", "record", "analyze segments"} <= set(commands)
     for flag in ("--halting", "--check", "--restart", "--max-segments"):
         ((_, commands),) = meanings[flag].items()
         assert {"solve", "compare", "record", "predict", "analyze segments"} <= set(commands)

@@ -92,7 +92,8 @@ def test_a_seed_names_the_puzzles_and_a_new_one_is_told(play: Play) -> None:
     assert first[0] == "seed 4"
     assert len(set(names)) == 2
     assert names == [line.split(": ")[1] for line in again[1:]]
-    assert play((), "--mode", "cell")[0].startswith("seed ")
+    assert play((), "--mode", "cell") == ["seed 0"]
+    assert play((), "--mode", "cell", "--new")[0] != "seed 0"
 
 
 def test_options_reach_the_environment(play: Play) -> None:
@@ -107,7 +108,7 @@ def test_rows_of_a_data_file_in_order_and_from_the_start_again(play: Play) -> No
     assert len(question) == len(answer)
     Path("mazes.csv").write_text("source,question,answer,rating\n" + rows)
     keys = [key for _ in range(3) for key in (pygame.K_RETURN, pygame.K_n)]
-    lines = play(keys, "--data", "mazes.csv", "--mode", "cell")
+    lines = play(keys, "--data", "mazes.csv", "--mode", "cell", "--episodes", "9")
     assert [line.split(": ")[0] for line in lines] == ["0", "1", "0"]
 
 

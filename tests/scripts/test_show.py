@@ -12,7 +12,7 @@ import pygame
 import pytest
 
 import hrm_gym
-from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
+from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 from hrm_gym.envs.puzzle import Thought
 from hrm_gym.envs.rendering.screen import MARGIN, Cells
 from hrm_gym.scripts import show
@@ -157,6 +157,19 @@ def test_typing_clearing_and_leaving_a_draft(make: Callable[..., Show]) -> None:
     assert not window.window.closed
 
 
+def test_letters_of_buttons_write_nothing_into_a_draft_of_16x16(make: Callable[..., Show]) -> None:
+    gym.register("Test/Large-v0", entry_point="hrm_gym.envs.sudoku.env:SudokuEnv", kwargs={"box": (4, 4)})
+    window = make("Test/Large-v0", Counting(3, "a"))
+    settle(window, show.EDIT)
+    empty = window.family.clue_tokens[0]
+    row, column = (int(place[0]) for place in np.nonzero(window.draft == empty))
+    window._cursor = (row, column)
+    click(window, show.CLEAR)
+    assert (window.draft == empty).all()
+    window.answer(key(pygame.K_c, "c"))
+    assert window.family.symbols[window.draft[row, column]] == "C"
+
+
 def test_a_puzzle_that_cannot_be_solved_is_told_and_thought_about(make: Callable[..., Show]) -> None:
     window = make("HRMSudokuMini-v0", Counting(3, "thinker"), lambda env: hrm_gym.make_agent("oracle", env))
     settle(window, show.EDIT, show.CLEAR, show.ANEW)
@@ -244,3 +257,23 @@ def test_an_hrm_thinks_on_exactly(make: Callable[..., Show]) -> None:
     assert once.used == again.used == 4
     assert np.array_equal(once.answer, again.answer)
     assert [thought.q_halt for thought in once.thoughts] == [thought.q_halt for thought in again.thoughts]
+
+
+@pytest.mark.parametrize("name", ["oracle", "stored"])
+def test_an_agent_that_had_ended_answers_the_edited_puzzle_in_the_same_round(
+    make: Callable[..., Show], name: str
+) -> None:
+    window = make("HRMMaze-v0", Counting(9, "thinker"), lambda env: hrm_gym.make_agent(name, env))
+    settle(window, *[show.STEP] * 3)
+    settle(window, show.BACK, show.EDIT)
+    old = window.draft
+    assert old is not None
+    on_the_way = np.argwhere(window.seats[1].steps[0].moment.puzzle.solution == PATH)[0]
+    window.draft = window.family.edited(old, tuple(on_the_way.tolist()), GOAL)
+    settle(window, show.FROM_HERE, show.STEP)
+    thinker, keeper = window.seats
+    assert len(keeper.steps) == len(thinker.steps) == 4
+    for one, other in zip(thinker.steps, keeper.steps, strict=True):
+        assert np.array_equal(one.moment.puzzle.clues, other.moment.puzzle.clues)
+    assert keeper.steps[1].last
+    assert keeper.steps[3].moment.solved

@@ -151,3 +151,9 @@ def test_no_process_is_left_after_a_training(tmp_path: Path) -> None:
     few = ["--updates", "1", "--eval-puzzles", "2", "--test-puzzles", "2", "--no-compile", "--workers", "1"]
     assert main(["train", "sudoku-4x4", *few, "--out", str(tmp_path / "run")]) == 0
     assert not multiprocessing.active_children()
+
+
+def test_a_file_in_place_of_a_recipe_is_told_where_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("1..33..42...413.\n")
+    assert main(["train", str(tmp_path / "mine.txt")]) == 2
+    assert "got a file: hrm-gym train ENV --source" in capsys.readouterr().err

@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hrm_gym.envs.sudoku.rules import SudokuFamily
 from hrm_gym.scripts import web
 from hrm_gym.scripts.main import main
 
@@ -19,6 +21,8 @@ pytest.importorskip("onnx", reason="the web extra is not installed: pip install 
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 ANSWER = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+HARD = "2..9.4..5.......1...65.1.4.8.1.......9.178.6.....4.....5836...7.2......4........."
+DRAWN = str.maketrans("", "", " |-+")
 DRIVE = """
 <script type="module">
 while (!window.playground) await new Promise((done) => setTimeout(done, 50));
@@ -60,20 +64,27 @@ def test_another_package_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "onnxruntime-web" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with the real runtime."""
+    folder = tmp_path_factory.mktemp("page")
+    try:
+        (folder / "runtime.tgz").write_bytes(web._from_npm())
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert main(["web", "--out", str(folder / "page.html"), "--runtime", str(folder / "runtime.tgz")]) == 0
+    return folder / "page.html"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to think in")
 @pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm to fetch the runtime with")
-def test_a_browser_solves_a_sudoku(tmp_path: Path) -> None:
-    try:
-        (tmp_path / "runtime.tgz").write_bytes(web._from_npm())
-    except ValueError as error:
-        pytest.skip(str(error))
-    page = tmp_path / "page.html"
-    assert main(["web", "--out", str(page), "--runtime", str(tmp_path / "runtime.tgz")]) == 0
-    page.write_text(page.read_text().replace("</body>", DRIVE % PUZZLE + "</body>"))
+def test_a_browser_solves_a_sudoku(page: Path, tmp_path: Path) -> None:
+    driven = tmp_path / "page.html"
+    driven.write_text(page.read_text().replace("</body>", DRIVE % PUZZLE + "</body>"))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=600000", "--dump-dom"]
     done = subprocess.run(
-        [*command, f"--user-data-dir={tmp_path / 'profile'}", str(page)],
+        [*command, f"--user-data-dir={tmp_path / 'profile'}", str(driven)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -83,3 +94,53 @@ def test_a_browser_solves_a_sudoku(tmp_path: Path) -> None:
     assert ANSWER in found["answers"]
     assert found["lines"] == 3, "Q(halt) and two residuals; this network has no Q(continue)"
     assert "keeps the rules" in found["rules"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to think in")
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm to fetch the runtime with")
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_a_person_types_a_hard_sudoku(page: Path, width: int, height: int) -> None:
+    """By keys where there is a keyboard, by touch on a phone; nothing is wider than the screen."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    phone, errors = width < 500, []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        shown = browser.new_context(viewport={"width": width, "height": height}, has_touch=phone).new_page()
+        shown.on("pageerror", lambda error: errors.append(str(error)))
+        shown.goto(page.as_uri())
+        shown.wait_for_function("window.playground", timeout=120_000)
+        shown.click("#clear")
+        shown.click("[data-cell='0']")
+        for cell, digit in enumerate(HARD):
+            if phone and digit != ".":
+                shown.tap(f"[data-cell='{cell}']")
+                shown.tap(f"#brushes button:nth-child({int(digit) + 1})")
+            elif not phone:
+                if digit != ".":
+                    shown.keyboard.press(digit)
+                shown.keyboard.press("ArrowRight")
+        assert _board(shown) == HARD
+        shown.click("#think")
+        shown.wait_for_function("document.getElementById('words').textContent.endsWith(': halts')", timeout=120_000)
+        answer = _board(shown)
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        board = shown.locator("#board").bounding_box()
+        assert board["x"] >= 0
+        assert board["x"] + board["width"] <= width
+        assert shown.locator("#think").bounding_box()["y"] < height, "board and controls are in view together"
+        shown.evaluate(
+            "text => { const held = new DataTransfer(); held.setData('text', text);"
+            "document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: held })); }",
+            PUZZLE.replace(".", "0"),
+        )
+        assert _board(shown) == PUZZLE
+        browser.close()
+    family = SudokuFamily()
+    assert family.to_text(family.solve(family.parse(HARD))).replace("\n", "").translate(DRAWN) == answer
+    assert not errors
+
+
+def _board(shown: Any) -> str:
+    cells = shown.eval_on_selector_all("#board button", "cells => cells.map((cell) => cell.textContent)")
+    return "".join(cell or "." for cell in cells)

@@ -25,6 +25,19 @@ def test_an_unknown_name_is_answered_with_the_known_ones(env: gym.Env) -> None:
         hrm_gym.make_agent("hmr", env)
 
 
+def test_a_batch_of_boards_gets_the_agent_of_one() -> None:
+    envs = gym.make_vec("HRMMaze-v0", num_envs=2, size=6)
+    agent = hrm_gym.make_agent("oracle", envs)
+    observations, _ = envs.reset(seed=0)
+    actions, _ = agent.predict(observations)
+    _, rewards, terminated, _, _ = envs.step(actions)
+    assert rewards.tolist() == [1, 1]
+    assert terminated.all()
+    strange = gym.vector.SyncVectorEnv([lambda: gym.make("HRMMaze-v0", size=6)])
+    with pytest.raises(ValueError, match=r"expected an environment of gym.make or gym.make_vec, got SyncVectorEnv"):
+        hrm_gym.make_agent("oracle", strange)
+
+
 def test_module_and_factory(env: gym.Env) -> None:
     agent = hrm_gym.make_agent("hrm_gym.agents.baselines:OracleAgent.for_env", env, name="mine")
     assert agent.name == "mine"

@@ -102,7 +102,7 @@ def test_markdown_keeps_its_tables_and_holds_no_html(name: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_tables_of_a_terminal_show_markup_and_obey_nothing(name: str) -> None:
-    score = Score(name, name, 3, 1, 1, 1, 1, 1, 1, None, 1.0, 2.0, 2.0, 1.0, None, name)
+    score = Score(name, name, 3, 1, 1, 1, 1, 1, 1, None, 1.0, 2.0, 2.0, 1.0, None, halting_rules=name)
     for table in (to_table([score]), to_table([score, Score(name, "x", *[1] * 12)]), terminal_table(rows_named(name))):
         console = Console(width=400, file=io.StringIO(), record=True, color_system=None)
         console.print(table)

@@ -66,7 +66,7 @@ def serves(config: HRMConfig) -> bool:
 
 
 def agrees(config: HRMConfig) -> bool:
-    """Whether a small level with a config's blocks comes to the same through the routine as through PyTorch.
+    """Whether a small level with a config's blocks gives the same through the routine as through PyTorch.
 
     Processors differ in their products, so this is tried with states of the config's dtype, forward and backward.
     """

@@ -102,10 +102,10 @@ def study_answers(
 @torch.inference_mode()
 def _preliminary(agent: HRMAgent, carries: Sequence[Carry]) -> Iterator[tuple[Tensor, Tensor]]:
     """(B, S) answers and (B,) probabilities of Q(halt), if the H-level moved after each of these L-level updates."""
-    model = agent.model
+    model, before = agent.model, carries[0].z_h  # the H-level state at the start of the segment
     for carry in carries:
         z_h = model.h_level(carry.z_h, carry.z_l, model.rotary)
-        yield read_answer(model.answer_logits(z_h))[0], torch.sigmoid(model.q_values(z_h)[0])
+        yield read_answer(model.answer_logits(z_h))[0], torch.sigmoid(model.q_values(z_h, before)[0])
 
 
 def _course(

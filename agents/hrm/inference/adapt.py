@@ -50,7 +50,7 @@ class Adaptation:
         lr: learning rate of that copy (AdamATan2).
         weight_decay: its decay.
         known: begin with the rows of the puzzle embedding that belong to a task, if it has any, instead of zeros: then
-            it goes on learning a task that was seen, demonstrations alone, in training.
+            it continues to learn a task that was seen, demonstrations alone, in training.
         compile: compile what learns; pays for a dozen tasks or more.
         seed: of the order of the demonstrations.
     """
@@ -120,7 +120,7 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
 
 
 def _copy(model: HRM) -> HRM:
-    """A trainable copy of the network, with nothing but one row of the puzzle embedding."""
+    """A trainable copy of the network, with only one row of the puzzle embedding."""
     copy = HRM.from_state(dataclasses.replace(model.config, puzzle_count=1)).to(model.puzzles.device)
     copy.load_state_dict({**model.state_dict(), "puzzles": model.puzzles[:1]})
     return copy

@@ -85,7 +85,7 @@ class SearchAgent(StatefulAgent):
     A `predict` in answer mode is one segment of every lane. A board halts when a lane wants to halt with an answer that
     keeps the rules. A board whose lanes have come to nothing after `patience` segments (`look`, once it has guessed)
     branches: in each lane a free cell with few candidates, and little margin between its two best symbols, gets each of
-    its candidates, and the `beam` most promising children go on, those whose last answers broke the fewest rules first.
+    its candidates, and the `beam` best children remain, those whose last answers broke the fewest rules first.
     Candidates of a cell are the symbols that clash with no clue and no earlier guess; a lane in which a cell has none
     is given up.
 

@@ -332,7 +332,7 @@ def costs(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> NDArr
 
 
 def decide(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> Decision:
-    """What a vote on each of (B, H, W) puzzles comes to: the best answers, one for each attempt of the family."""
+    """The outcome of a vote on each of (B, H, W) puzzles: the best answers, one for each attempt of the family."""
     answers, cost = votes.answers, costs(family, clues, votes)
     ranked = [count_votes(*board) for board in zip(answers, cost, votes.q_halt, votes.confidence, strict=True)]
     best = np.stack([[board[min(n, len(board) - 1)].answer for n in range(family.attempts)] for board in ranked])

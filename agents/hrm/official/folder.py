@@ -47,7 +47,8 @@ def find_run(path: Path) -> tuple[Path, Path]:
         ValueError: there are several, and nothing tells which is meant.
     """
     root = path if path.is_dir() else path.parent
-    configs = _one_a_folder(root)
+    found = [file for name in reversed(CONFIGS) for file in sorted(root.rglob(name)) if file.is_file()]
+    configs = {file.parent: file for file in found}
     checkpoints = [path] if path.is_file() else [file for file in sorted(root.rglob("*")) if _may_be_weights(file)]
     nearby = {folder: [file for file in checkpoints if file.parent == folder] for folder in configs}
     runs = sorted((folder for folder in nearby if nearby[folder]), key=lambda folder: len(folder.parts))
@@ -83,12 +84,6 @@ def find_identifiers(folder: Path, settings: Mapping[str, Any]) -> Path | None:
     """The names of the rows of a run's puzzle embedding: next to its settings, or with the data that they name."""
     places = (folder, *data_folders(settings))
     return next((place / IDENTIFIERS for place in places if (place / IDENTIFIERS).is_file()), None)
-
-
-def _one_a_folder(root: Path) -> dict[Path, Path]:
-    """Folder -> its settings file, for all folders below `root` that have one."""
-    found = [file for name in reversed(CONFIGS) for file in sorted(root.rglob(name)) if file.is_file()]
-    return {file.parent: file for file in found}
 
 
 def _may_be_weights(file: Path) -> bool:

@@ -94,5 +94,5 @@ RECIPES = {
 "arc-1" has room for the 960 tasks of the official set: the 800 public ones of ARC-AGI-1, which it takes by itself, and
 160 of ConceptARC, which no package brings. To learn from those too, put them as JSON files next to the 400 to train:
 `--source FOLDER`, with FOLDER/training and FOLDER/evaluation. "arc-2" has all 1,120 of ARC-AGI-2. "arc-colours" is
-for a CPU; "arc-colours-longer" goes on from it to the bundled weights for 12x12.
+for a CPU; "arc-colours-longer" continues from it to the bundled weights for 12x12.
 """

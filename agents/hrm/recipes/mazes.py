@@ -60,73 +60,62 @@ ANY_SIZE_NETWORK = HRMConfig(
     positions="none",
     gradient="last_cycle",
     halting="bce",
+    max_segments=24,
+    exploration=1.0,
+    q_features="drift",
+    auxiliary=4,
 )
-"""0.1M parameters, translation-equivariant: weights learnt on boards of one size play boards of all sizes."""
+"""0.1M parameters, translation-equivariant: weights learnt on boards of one size play boards of all sizes.
 
-ANY_SIZE = Recipe(
+What makes its own decision good: the direction to the goal as an auxiliary label of every cell, a Q-head that reads how
+far the states still move, and training that goes on after the answer is right, so that it stays right.
+"""
+
+ANY_SIZE_8 = Recipe(
     env_id="HRMMaze-v0",
-    env={"size": 16},
-    model=ANY_SIZE_NETWORK,
-    **ON_ONE_CORE,
-    updates=16_000,
+    env={"size": 8},
+    model=replace(ANY_SIZE_NETWORK, grid=(8, 8), q_features="mean"),
+    **ON_ONE_CORE | {"batch_size": 32},
+    gradient_segments=4,
+    updates=3500,
     lr=4e-3,
-    eval_puzzles=256,
-    test_puzzles=1024,
-    eval_every=2000,
+    eval_puzzles=128,
+    test_puzzles=128,
+    eval_every=5000,
     checkpoint_every=1000,
 )
 
-ANY_SIZE_8 = replace(
-    ANY_SIZE,
-    env={"size": 8},
-    model=replace(ANY_SIZE_NETWORK, grid=(8, 8)),
-    batch_size=32,
-    updates=10_000,
-)
-ANY_SIZE_16 = replace(ANY_SIZE, init="runs/maze-any-size-8/model", updates=14_000)
-ANY_SIZE_LONG = replace(
-    ANY_SIZE,
+ANY_SIZE_16 = replace(
+    ANY_SIZE_8,
+    env={"size": 16},
     mixture=({"min_path": 30}, {"min_path": 40, "wall_share": 0.37}),
-    init="runs/maze-any-size-16/model",
-    updates=24_000,
-    seed=1,
-    eval_every=3000,
+    model=ANY_SIZE_NETWORK,
+    init="runs/maze-any-size-8/model",
+    batch_size=16,
+    updates=1200,
 )
-"""16x16 mazes with shortest paths of 16, 30 and 40 cells at least: more puzzles a minute than larger boards give."""
+"""Ordinary 16x16 mazes, such with long shortest paths, and winding ones, equally often."""
 
-ANY_SIZE_24 = replace(
-    ANY_SIZE,
+ANY_SIZE = replace(
+    ANY_SIZE_16,
     env={"size": 24},
-    mixture=({"min_path": 48},),
-    model=replace(ANY_SIZE_NETWORK, grid=(24, 24)),
-    init="runs/maze-any-size/model",
-    updates=8000,
-    lr=5e-4,
-    seed=2,
-    eval_puzzles=128,
-    test_puzzles=256,
-    checkpoint_every=500,
-)
-"""24x24 mazes with shortest paths of 24 and 48 cells at least; the rate of learning is an eighth of before.
-
-For ordinary large mazes: what it learns there it loses on winding ones, as Maze-Hard has them. The mean of its weights
-and those it starts from keeps most of both (`hrm-gym weights average`).
-"""
-
-LONG_THOUGHTS = replace(
-    ANY_SIZE_24,
-    mixture=({"min_path": 48}, {"min_path": 40, "wall_share": 0.37}, {"min_path": 70, "wall_share": 0.37}),
-    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=32, exploration=0.4, q_features="local"),
-    init="runs/maze-any-size-q/model",
+    mixture=(
+        {"min_path": 6},
+        {"min_path": 48},
+        {"min_path": 40, "wall_share": 0.37},
+        {"min_path": 70, "wall_share": 0.37},
+    ),
+    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=32),
+    init="runs/maze-any-size-16/model",
     halt_target="solved",
-    gradient_segments=4,
-    updates=3500,
-    lr=5e-4,
-    seed=7,
-    eval_every=500,
+    updates=12_500,
+    lr=2e-3,
+    seed=2,
+    test_puzzles=512,
+    eval_every=1000,
     checkpoint_every=250,
 )
-"""Gradient through four segments, up to 32 of them, many after the answer is right, so that it stays right."""
+"""24x24 mazes of five kinds, equally often; the bundled weights."""
 
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
@@ -138,15 +127,13 @@ RECIPES = {
     "maze-10x10": MAZES,
     "maze-any-size-8": ANY_SIZE_8,
     "maze-any-size-16": ANY_SIZE_16,
-    "maze-any-size": ANY_SIZE_LONG,
-    "maze-any-size-24": ANY_SIZE_24,
-    "maze-any-size-long": LONG_THOUGHTS,
+    "maze-any-size": ANY_SIZE,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"maze" learns 8x8 mazes from nothing; "maze-10x10" goes on from it, and the two made the bundled weights for 10x10 on
-one CPU core. "maze-any-size-8", "-16", "maze-any-size" and "maze-any-size-24" go on from one another; the mean of the
-last two is bundled for boards of all sizes.
+"maze" learns 8x8 mazes from nothing; "maze-10x10" continues from it, and the two made the bundled weights for 10x10 on
+one CPU core. "maze-any-size-8", "maze-any-size-16" and "maze-any-size" continue one another; the last is bundled for
+boards of all sizes.
 "maze-hard-1k" has the paper's 27M network.
 """

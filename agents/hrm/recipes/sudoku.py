@@ -93,7 +93,7 @@ HARDER = replace(
     seed=1,
     eval_every=4000,
 )
-"""Goes on from `EQUIVARIANT` with more of what is hard."""
+"""Continues from `EQUIVARIANT` with more of what is hard."""
 
 LONGER = replace(
     HARDER,

@@ -39,7 +39,7 @@ CAVEAT = (
 
 
 def columns(row: Row) -> dict[str, tuple[str, str]]:
-    """The figures of a row by column: the figure, and what is written small beside it."""
+    """The figures of a row by column: the figure, and what is written small next to it."""
     training = row.runs[0].training
     seen = count(training.puzzles if training.puzzles is not None else training.transitions)
     kind = "" if seen == NONE else "puzzles" if training.puzzles is not None else "transitions"
@@ -300,7 +300,7 @@ Films = Mapping[tuple[str, str], Path]
 
 
 def compare_page(about: Mapping[str, Any], rows: Sequence[Row], films: Films, data: Any) -> str:
-    """The page; it needs no file beside it.
+    """The page; it needs no other file.
 
     Args:
         about: title, command, facts (words with what they mean).

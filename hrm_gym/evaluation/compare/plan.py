@@ -139,7 +139,7 @@ class World:
         return None if self.numbered else seed
 
     def length(self, wanted: int) -> int:
-        """How many puzzles of a seed there are to play, if so many are wanted."""
+        """How many puzzles of a seed there are to play, if `wanted` are asked for."""
         self.make(self.modes[0]).close()
         return min(wanted, len(self._shared["source"].source)) if self.numbered else wanted
 
@@ -216,7 +216,7 @@ def _can_generate(env_id: str, options: Mapping[str, Any]) -> bool:
     try:
         make_env(env_id, **{**options, "source": "generate"}).close()
     except ValueError:
-        return False  # what else may be wrong is said where the environment is made
+        return False  # what else may be wrong is reported where the environment is made
     return True
 
 

@@ -108,7 +108,7 @@ def read_training(folder: Path | None) -> Training:
     """What is known of the weights in a folder.
 
     Raises:
-        ValueError: if the JSON beside them is damaged.
+        ValueError: if the JSON next to them is damaged.
     """
     about = read_about(folder)
     if folder is None or about == Stage():
@@ -127,7 +127,7 @@ def read_training(folder: Path | None) -> Training:
 
 
 def read_curve(folder: Path | None) -> Curve | None:
-    """The learning curve of the weights in a folder: beside them, or in the folder of the run they are the end of."""
+    """The learning curve of the weights in a folder: next to them, or in the folder of the run they are the end of."""
     places = [] if folder is None else [folder / CURVE, folder.parent / CURVE]
     path = next((place for place in places if place.is_file()), None)
     if folder is None or path is None:
@@ -154,7 +154,7 @@ def band(curves: Sequence[Curve], points: int = 80) -> tuple[list[float], list[f
 
 
 def read_about(folder: Path | None) -> Stage:
-    """The JSON beside weights; says nothing if there is none.
+    """The JSON next to weights; empty if there is none.
 
     Raises:
         ValueError: if it is damaged.
@@ -245,7 +245,7 @@ class Row:
     Attributes:
         world: label of the world.
         agent: label of the agent.
-        absent: why it does not play there; then the rest means nothing.
+        absent: why it does not play there; then the other fields mean nothing.
         mode: its action mode.
         halting_rules: the halting rules in force, as the agent states them; "none" for agents that have none.
         puzzles: played by each run.
@@ -257,13 +257,13 @@ class Row:
         total_return: of an episode.
         actions: of an episode.
         milliseconds: a puzzle.
-        tokens: that a language model read and wrote for a puzzle; None for other agents.
         parameters: trained parameters.
         runs: one for every set of weights.
         machines: on which it was played.
-        loads: load averages of these machines, one for every chunk where the system told.
+        loads: load averages of these machines, one for every chunk where the system reports them.
         puzzles_sha256: of the puzzles' clues; the same for all agents of a world.
         difference: of the share solved to that of the first agent that plays the world, on the same puzzles.
+        tokens: that a language model read and wrote for a puzzle; None for other agents.
     """
 
     world: str
@@ -279,13 +279,13 @@ class Row:
     total_return: Figure | None = None
     actions: Figure | None = None
     milliseconds: Figure | None = None
-    tokens: Figure | None = None
     parameters: int | None = None
     runs: tuple[Run, ...] = ()
     machines: tuple[str, ...] = ()
     loads: tuple[float, ...] = ()
     puzzles_sha256: str = ""
     difference: Paired | None = None
+    tokens: Figure | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""

@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 def load() -> float | None:
     """How many processes wanted a core in the last minute, on average; None where the system does not say.
 
-    Above the number of cores, milliseconds tell more about the company than about the agent.
+    Above the number of cores, milliseconds say more about the other processes than about the agent.
     """
     try:
         return round(os.getloadavg()[0], 1)

@@ -154,6 +154,7 @@ function show() {
   const size = side(), now = history[place - 1], before = history[place - 2];
   const answer = Array.from(clues, (clue, cell) => (now && (clue === 1 || !sudoku()) && (sudoku() || clue === OPEN) ? now.answer[cell] : clue));
   const wrong = now ? broken(answer) : new Set();
+  at("board").style.setProperty("--n", size);
   at("board").style.gridTemplate = `repeat(${size}, 1fr) / repeat(${size}, 1fr)`;
   at("board").replaceChildren(...answer.map((token, cell) => {
     const r = Math.floor(cell / size), c = cell % size, given = sudoku() && clues[cell] > 1;
@@ -166,7 +167,7 @@ function show() {
     if (doubt >= 0.05) button.append(node("i", { style: `width:${88 * doubt}%` }));
     return button;
   }));
-  [...at("brushes").children].forEach((one, k) => one.setAttribute("aria-pressed", String(k + 1 === brush)));
+  [...at("brushes").children].forEach((one, k) => one.setAttribute("aria-pressed", String(!sudoku() && k + 1 === brush)));
   const past = history.slice(0, place), slots = slotsFor(history.length, Number(at("budget").value));
   const curves = [{ name: "Q(halt)", colour: "green", values: past.map((one) => one.q_halt) }];
   if (!model.alone) curves.push({ name: "Q(continue)", colour: "amber", values: past.map((one) => one.q_continue) });
@@ -201,6 +202,12 @@ at("board").addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
   show();
+});
+document.addEventListener("paste", (event) => {
+  const signs = event.clipboardData.getData("text").replace(/[\s|+-]/g, "");
+  if (!sudoku() || signs.length !== clues.length || [...signs].some((sign) => sign !== "." && !(Number(sign) <= side()))) return;
+  stop();
+  load([...signs].map((sign) => (sign === "." ? 1 : Number(sign) + 1)));
 });
 at("think").onclick = think;
 at("step").onclick = () => { stop(); step(); };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ def unrolled(model: HRM, inputs: Tensor, labels: Tensor, window: int, cut: bool)
             for _ in range(config.l_cycles):
                 z_l = model.l_level(z_l, z_h + x, None)
             z_h = model.h_level(z_h, z_l, None)
-        logits, q_halt, _ = model.heads(z_h)
+        logits, q_halt, _ = model.heads(z_h, z_h)
         exact = ((logits.argmax(-1) == labels) | (labels == IGNORE)).all(1)
         total = total + F.cross_entropy(logits.flatten(0, 1), labels.flatten().long(), ignore_index=IGNORE)
         total = total + 0.5 * F.binary_cross_entropy_with_logits(q_halt, exact.float())
@@ -126,14 +127,14 @@ def test_the_worst_cell_is_seen_by_q_without_shaping_the_answer() -> None:
     torch.nn.init.normal_(model.q_head.weight)
     z_h = torch.randn(3, NETWORK.length, NETWORK.hidden_size)
     states = z_h.view(3, 16, 4, -1)
-    q_halt, _ = model.q_values(z_h)
+    q_halt, _ = model.q_values(z_h, z_h)
     renamed = states[:, :, torch.tensor([2, 0, 3, 1])].flatten(1, 2)
-    assert torch.allclose(model.q_values(renamed)[0], q_halt, atol=1e-4), "symbols have no names"
+    assert torch.allclose(model.q_values(renamed, renamed)[0], q_halt, atol=1e-4), "symbols have no names"
     q_halt.sum().backward()
     assert model.answer_head.weight.grad is None
     # exchanging two cells' states changes no mean, and no extreme either
     swapped = states[:, torch.tensor([1, 0, *range(2, 16)])].flatten(1, 2)
-    assert torch.allclose(model.q_values(swapped)[0], q_halt, atol=1e-4)
+    assert torch.allclose(model.q_values(swapped, swapped)[0], q_halt, atol=1e-4)
     with pytest.raises(ValueError, match="q_features"):
         HRMConfig(vocab_size=6, grid=(4, 4), q_features="worst")
 
@@ -145,9 +146,9 @@ def test_one_undecided_cell_moves_the_worst_features_and_hardly_the_mean() -> No
     direction = model.answer_head.weight[0].detach()
     states = z_h.view(1, 16, 4, -1)
     states[:, :, 0] += 20 * direction  # every cell is decided …
-    before = model.mixer.q_features(model, z_h)
+    before = model.mixer.q_features(model, z_h, z_h)
     states[:, 5, 0] -= 20 * direction  # … but one
-    after = model.mixer.q_features(model, z_h)
+    after = model.mixer.q_features(model, z_h, z_h)
     margin = -2
     assert after[0, margin] < 0.2 * before[0, margin]
 
@@ -187,23 +188,53 @@ MAZES = HRMConfig(
     positions="none",
     gradient="last_cycle",
     halting="bce",
-    q_features="local",
+    q_features="drift",
     dtype="float32",
 )
 
 
-def test_a_q_head_of_neighbourhoods_plays_every_size_and_leaves_the_answer_alone() -> None:
+def test_a_q_head_that_reads_drift_plays_every_size_and_leaves_the_answer_alone() -> None:
     torch.manual_seed(0)
     model = HRM(MAZES)
     torch.nn.init.normal_(model.q_head.weight)
-    z_h = torch.randn(2, 49, 16)
-    model.q_values(z_h)[0].sum().backward()
-    assert model.q_readout.near.weight.grad is not None
+    z_h = torch.randn(2, 49, 16, requires_grad=True)
+    resting, moving = z_h.detach().clone(), z_h.detach().clone()
+    moving[:, 3] += 1.0  # one cell of 49
+    still, moved = (model.mixer.q_features(model, z_h, before)[0] for before in (resting, moving))
+    assert moved[16] - still[16] > 10.0, "the greatest movement"
+    assert torch.equal(moved[:16], still[:16])
+    model.q_values(z_h, moving)[0].sum().backward()
     assert model.answer_head.weight.grad is None
+    through_mean = model.q_head.weight[0, :16].detach() / 49
+    assert torch.allclose(z_h.grad, through_mean.expand_as(z_h), atol=1e-6), "drift and margins pass no gradient"
     larger = model.on_grid((9, 5))
-    assert larger.q_values(torch.randn(2, 45, 16))[0].shape == (2,)
-    with pytest.raises(ValueError, match="'local' needs the mixer 'convolution'"):
-        dataclasses.replace(NETWORK, q_features="local")
+    assert larger.q_values(torch.randn(2, 45, 16), torch.randn(2, 45, 16))[0].shape == (2,)
+    with pytest.raises(ValueError, match="'drift' needs an equivariant mixer"):
+        HRMConfig(vocab_size=6, grid=(4, 4), q_features="drift")
+
+
+def test_auxiliary_labels_teach_the_states_and_come_back_with_a_checkpoint(tmp_path: Path) -> None:
+    network = dataclasses.replace(MAZES, auxiliary=4)
+    recipe = dataclasses.replace(TINY, env_id="HRMMaze-v0", env={"size": 7}, model=network, loss="softmax", updates=4)
+    trainer = Trainer(recipe, tmp_path / "run")
+    head = trainer.model.auxiliary_head.weight.detach().clone()
+    trainer.step()
+    trainer.step()
+    assert not torch.equal(trainer.model.auxiliary_head.weight, head)
+    labels = trainer.slots.auxiliary
+    clues = trainer.slots.boards.inputs.numpy().astype(np.uint8).reshape(-1, 7, 7)
+    assert torch.equal(labels, torch.from_numpy(trainer.feed.family.auxiliary_labels(clues)).flatten(1))
+    trainer.save()
+    again = Trainer(recipe, tmp_path / "run")
+    assert torch.equal(again.slots.auxiliary, labels)
+    for run in (trainer, again):
+        run.step()
+    state = again.model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in trainer.model.state_dict().items())
+    network = dataclasses.replace(network, grid=(4, 4))
+    wrong = Trainer(dataclasses.replace(recipe, env_id="HRMSudokuMini-v0", env={}, model=network), tmp_path / "wrong")
+    with pytest.raises(ValueError, match="sudoku puzzles have no auxiliary labels"):
+        wrong.step()
 
 
 def test_a_network_takes_weights_whose_q_head_reads_something_else(tmp_path: Path) -> None:
