@@ -188,6 +188,33 @@ def model_path(run: Path) -> Path:
     return path
 
 
+def counter(about: Mapping[str, Any], name: str, path: Path) -> Any:
+    """A number that training continues from.
+
+    Raises:
+        ValueError: there is none, or it is negative or no number.
+    """
+    found = about.get(name)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 2**53:
+        raise ValueError(f"{path / CONFIG}: expected {name} as a number of at least 0, got {reprlib.repr(found)}")
+    return found
+
+
+def check_state(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse the state of a training that is not such as this training writes.
+
+    Raises:
+        ValueError: a tensor is missing, or has another shape or dtype; it is named.
+    """
+    for name, tensor in wanted.items():
+        if name not in found:
+            raise ValueError(f"{path / STATE}: expected the tensor {name!r}, found none")
+        own = found[name]
+        if own.shape != tensor.shape or own.dtype != tensor.dtype:
+            kinds = [f"{one.dtype} of shape {tuple(one.shape)}" for one in (tensor, own)]
+            raise ValueError(f"{path / STATE}: expected {name} as {kinds[0]}, got {kinds[1]}")
+
+
 def drop_old(run: Path, keep: int) -> None:
     """Remove all checkpoints but the newest `keep`, and what killed processes left half-written."""
     for path in checkpoints(run)[:-keep]:

@@ -51,6 +51,7 @@ def generate() -> dict[str, str | bytes]:
     files = [
         *(path for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")),
         *(ROOT / "examples").glob("*.py"),
+        *(ROOT / "examples").glob("*.ipynb"),
         *(path for path in RESULTS if path.suffix != ".md"),
     ]
     found.update({manual_place(place_of(path)): path.read_bytes() for path in files})

@@ -82,6 +82,12 @@ class CellBoards:
     ended: NDArray[np.bool_]
 
 
+def expect_one_shape(*boards: Grids) -> None:
+    """Raise ValueError unless boards have the same shape: compiled rules would read past the end of the shorter."""
+    if any(board.shape != boards[0].shape for board in boards):
+        raise ValueError(f"expected boards of one shape, got {', '.join(str(board.shape) for board in boards)}")
+
+
 class PuzzleFamily(ABC):
     """One kind of puzzle. Stateless; a grid is (H, W) uint8 token ids, grids are (N, H, W).
 
@@ -271,6 +277,7 @@ class PuzzleFamily(ABC):
     def _agreement(
         self, clues: Grids, solutions: Grids, answers: Grids
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        expect_one_shape(clues, solutions, answers)
         exact, accuracy = np.empty(len(clues), dtype=np.bool_), np.empty(len(clues))
         _agreement_kernel(plain(solutions), plain(answers), self.counted(clues, solutions), exact, accuracy)
         return exact, accuracy

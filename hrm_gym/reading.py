@@ -187,7 +187,7 @@ def read_npz(
     except OSError:
         raise
     except Exception as error:  # zlib's, zipfile's, numpy's, and whatever its parser makes of a damaged header
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())[:200] or type(error).__name__  # names in the archive may be of any length
         raise ValueError(f"{path}: expected an npz file of arrays, got one that is none: {said}") from None
     if missing := [name for name in names or () if name not in arrays]:
         raise ValueError(f"{path}: expected the array {missing[0]!r}, found {found or 'none'}")

@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, TextIO
@@ -120,7 +121,7 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imported: from here on work is there to be saved
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that `--agent module:factory` finds a module in the current folder
-    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop):
+    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache():
         try:
             return command(list(sys.argv[1:] if argv is None else argv))
         except SystemExit as stop:  # after --help
@@ -256,6 +257,27 @@ def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None],
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def _compile_cache() -> Iterator[None]:
+    """Within, TORCHINDUCTOR_CACHE_DIR can be written to: PyTorch makes that folder whatever it is asked to do."""
+    given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    with contextlib.ExitStack() as stack:
+        try:
+            if given is not None:
+                os.makedirs(given, exist_ok=True)
+                stack.enter_context(tempfile.TemporaryFile(dir=given)).close()
+        except OSError as error:
+            print(f"nothing is kept in TORCHINDUCTOR_CACHE_DIR: {_one_line(error)}", file=sys.stderr)
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="hrm_gym_", ignore_cleanup_errors=True)
+            )
+        try:
+            yield
+        finally:
+            if given is not None:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = given
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -91,13 +91,27 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[s
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
-    """The inverse of `pack_optimizer`, in place."""
+    """The inverse of `pack_optimizer`, in place.
+
+    Raises:
+        ValueError: a tensor is missing or does not fit its parameter.
+    """
     state: dict[int, dict[str, Any]] = {}
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
     for full, tensor in tensors.items():
         if full.startswith("optimizer."):
-            _, key, name = full.split(".", 2)
+            _, key, name = f"{full}..".split(".", 2)
+            name = name.removesuffix("..")
+            if name not in names or (tensor.ndim and tensor.shape != shapes[names.index(name)]):
+                raise ValueError(f"expected {full} to fit a parameter, got a tensor of shape {tuple(tensor.shape)}")
             value = int(tensor) if tensor.dtype == torch.int64 and tensor.ndim == 0 else tensor
             state.setdefault(names.index(name), {})[key] = value
+    first = 0
+    for group in optimizer.param_groups:  # parameters that got no gradient have no state
+        kinds = {tuple(sorted(state[k])) for k in range(first, first + len(group["params"])) if k in state}
+        if len(kinds) > 1:
+            raise ValueError(f"expected the same state of the optimiser for all parameters, got {sorted(kinds)}")
+        first += len(group["params"])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

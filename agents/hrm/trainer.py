@@ -393,17 +393,21 @@ class Trainer:
 
     def save(self, keep: int = 2) -> Path:
         """Write a checkpoint from which the run continues exactly; returns its folder."""
-        state = {f"model.{name}": tensor for name, tensor in run_folder.once(self.model.state_dict()).items()}
-        state |= pack_optimizer(self.optimizer, [name for name, _ in self.named])
-        state |= {f"ema.{name}": tensor for name, tensor in (self.ema.shadow if self.ema else {}).items()}
-        state |= {f"slots.{name}": self.processes.gather(own) for name, own in self.slots.tensors().items()}
-        state["progress"] = self.progress.sums.clone()  # so that the curve's averages continue, too
-        self.processes.sum([state["progress"]])
+        state = self._state() | pack_optimizer(self.optimizer, [name for name, _ in self.named])
         if self.processes.rank == 0:
             config = self.recipe.model
             run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, self._about(), keep)
         self.processes.wait()
         return checkpoint.checkpoint_path(self.run, self.update)
+
+    def _state(self) -> dict[str, Tensor]:
+        """The state of training without the optimiser's, of all processes."""
+        state = {f"model.{name}": tensor for name, tensor in run_folder.once(self.model.state_dict()).items()}
+        state |= {f"ema.{name}": tensor for name, tensor in (self.ema.shadow if self.ema else {}).items()}
+        state |= {f"slots.{name}": self.processes.gather(own) for name, own in self.slots.tensors().items()}
+        state["progress"] = self.progress.sums.clone()  # so that the curve's averages continue, too
+        self.processes.sum([state["progress"]])
+        return state
 
     def export(self) -> Path:
         """Write the finished weights alone to `model/`; returns the folder."""
@@ -421,16 +425,23 @@ class Trainer:
         path, about = found
         tensors = checkpoint.read_tensors(path / checkpoint.STATE)
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        wanted = self._state()
+        checkpoint.check_state({"progress": wanted["progress"], **tensors}, wanted, path)
         load_weights(self.model, run_folder.part(tensors, "model."), path)
         unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)
         if self.ema:
             self.ema.shadow = run_folder.part(tensors, "ema.")
         slots = run_folder.part(tensors, "slots.")
+        vocab, count = self.recipe.model.vocab_size, max(1, self.recipe.model.puzzle_count)
+        for name, end in (("inputs", vocab), ("labels", vocab), ("puzzle_ids", count)):
+            ids = slots[name].clamp(min=0) if name == "labels" else slots[name]
+            if not 0 <= int(ids.min()) <= int(ids.max()) < end:
+                raise ValueError(f"{path / checkpoint.STATE}: expected {name} in 0..{end - 1}, got {int(ids.max())}")
         self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
         self._label(torch.arange(len(self.slots.halted), device=self.device))
         if self.processes.rank == 0 and "progress" in tensors:
             self.progress.sums = tensors["progress"]
-        self.update, self.fed, self.seconds = about["update"], about["fed"], about["seconds"]
+        self.update, self.fed, self.seconds = (checkpoint.counter(about, n, path) for n in ("update", "fed", "seconds"))
         self.before = about.get("before", [])
         self.processes.wait()
         if self.processes.rank == 0:

@@ -195,11 +195,11 @@ class Run(ABC):
         """
         found = checkpoint.newest(self.folder, self.recipe.to_json())
         if found is not None:
-            about = found[1]
-            self.updates = self._evaluated = about["updates"]
-            self._saved_at = self._evaluated_at = about["timesteps"]
-            self._began -= about["seconds"]
-            self._processor_began -= about["processor_seconds"]
+            path, about = found
+            self.updates = self._evaluated = checkpoint.counter(about, "updates", path)
+            self._saved_at = self._evaluated_at = checkpoint.counter(about, "timesteps", path)
+            self._began -= checkpoint.counter(about, "seconds", path)
+            self._processor_began -= checkpoint.counter(about, "processor_seconds", path)
             trim_curve(self.folder, self.updates)
         return found
 

@@ -22,6 +22,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
 
+from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import STATE, read_tensors
 from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.hrm.run_folder import once, pack_optimizer, part, unpack_optimizer
@@ -161,9 +162,10 @@ class RLRun(Run):
             tensors, policy = read_tensors(path / STATE), self.policy
             policy.load_state_dict(part(tensors, "policy."), strict=False)
             unpack_optimizer(self._optimizer, self._names(), tensors)
-            for name, value in about["counters"].items():
-                if name in COUNTERS and isinstance(value, int | float):
-                    setattr(self.model, name, value)
+            counters = about["counters"]
+            for name in COUNTERS if isinstance(counters, dict) else ():
+                if name in counters:
+                    setattr(self.model, name, checkpoint.counter(counters, name, path))
             if isinstance(self.model, DQN):
                 fill_replay(self.model.replay_buffer, path / REPLAY)
         except (KeyError, ValueError, RuntimeError) as error:
@@ -217,11 +219,26 @@ def save_replay(buffer: Any, path: Path) -> None:
 
 
 def fill_replay(buffer: Any, path: Path) -> None:
-    """The inverse of `save_replay`."""
-    content = read_npz(path)
-    for name, array in _arrays(buffer).items():
-        array[: len(content[name])] = content[name]
-    buffer.pos, buffer.full = int(content["pos"]), bool(content["full"])
+    """The inverse of `save_replay`.
+
+    Raises:
+        ValueError: an array is missing, or is not as this buffer has it.
+    """
+    arrays = _arrays(buffer)
+    schema: Any = {name: (array.dtype, ("rows", *array.shape[1:])) for name, array in arrays.items()}
+    content = read_npz(path, {**schema, "pos": (np.int64, ()), "full": (np.bool_, ())})
+    rows, pos, size = len(content["actions"]), int(content["pos"]), buffer.buffer_size
+    if not (0 <= pos <= size and rows == (size if content["full"] else pos)):
+        raise ValueError(f"{path}: expected {size} transitions, or as many as pos says, got {rows} and {pos}")
+    shown = buffer.observation_space.spaces.items()
+    spaces: dict[str, Any] = {f"{part}.{name}": space for part in ("observation", "next") for name, space in shown}
+    for name, space in {**spaces, "actions": buffer.action_space}.items():
+        low, high = (space.low, space.high) if hasattr(space, "low") else (0, space.n - 1)
+        if ((found := content[name]) < low).any() or (found > high).any():
+            raise ValueError(f"{path}: expected {name} within its space, got {found.min()} to {found.max()}")
+    for name, array in arrays.items():
+        array[:rows] = content[name]
+    buffer.pos, buffer.full = pos, bool(content["full"])
 
 
 def _arrays(buffer: DictReplayBuffer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled, plain
-from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily
+from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily, expect_one_shape
 from hrm_gym.envs.maze import tokens
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
@@ -354,6 +354,7 @@ class MazeFamily(PuzzleFamily):
 
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool: which answers are the maze with any one valid shortest path in it."""
+        expect_one_shape(clues, answers)
         solved = np.empty(len(clues), dtype=np.bool_)
         _judge_kernel(plain(clues), plain(answers), solved)
         return solved
@@ -364,12 +365,14 @@ class MazeFamily(PuzzleFamily):
 
     def connected(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool: whether an answer keeps every clue and its path connects start and goal."""
+        expect_one_shape(clues, answers)
         reached = np.empty(len(clues), dtype=np.bool_)
         _connected_kernel(plain(clues), plain(answers), reached)
         return reached
 
     def violations(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N, H, W) bool: altered clues, and path cells without exactly two neighbours among path, start and goal."""
+        expect_one_shape(clues, answers)
         wrong = np.empty(clues.shape, dtype=np.bool_)
         _violations_kernel(plain(clues), plain(answers), wrong)
         return wrong

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled, plain
-from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily
+from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily, expect_one_shape
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.sudoku import tokens
 from hrm_gym.envs.sudoku.boxes import board, usual_box
@@ -292,12 +292,23 @@ class SudokuFamily(PuzzleFamily):
 
     # ---- rules ----
 
+    def _expect(self, *boards: Grids, tokens: bool = False) -> None:
+        """Raise ValueError unless boards have this size, and tokens that exist: compiled rules look no further."""
+        expect_one_shape(*boards)
+        for grid in boards:
+            if grid.shape[-2:] != (self.size, self.size):
+                raise ValueError(f"expected boards of {self.size}x{self.size}, got an array of shape {grid.shape}")
+            if tokens and grid.size and not 0 <= grid.min() <= grid.max() < self.vocab_size:
+                raise ValueError(f"expected tokens 0..{self.vocab_size - 1}, got {grid.min()}..{grid.max()}")
+
     def solve(self, clues: Grid) -> Grid | None:
         """The solution, None unless there is exactly one."""
+        self._expect(clues, tokens=True)
         return solve(clues, self.box)
 
     def difficulty(self, puzzle: Puzzle) -> float:
         """The guesses of a solver that knows singles, locked candidates and locked sets; see `solver.rate`."""
+        self._expect(puzzle.clues, tokens=True)
         return float(rate(puzzle.clues, self.box))
 
     def free(self, clues: Grids) -> NDArray[np.bool_]:
@@ -306,12 +317,14 @@ class SudokuFamily(PuzzleFamily):
 
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool: which answers are complete, keep the clues and repeat no digit."""
+        self._expect(clues, answers)
         solved = np.empty(len(clues), dtype=np.bool_)
         judge_kernel(plain(clues), plain(answers), *self.box, solved)
         return solved
 
     def violations(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N, n, n) bool: altered clues, and digits that clash; a blank cell breaks no rule."""
+        self._expect(clues, answers)
         wrong = np.empty(clues.shape, dtype=np.bool_)
         violations_kernel(plain(clues), plain(answers), *self.box, wrong)
         return wrong
@@ -362,10 +375,12 @@ class SudokuFamily(PuzzleFamily):
 
     def canonical(self, clues: Grid) -> Grid:
         """The symmetric image of `clues` that represents them all."""
+        self._expect(clues, tokens=True)
         return canonical(clues, self.box)
 
     def cluster(self, puzzle: Puzzle) -> int:
         """From side 8 on puzzles with the same solution under some symmetry; smaller boards have too few solutions."""
+        self._expect(puzzle.clues, puzzle.solution, tokens=True)
         return class_of(puzzle.clues, puzzle.solution, self.box)
 
     def legend(self, puzzle: Puzzle, answer: Grid, thought: Thought | None) -> list[str]:

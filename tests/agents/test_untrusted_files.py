@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import hrm_gym
 from hrm_gym.agents import checkpoint, pretrained
@@ -24,7 +24,19 @@ from hrm_gym.agents.hrm.official.config import read_settings
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.run_folder import load_model
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
+from hrm_gym.agents.sb3.training import fill_replay, save_replay, start_run
 from hrm_gym.reading import parse_json, read_json, read_npz, read_yaml
+
+TINY_RUN = dataclasses.replace(
+    RECIPES["sudoku-4x4"],
+    model=HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=16, heads=2, h_layers=1, l_layers=1, max_segments=2),
+    batch_size=4,
+    updates=9,
+    eval_every=100,
+    checkpoint_every=3,
+    eval_puzzles=4,
+)
 
 
 def changed(folder: Path, target: Path, **changes: Any) -> Path:
@@ -162,10 +174,7 @@ def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    model = HRMConfig(vocab_size=6, grid=(4, 4), hidden_size=16, heads=2, h_layers=1, l_layers=1, max_segments=2)
-    recipe = dataclasses.replace(
-        RECIPES["sudoku-4x4"], model=model, batch_size=4, updates=9, eval_every=100, checkpoint_every=3, eval_puzzles=4
-    )
+    recipe = TINY_RUN
     straight = Trainer(recipe, tmp_path / "straight")
     for _ in straight.fit():
         pass
@@ -186,3 +195,51 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
         pass
     for name, tensor in straight.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_a_state_of_training_that_is_none(tmp_path: Path) -> None:
+    """A run's folder from elsewhere: every tensor and number that training continues from is looked at first."""
+    for _ in Trainer(TINY_RUN, tmp_path).fit():
+        pass
+    old, folder = checkpoint.checkpoints(tmp_path)
+    shutil.rmtree(old)
+    (folder / checkpoint.SUMS).unlink()
+    good, about = load_file(folder / checkpoint.STATE), json.loads((folder / checkpoint.CONFIG).read_text())
+    average = next(name for name in good if name.startswith("optimizer.exp_avg."))
+    changes: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"slots.inputs": None}, {}, "expected the tensor 'slots.inputs', found none"),
+        ({"slots.z_l": torch.zeros(3, 1)}, {}, "expected slots.z_l as .*, got torch.float32 of shape"),
+        ({"slots.inputs": torch.full_like(good["slots.inputs"], 100)}, {}, "expected inputs in 0..5, got 100"),
+        ({average: torch.zeros(3, 1)}, {}, "to fit a parameter, got a tensor of shape"),
+        ({average: None}, {}, "expected the same state of the optimiser"),
+        ({}, {"update": None}, "expected update as a number of at least 0"),
+        ({}, {"fed": -1}, "expected fed as a number of at least 0, got -1"),
+    ]
+    for tensors, fields, message in changes:
+        state = {name: tensor for name, tensor in {**good, **tensors}.items() if tensor is not None}
+        save_file(state, folder / checkpoint.STATE)
+        said = {name: value for name, value in {**about, **fields}.items() if value is not None}
+        (folder / checkpoint.CONFIG).write_text(json.dumps(said))
+        with pytest.raises(ValueError, match=message):
+            Trainer(dataclasses.replace(TINY_RUN, updates=12), tmp_path)
+
+
+def test_a_replay_buffer_that_is_none(tmp_path: Path) -> None:
+    """An action that does not exist would be an index out of bounds, in the middle of an update."""
+    recipe = dataclasses.replace(RL_RECIPES["sudoku-4x4-dqn"], envs=4)
+    buffer = start_run(recipe, tmp_path / "run").model.replay_buffer
+    save_replay(buffer, tmp_path / "good.npz")
+    fill_replay(buffer, tmp_path / "good.npz")
+    buffer.pos = 2
+    save_replay(buffer, tmp_path / "good.npz")
+    good = dict(np.load(tmp_path / "good.npz"))
+    for name, changed, message in (
+        ("actions", good["actions"] + 10**6, "expected actions within its space"),
+        ("pos", np.array(10**9), "or as many as pos says, got 2 and 1000000000"),
+        ("pos", np.zeros(3, np.int64), "expected pos as int64 of shape"),
+        ("rewards", good["rewards"][:, :1], "expected rewards as float32 of shape"),
+        ("rewards", good["rewards"] * np.nan, "expected finite numbers in rewards"),
+    ):
+        np.savez(tmp_path / "bad.npz", **{**good, name: changed})
+        with pytest.raises(ValueError, match=message):
+            fill_replay(buffer, tmp_path / "bad.npz")

@@ -400,3 +400,27 @@ def test_difficulties():
     assert rate(grid(NINE)) == 0
     with pytest.raises(ValueError, match="expected a puzzle with exactly one solution, got one with several"):
         rate(np.ones((9, 9), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 5), (4, 4), (16, 16), (300, 2)])
+def test_boards_of_another_size_are_refused_by_compiled_rules(shape: tuple[int, int]) -> None:
+    """They wrote past the ends of their arrays, and the process crashed later."""
+    family, board = sudoku(), np.full(shape, 3, np.uint8)
+    for rule in (family.solve, family.canonical):
+        with pytest.raises(ValueError, match="expected boards of 9x9"):
+            rule(board)
+    for several in (family.violations, family.cost, family.count_violations):
+        with pytest.raises(ValueError, match="expected boards of 9x9"):
+            several(board[None], board[None])
+
+
+def test_tokens_that_do_not_exist_are_refused_by_compiled_rules() -> None:
+    for rule in (sudoku().solve, sudoku().canonical):
+        with pytest.raises(ValueError, match=r"expected tokens 0\.\.10, got 3\.\.200"):
+            rule(np.where(np.eye(9), 200, 3).astype(np.uint8))
+
+
+def test_batches_of_different_lengths_are_refused() -> None:
+    board = np.ones((5, 9, 9), np.uint8)
+    with pytest.raises(ValueError, match="expected boards of one shape"):
+        sudoku().judge(board, board, board[:2])

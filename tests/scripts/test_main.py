@@ -18,7 +18,7 @@ from hrm_gym.agents.sb3.recipes import RECIPES
 from hrm_gym.agents.sb3.run import env_arguments
 from hrm_gym.registry import read_env
 from hrm_gym.scripts.list import measured
-from hrm_gym.scripts.main import COMMANDS, MOVED, main
+from hrm_gym.scripts.main import COMMANDS, MOVED, main, run
 
 TINY = [
     "train", "maze", "--size", "4", "--batch-size", "4", "--no-compile", "--eval-puzzles", "4",
@@ -154,3 +154,20 @@ def test_ctrl_c_while_the_program_is_imported(seconds: float) -> None:
         process.send_signal(signal.SIGINT)
         assert "Traceback" not in process.communicate()[1]
         assert process.returncode in (-signal.SIGINT, 130)
+
+
+def test_a_compile_cache_that_cannot_be_made_is_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch fails at the first optimiser otherwise."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    seen = []
+
+    def command(_: list[str]) -> int:
+        seen.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+        return int(not seen[0].is_dir())
+
+    assert run(command, []) == 0
+    assert not seen[0].exists()
+    assert capsys.readouterr().err.startswith("nothing is kept in TORCHINDUCTOR_CACHE_DIR: Not a directory")

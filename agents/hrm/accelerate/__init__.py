@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrm_gym.agents.devices import has_slow_bfloat16_products
-from hrm_gym.agents.hrm.accelerate import cpu_level
+from hrm_gym.agents.hrm.accelerate import cpu_level, library
 from hrm_gym.agents.hrm.layers import Attention, Linear, explicit_attention
 from hrm_gym.agents.hrm.model import HRM, Level
 
@@ -110,6 +110,7 @@ def can_compile(device: str) -> bool:
 
     On a CPU it needs a C++ compiler, which slim containers do not have.
     """
+    library.keep_compiled_code_private()
     try:
         # a stored graph would hide that there is no compiler for the next one
         torch.compile(lambda x: x + 1, options={"fx_graph_cache": False})(torch.zeros(2, device=device))

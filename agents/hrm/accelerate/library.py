@@ -109,15 +109,36 @@ def private_folder() -> Path:
         if not folder.is_absolute():
             raise OSError(f"expected an absolute path, got {folder}")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        about = folder.lstat()
-        if not stat.S_ISDIR(about.st_mode):
-            raise OSError(f"{folder} is not a folder")
-        if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise OSError(f"others can write to {folder}")
+        _check_private(folder)
     except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
         logger.info("the compiled routine is not kept: %s", error)
         return temporary_folder()
     return folder
+
+
+def _check_private(folder: Path) -> None:
+    """Raise OSError unless this user, and nobody else, can write to a folder."""
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        raise OSError(f"{folder} is not a folder")
+    if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(f"others can write to {folder}")
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"nothing can be written to {folder}")
+
+
+def keep_compiled_code_private() -> None:
+    """Give `torch.compile` a temporary cache if its own cannot be had or is open to others: it loads what is there."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    if os.name == "nt":  # folders have no modes
+        return
+    try:
+        _check_private(Path(cache_dir()))
+    except OSError as error:
+        said = error if error.filename is None else f"{error.strerror}: {error.filename}"
+        logger.warning("what torch.compile makes is not kept: %s", said)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(temporary_folder())
 
 
 def temporary_folder() -> Path:

@@ -157,7 +157,8 @@ def _complete(
     given = {**settings, **settings.get("arch", {})}
     arch = {**defaults, **_from_data(settings, state), **{name: given[name] for name in known & given.keys()}}
     if missing := sorted(known - arch.keys()):
-        raise ValueError(f"the official config lacks {', '.join(missing)} in its arch section; got {sorted(given)}")
+        found = sorted(map(str, given))
+        raise ValueError(f"the official config lacks {', '.join(missing)} in its arch section; got {found}")
     numbers = {name: _number(name, arch[name], kind) for name, kind in _NUMBERS.items()}
     return numbers | {name: _choice(name, arch[name], allowed) for name, allowed in _CHOICES.items()}
 

@@ -6,7 +6,6 @@ The official code saves a run's weights as `step_N`, a plain `torch.save`d state
 
 from __future__ import annotations
 
-import pickle
 import re
 import reprlib
 import zipfile
@@ -28,6 +27,9 @@ _DERIVED = re.compile(r"^(rotary_emb\.(cos|sin)_cached|puzzle_emb\.local_(weight
 
 WRAPPED = ("ema", "ema_state_dict", "ema_model", "shadow", "model_state_dict", "state_dict", "model")
 """Names under which training loops keep weights inside a checkpoint; averaged ones, which are evaluated, come first."""
+
+MOST_TIED = 4
+"""How often the numbers of a file may be used, by weights that are tied."""
 
 _RENAMES = (
     ("embed_tokens.embedding_weight", "tokens"),
@@ -173,7 +175,11 @@ def read_state(checkpoint: Path | str | Mapping[str, Tensor]) -> dict[str, Tenso
     state = read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: expected a state dict, got {type(state).__name__}")
-    return _bare(_unwrapped(state).items(), path)
+    found, size = _bare(_unwrapped(state).items(), path), path.stat().st_size
+    # A tensor may be a view that repeats one number billions of times, or all of them the same numbers.
+    if (asked := sum(tensor.numel() * tensor.element_size() for tensor in found.values())) > MOST_TIED * size:
+        raise ValueError(f"{path}: expected tensors of about the {size:,} bytes of the file, got {asked:,}")
+    return found
 
 
 def _unwrapped(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -190,7 +196,7 @@ def _unpickled(path: Path) -> Any:
     """What `torch.save` wrote, as far as it is tensors and plain containers; the tensors stay on disk until used."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # damaged pickles raise whatever the unpickler comes upon: IndexError, struct.error, …
         reason = _line(error)
         raise ValueError(f"{path} is damaged, or no checkpoint of tensors alone: {reason}") from None
 
@@ -201,12 +207,18 @@ def _bare(items: Iterable[tuple[Any, Any]], origin: object) -> dict[str, Tensor]
     for name, tensor in items:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{origin}: expected named tensors, got {reprlib.repr(name)}: {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            raise ValueError(f"{origin}: expected {reprlib.repr(name)} as plain numbers, got {_kind(tensor)}")
         bare = bare_name(name)
         if bare in state:
             raise ValueError(f"{origin}: two weights are called {bare}")
         if not _DERIVED.match(bare):
             state[bare] = tensor
     return state
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"a {'meta' if tensor.is_meta else str(tensor.layout).removeprefix('torch.')} tensor of {tensor.dtype}"
 
 
 def _line(error: Exception, most: int = 160) -> str:

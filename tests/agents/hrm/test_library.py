@@ -204,3 +204,18 @@ def test_a_compiler_that_does_not_work_is_one_warning(
         fast.can_compile.cache_clear()
     assert [record.message for record in caplog.records] == ["networks are not compiled here: no compiler"]
     assert model.l_level._compiled_call_impl is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no modes")
+def test_the_cache_of_torch_compile_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lies in it is loaded, as compiled code and as pickles."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
+    library.keep_compiled_code_private()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "own")
+    (tmp_path / "own").chmod(0o777)
+    with caplog.at_level(logging.WARNING):
+        library.keep_compiled_code_private()
+    assert "others can write to" in caplog.text
+    assert stat.S_IMODE(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).stat().st_mode) == 0o700

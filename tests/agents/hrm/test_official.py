@@ -253,3 +253,29 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
     with pytest.raises(FileNotFoundError, match=r"all_config\.yaml"):
         load_official(random_state(HRM), tmp_path / "all_config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: torch.zeros(1, 1).expand(10**9, t.shape[1]), "about the .* bytes of the file, got 128,"),
+        (lambda t: t.to_sparse(), "as plain numbers, got a sparse_coo tensor"),
+        (lambda t: t.to("meta"), "as plain numbers, got a meta tensor"),
+        (lambda t: t.to(torch.complex64), "as plain numbers, got a strided tensor of torch.complex64"),
+    ],
+)
+def test_tensors_that_are_no_weights(change: Any, message: str, tmp_path: Path) -> None:
+    """The first is a file of 240 kB that would take 128 GB."""
+    state = random_state(HRM)
+    name = next(name for name in state if "puzzle_emb.weights" in name)
+    state[name] = change(state[name])
+    torch.save(state, tmp_path / "step_1")
+    with pytest.raises(ValueError, match=message):
+        load_official(tmp_path / "step_1", {**HRM, "num_puzzle_identifiers": len(state[name])})
+
+
+@pytest.mark.parametrize("content", [b".", b"J", b"\x85", b"Nq", b"", b"\x80\x02", b"PK\x03\x04"])
+def test_damaged_pickles(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "step_1").write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged, or no checkpoint of tensors alone"):
+        read_state(tmp_path / "step_1")
