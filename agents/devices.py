@@ -66,3 +66,35 @@ def has_slow_bfloat16_products() -> bool:
     if not (known and torch.cpu._is_avx512_bf16_supported() and CPU_INFO.is_file()):
         return False
     return "GenuineIntel" in CPU_INFO.read_text(errors="replace") and not torch.cpu._is_amx_tile_supported()
+
+
+# ---- memory ----
+
+
+def reset_peak_memory(device: torch.device) -> int | None:
+    """Bytes of `device` (CPU: of memory) that this process occupies now, from which on `peak_memory` is measured.
+
+    None where the system does not tell: a CPU without Linux's /proc, and Apple's mps.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return None if device.type != "cpu" else _kilobytes(Path("/proc/self/status"), "VmRSS")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process occupied at its highest since `reset_peak_memory`, which had told a figure."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _kilobytes(Path("/proc/self/status"), "VmHWM") or 0
+
+
+def _kilobytes(path: Path, name: str) -> int | None:
+    """A size in bytes out of one of Linux's accounts, which are in kB; None elsewhere."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
+    return sizes[0] if sizes else None

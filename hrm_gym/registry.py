@@ -405,7 +405,16 @@ def factory(name: str) -> Callable[..., Agent]:
 
 def _agent_plug_ins() -> dict[str, EntryPoint]:
     """Entry points of installed packages, by name."""
-    return {point.name: point for point in entry_points(group=AGENT_GROUP)}
+    return {point.name: point for point in _plug_ins(AGENT_GROUP)}
+
+
+def _plug_ins(group: str) -> list[EntryPoint]:
+    """Entry points of installed packages; none, and a warning, if what one of them says cannot be read."""
+    try:
+        return list(entry_points(group=group))
+    except Exception as error:
+        logger.warning("the plug-ins of %s are skipped: %s: %s", group, type(error).__name__, error)
+        return []
 
 
 # ---- looking up ----
@@ -413,7 +422,7 @@ def _agent_plug_ins() -> dict[str, EntryPoint]:
 
 def load_plug_ins() -> None:
     """Import the installed plug-ins with puzzle families; one that fails is named in the log and skipped."""
-    for point in entry_points(group=FAMILY_GROUP):
+    for point in _plug_ins(FAMILY_GROUP):
         try:
             found = point.load()
             if callable(found):

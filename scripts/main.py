@@ -21,6 +21,7 @@ COMMANDS = {
     "play": ("play:main", "solve puzzles yourself, with keyboard and mouse"),
     "compare": ("compare:main", "agents x environments on the same puzzles, as one page"),
     "predict": ("predict:main", "answer ARC tasks whose outputs nobody knows, for the ARC Prize"),
+    "evaluate": ("evaluate:main", "weights on a file of puzzles, as the official evaluation counts"),
     "record": ("record:main", "write solves as HTML replay, film, JSON lines, Minari data"),
     "train": ("train:main", "train an HRM by deep supervision"),
     "train-rl": ("train_rl:main", "train a stable-baselines3 opponent from reward alone"),

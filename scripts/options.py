@@ -120,7 +120,24 @@ class PuzzleOptions:
 
 
 @dataclass(frozen=True)
-class AgentOptions:
+class BatchOptions:
+    """How networks run.
+
+    Attributes:
+        compile: Compile the networks; pays off for long runs.
+        batch: Boards in play at a time.
+    """
+
+    compile: Switch = False
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range, before any work."""
+        at_least(1, self, "batch")
+
+
+@dataclass(frozen=True)
+class AgentOptions(BatchOptions):
     """Who solves them.
 
     Attributes:
@@ -129,17 +146,14 @@ class AgentOptions:
             model), a plug-in's name or module:factory; several may be named. NAME@MODE is an action mode, NAME=WEIGHTS
             a folder or owner/name on the hub, NAME=A+B several networks of one vote; wildcards stand for several
             training seeds.
-        compile: Compile the networks; pays off for long runs.
-        batch: Boards in play at a time.
     """
 
     agent: Annotated[tuple[str, ...], arg("NAME", "hrm ppo random oracle, where weights fit; hrm in analyses")] = ()
-    compile: Switch = False
-    batch: int = 64
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range and what does not go together, before any work."""
-        at_least(1, self, "batch", "max_segments", "votes", "first", "adapt", "adapt_batch")
+        super().__post_init__()
+        at_least(1, self, "max_segments", "votes", "first", "adapt", "adapt_batch")
         at_least(0, self, "restart", "agree")
         twice = sorted({name for name in self.agent if self.agent.count(name) > 1})
         if twice:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm.halting import Evidence, Halting, QHead, certainty, learned
+from hrm_gym.agents.hrm.halting import Evidence, Halting, Never, QHead, certainty, learned
 from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM, Carry
 
@@ -303,6 +303,27 @@ def solve(
     free = torch.ones_like(inputs, dtype=torch.bool) if free is None else free
     rules = Rules(rule or learned(model.config), max_segments)
     return finish(think(model, Boards(inputs, puzzle_ids, free), rules))
+
+
+class OwnAndFixed(NamedTuple):
+    """What B boards come to: `own` answers (B, S) uint8, those of the segment in which the network's own decision would
+    have halted them, `segments` (B,) int32; `fixed` answers (B, S) uint8, those after all segments."""
+
+    own: Tensor
+    segments: Tensor
+    fixed: Tensor
+
+
+def own_and_fixed(model: HRM, boards: Boards, limit: int) -> OwnAndFixed:
+    """`limit` segments of every board, as the official evaluation counts; what the Q-head would have said is noted."""
+    rule = learned(model.config)
+    own = torch.zeros_like(boards.inputs, dtype=torch.uint8)
+    segments = torch.zeros(len(own), dtype=torch.int32, device=own.device)
+    for _, state in think(model, boards, Rules(Never(), limit)):
+        halts = (rule.halts(state.evidence(None)) | (state.segments >= limit)) & (segments == 0)
+        own = torch.where(halts[:, None], state.answers, own)
+        segments = torch.where(halts, state.segments, segments)
+    return OwnAndFixed(own, segments, state.answers)
 
 
 def read_answer(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
-from hrm_gym.agents.hrm import halting, run_folder, thinking
+from hrm_gym.agents.hrm import run_folder, thinking
 from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
@@ -360,19 +360,12 @@ class Trainer:
             self._held_out[first, count] = self.feed.held_out.take(first, count)
         batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
-        limit, learned = self.recipe.model.max_segments, halting.learned(self.recipe.model)
         boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
-        own, segments = torch.zeros_like(inputs, dtype=torch.uint8), torch.zeros(count, device=inputs.device)
-        for _, state in thinking.think(model, boards, thinking.Rules(halting.Never(), limit)):
-            halts = (learned.halts(state.evidence(None)) | (state.segments >= limit)) & (segments == 0)
-            own, segments = (
-                torch.where(halts[:, None], state.answers, own),
-                torch.where(halts, state.segments, segments),
-            )
-        answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (own, state.answers))
+        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments)
+        answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (found.own, found.fixed))
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))
-        return np.stack((solved, exact, segments.cpu().numpy(), fixed), axis=1).astype(np.float32)
+        return np.stack((solved, exact, found.segments.cpu().numpy(), fixed), axis=1).astype(np.float32)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights worth using: averaged ones if the recipe averages."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from hrm_gym.agents.devices import peak_memory, reset_peak_memory
 from hrm_gym.agents.hrm.config import Gradient, HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.evaluation.pages import markdown_row
@@ -88,30 +89,13 @@ def measure(config: HRMConfig, gradient: Gradient, cycles: tuple[int, int], batc
     model = HRM(config)
     inputs = torch.randint(1, config.vocab_size, (batch, config.cells), dtype=torch.int32)
     gc.collect()
-    before = _reset_peak()
+    cpu = torch.device("cpu")
+    before = reset_peak_memory(cpu)
     saved, value = saved_bytes(model, inputs, torch.zeros(batch, dtype=torch.int32))
     value.backward()
-    after = _status("VmHWM")
-    peak = None if before is None or after is None else after - before
+    peak = None if before is None else peak_memory(cpu) - before
     calls = cycles[0] * (cycles[1] + 1) if config.levels == 2 else cycles[0] * cycles[1]
     return StepMemory(gradient, *cycles, calls, saved, peak)
-
-
-def _reset_peak() -> int | None:
-    """Bytes that the process occupies now, from which its peak is measured; None if the system cannot do that."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int | None:
-    """A size in bytes out of Linux's account of this process; None elsewhere."""
-    told = Path("/proc/self/status")
-    lines = told.read_text().splitlines() if told.exists() else []
-    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
-    return sizes[0] if sizes else None
 
 
 GRADIENTS: dict[Gradient, str] = {

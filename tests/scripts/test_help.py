@@ -23,7 +23,7 @@ OWN = {
     ("train-rl", "--source"), ("train-rl", "--batch"), ("data", "--size"), ("data", "--difficulty"), ("data", "--box"),
     ("bench", "--batch"), ("bench", "--json"), ("play", "--json"), ("solve", "--json"),
     ("export", "--size"), ("halting", "--seed"), ("halting", "--split"), ("data", "--seed"), ("data", "--split"),
-    ("train", "--seed"), ("train-rl", "--seed"),
+    ("train", "--seed"), ("train-rl", "--seed"), ("evaluate", "--source"), ("evaluate", "--split"),
 }  # fmt: skip
 """Where a flag is another one: DQN or PPO, a bank's segments, a recipe's seed, a data set's, the weights'."""
 
@@ -74,7 +74,7 @@ def test_a_flag_means_the_same_everywhere(capsys: pytest.CaptureFixture[str]) ->
             if flag in SHARED and (command.split()[0], flag) not in OWN:
                 meanings.setdefault(flag, {}).setdefault(words, []).append(command)
     assert {flag for flag, found in meanings.items() if len(found) > 1} == set()
-    assert set(meanings) == set(SHARED) - {"--json"}
+    assert set(meanings) == set(SHARED)
     for flag in ("--seed", "--episodes", "--source", "--split"):
         ((_, commands),) = meanings[flag].items()
         assert {"play", "solve", "compare", "record", "analyze segments"} <= set(commands)
