@@ -68,6 +68,7 @@ class HRMConfig:
         puzzle_positions: positions in front of the cells for the puzzle embedding; None means the number it needs.
         max_segments: segments after which training forces a halt (the paper's M_max).
         exploration: probability that a training segment gets a random minimum of segments (the paper's epsilon).
+        exploration_least: the least such minimum; the paper's 2, and more to keep training on boards that are solved.
         halting: "q_learning" trains Q(halt) and Q(continue) as in the HRM paper; "bce" trains Q(halt) alone.
         gradient: "one_step" keeps gradient in the last L and the last H call; "last_cycle" in the whole last H-cycle;
             "bptt" in the whole segment, at the price of memory that grows with the cycles.
@@ -110,6 +111,7 @@ class HRMConfig:
     puzzle_positions: int | None = None
     max_segments: int = 16
     exploration: float = 0.1
+    exploration_least: int = 2
     halting: Halting = "q_learning"
     gradient: Gradient = "one_step"
     levels: Literal[1, 2] = 2

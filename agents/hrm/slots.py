@@ -86,7 +86,7 @@ class Slots:
 
 
 class Exploration(NamedTuple):
-    """Draws of one segment: explore (B,) bool and a random minimum of segments (B,) int32 in [2, max_segments]."""
+    """Draws of one segment: explore (B,) bool and a random minimum of segments (B,) int32."""
 
     explore: Tensor
     minimum: Tensor
@@ -95,9 +95,8 @@ class Exploration(NamedTuple):
 def draw_exploration(config: HRMConfig, batch: int, generator: torch.Generator) -> Exploration:
     """Exploration of one segment for every slot, drawn at each segment (the official code; paper: once a puzzle)."""
     explore = torch.rand(batch, generator=generator) < config.exploration
-    return Exploration(
-        explore, torch.randint(2, max(3, config.max_segments + 1), (batch,), generator=generator, dtype=torch.int32)
-    )
+    least, past = config.exploration_least, max(config.exploration_least, config.max_segments) + 1
+    return Exploration(explore, torch.randint(least, past, (batch,), generator=generator, dtype=torch.int32))
 
 
 def training_halt(config: HRMConfig, segments: Tensor, result: Segment, exploration: Exploration) -> Tensor:

@@ -117,7 +117,7 @@ ANY_SIZE_24 = replace(
 )
 """24x24 mazes of five kinds, equally often."""
 
-ANY_SIZE = replace(
+ANY_SIZE_WALLS = replace(
     ANY_SIZE_24,
     mixture=(
         {"min_path": 48},
@@ -132,7 +132,19 @@ ANY_SIZE = replace(
     seed=3,
 )
 """With fewer and more walls too: what blocks read of the board's mean depends on their share, which varies widely on
-small boards. These are the bundled weights."""
+small boards."""
+
+ANY_SIZE = replace(
+    ANY_SIZE_WALLS,
+    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=48, exploration_least=24),
+    init="runs/maze-any-size-walls/model",
+    updates=2500,
+    lr=1e-3,
+    seed=4,
+    test_puzzles=128,
+    eval_every=500,
+)
+"""Every board for 24 to 48 segments, solved or not: what was found has to stay. These are the bundled weights."""
 
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
@@ -145,6 +157,7 @@ RECIPES = {
     "maze-any-size-8": ANY_SIZE_8,
     "maze-any-size-16": ANY_SIZE_16,
     "maze-any-size-24": ANY_SIZE_24,
+    "maze-any-size-walls": ANY_SIZE_WALLS,
     "maze-any-size": ANY_SIZE,
     "maze-hard-1k": MAZE_HARD_1K,
 }
