@@ -136,7 +136,7 @@ def test_by_name_with_settings(tmp_path: Path, env: Any) -> None:
     assert (agent.settings.updates, agent.settings.whole, agent.name) == (3, True, "hrm-adapt-2")
     with pytest.raises(ValueError, match="shows demonstrations"):
         hrm_gym.make_agent("hrm-adapt", gym.make("HRMMaze-v0"))
-    with pytest.raises(ValueError, match="observations with demonstrations"):
+    with pytest.raises(ValueError, match="'demonstrations'"):
         agent.predict({"puzzle": np.ones((SIDE, SIDE), np.uint8)})
 
 
