@@ -98,3 +98,11 @@ def _kilobytes(path: Path, name: str) -> int | None:
     lines = path.read_text().splitlines() if path.exists() else []
     sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
     return sizes[0] if sizes else None
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of `device` (CPU: of memory) that can be had now; None where the system does not tell."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable") if device.type == "cpu" else None

@@ -13,8 +13,10 @@ from typing import Annotated, Any
 
 import torch
 
+from hrm_gym.agents.checkpoint import checkpoints, read_config
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
+from hrm_gym.agents.hrm.memory import check_fits, largest_batch
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.scalars import scalar_writer
@@ -64,13 +66,45 @@ class Train(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym train RECIPE [options]`; returns 0."""
-    name, config = parse_recipe(Train, RECIPES, "hrm-gym train", argv, ABOUT, recipe_for)
+    rest, auto = _without_auto(list(argv))
+    name, config = parse_recipe(Train, RECIPES, "hrm-gym train", rest, ABOUT, recipe_for)
     recipe = config.recipe
     if config.size is not None:
         model = dataclasses.replace(recipe.model, grid=(config.size, config.size))
         recipe = dataclasses.replace(recipe, env={**recipe.env, "size": config.size}, model=model)
-    train(dataclasses.replace(config, recipe=recipe), config.out or Path("runs") / slug(name))
+    out = config.out or Path("runs") / slug(name)
+    if auto:
+        recipe = dataclasses.replace(recipe, batch_size=fitting_batch(recipe, out, choose_device(config.device)))
+    train(dataclasses.replace(config, recipe=recipe), out)
     return 0
+
+
+def _without_auto(argv: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `--batch-size auto`, and whether it was among them."""
+    for at, word in enumerate(argv):
+        width = 1 if word == "--batch-size=auto" else 2
+        if width == 1 or argv[at : at + 2] == ["--batch-size", "auto"]:
+            return argv[:at] + argv[at + width :], True
+    return argv, False
+
+
+def fitting_batch(recipe: Recipe, out: Path, device: torch.device) -> int:
+    """The batch that `--batch-size auto` means: that of the run in `out`, else the largest power of two that fits.
+
+    Raises:
+        ValueError: nothing fits, or there are several processes, whose free memory may differ.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("expected a number for --batch-size with several processes, got auto")
+    begun = checkpoints(out)
+    if begun:
+        own = read_config(begun[-1]).get("recipe", {})
+        return int(own.get("batch_size", recipe.batch_size))
+    batch = largest_batch(recipe, device)
+    if not batch:
+        raise ValueError(f"not even a batch of 1 fits the memory of {device} that is free: take a smaller network")
+    say(f"batch size {batch}", file=sys.stderr)
+    return batch
 
 
 def recipe_for(text: str) -> Recipe:
@@ -96,6 +130,7 @@ def train(config: Train, out: Path) -> None:
     try:
         spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
         workers = int(spare) if config.workers is None else config.workers
+        check_fits(config.recipe, device, processes.count)
         with run_lock(out) if processes.rank == 0 else nullcontext():
             trainer = Trainer(config.recipe, out, str(device), not config.no_compile, processes, workers)
             with closing(trainer.feed), signals_noted(trainer, out):

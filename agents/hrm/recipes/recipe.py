@@ -38,7 +38,7 @@ class Recipe:
             paper's 1 cuts the gradient after every segment; more need a network that keeps it in whole segments.
         random_starts: standard deviation of normal noise on the initial states of every training puzzle, drawn from
             the seed and the puzzle's number (arXiv 2605.21488); 0 for the paper's fixed start.
-        batch_size: active boards (slots).
+        batch_size: active boards (slots); on the command line also `auto`, the largest power of two that fits memory.
         updates: optimiser updates, one a segment.
         optimizer: "adam_atan2" (the paper's), "adamw", or "muon" for the levels' matrices with Adam for the others.
         clip_norm: maximum gradient norm; 0 for none.
