@@ -13,4 +13,4 @@ def test_killed_work_ends_with_the_same_bits(capsys: pytest.CaptureFixture[str])
     assert run(chaos.main, ["--kills", "3", "--job", "train", "bank.npz"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("the same bits in") == 2
-    assert "full disk: exit code 2" in shown
+    assert "bytes of disk: exit code 2" in shown

@@ -203,7 +203,6 @@ def sources() -> Iterator[tuple[str, Any]]:
 
 AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "hrm-maze-10x10": ("HRMMaze-v0", {}, {}, 50),
-    "hrm-maze-any-size": ("HRMMaze-v0", {"size": 16, "max_segments": 32}, {}, 20),
     "hrm-sudoku-4x4": ("HRMSudokuMini-v0", {}, {}, 50),
     "hrm-sudoku-6x6": ("HRMSudokuMini-v0", {"box": (2, 3)}, {}, 50),
     "hrm-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "hard", "max_segments": 48}, {}, 20),
@@ -219,7 +218,6 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "dqn-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "easy"}, {}, 20),
     "ppo-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "easy"}, {}, 20),
     "maskableppo-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "easy"}, {}, 20),
-    "hrm-vote hrm-maze-any-size": ("HRMMaze-v0", {"size": 16, "max_segments": 16}, {"votes": 8}, 10),
     "hrm-vote hrm-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "hard", "max_segments": 32}, {"votes": 4}, 5),
     "hrm-first hrm-maze-10x10": ("HRMMaze-v0", {}, {"images": 4}, 20),
     "hrm-search hrm-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "extreme", "max_segments": 64}, {}, 10),

@@ -50,7 +50,7 @@ class Scripted(HRM):
     def answer_logits(self, z_h: torch.Tensor) -> torch.Tensor:
         return 8.0 * torch.nn.functional.one_hot(self.said, self.config.vocab_size).float()
 
-    def q_values(self, z_h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def q_values(self, z_h: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return z_h[:, 0, 1], torch.zeros(len(z_h))
 
 
