@@ -225,7 +225,7 @@ def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("alone", "helped"):
         mean, interval = intervals.method(np.array([row[name] for row in rows]))
-        found[name] = {"mean": mean, "interval": interval, "scores": [row[name] for row in rows]}
+        found[name] = {"solved": mean, "solved_interval": interval, "scores": [row[name] for row in rows]}
     seconds = [row["cpu_seconds"] for row in rows]
     return {**found, "cpu_seconds": [min(seconds), max(seconds)], "trainings": len(rows)}
 
@@ -243,8 +243,8 @@ def page(config: EqualTermsConfig, said: dict[str, str], summary: dict[str, Any]
     """The Markdown page."""
 
     def cell(found: dict[str, Any]) -> str:
-        low, high = found["interval"]
-        return f"{100 * found['mean']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        low, high = found["solved_interval"]
+        return f"{100 * found['solved']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
     lines = [
         f"# {config.puzzle} on equal terms",
