@@ -52,60 +52,48 @@ def _toggle(used, rows, columns, cell, bit):
 
 
 @compiled
-def _try_fill(state, rows, columns, used, left, placed):
-    """Fill cell after cell with random digits, stepping back from dead ends; False if that takes too long.
-
-    Digits are bits. `used` (3, n) has those of rows, columns and boxes, `left` (n*n,) those still to be tried in a
-    cell, `placed` (n*n,) the one that stands there.
-    """
+def _free(used, rows, columns, cell):
+    """The digits (as bits) that no set of a cell has yet."""
     size = rows * columns
-    used[:] = 0
-    cell, left[0] = 0, (1 << size) - 1
-    for _ in range(PATIENCE * size * size):
-        if left[cell] == 0:
-            cell -= 1
-            _toggle(used, rows, columns, cell, placed[cell])
-            continue
-        bit = _random_bit(state, left[cell])
-        left[cell] ^= bit
-        placed[cell] = bit
-        _toggle(used, rows, columns, cell, bit)
-        cell += 1
-        if cell == size * size:
-            return True
-        row, column = cell // size, cell % size
-        seen = used[0, row] | used[1, column] | used[2, row // rows * rows + column // columns]
-        left[cell] = ((1 << size) - 1) & ~seen
-    return False
+    row, column = cell // size, cell % size
+    return ((1 << size) - 1) & ~(used[0, row] | used[1, column] | used[2, row // rows * rows + column // columns])
 
 
 @compiled
-def _try_scattered(state, rows, columns, used, left, placed, order):
-    """The same, always in a cell with the fewest digits left, by chance: row after row, 16x16 boards end up stuck.
+def _fewest(state, rows, columns, used, placed):
+    """One of the empty cells with the fewest digits left, by chance."""
+    fewest, ties, chosen = rows * columns + 1, 0, 0
+    for cell in range(len(placed)):
+        if placed[cell]:
+            continue
+        rest, count = _free(used, rows, columns, cell), 0
+        while rest and count <= fewest:
+            rest &= rest - 1
+            count += 1
+        if count > fewest:
+            continue
+        ties = 1 if count < fewest else ties + 1
+        fewest = count
+        if below_kernel(state, ties) == 0:
+            chosen = cell
+    return chosen
 
-    `order` (n*n,) is room for the cells in the order in which they were filled.
+
+@compiled
+def _try_fill(state, rows, columns, scattered, used, left, placed, order):
+    """Fill cell after cell with random digits, stepping back from dead ends; False if that takes too long.
+
+    Row after row, or `scattered`: always a cell with the fewest digits left. Digits are bits. `used` (3, n) has those
+    of rows, columns and boxes, `left` (n*n,) those still to be tried in a cell, `placed` (n*n,) the one that stands
+    there, and `order` (n*n,) the cells as they were filled.
     """
-    size = rows * columns
     used[:] = 0
     placed[:] = 0
     depth, descend = 0, True
-    for _ in range(PATIENCE * size * size):
+    for _ in range(PATIENCE * len(placed)):
         if descend:
-            fewest, ties = size + 1, 0
-            for cell in range(size * size):
-                row, column = cell // size, cell % size
-                seen = used[0, row] | used[1, column] | used[2, row // rows * rows + column // columns]
-                free, count = ((1 << size) - 1) & ~seen, 0
-                rest = free
-                while rest and count <= fewest:
-                    rest &= rest - 1
-                    count += 1
-                if placed[cell] or count > fewest:
-                    continue
-                ties = 1 if count < fewest else ties + 1
-                fewest = count
-                if below_kernel(state, ties) == 0:
-                    order[depth], left[cell] = cell, free
+            order[depth] = _fewest(state, rows, columns, used, placed) if scattered else depth
+            left[order[depth]] = _free(used, rows, columns, order[depth])
         cell = order[depth]
         descend = left[cell] != 0
         if descend:
@@ -114,7 +102,7 @@ def _try_scattered(state, rows, columns, used, left, placed, order):
             placed[cell] = bit
             _toggle(used, rows, columns, cell, bit)
             depth += 1
-            if depth == size * size:
+            if depth == len(placed):
                 return True
         elif depth == 0:
             return False
@@ -131,12 +119,10 @@ def fill_kernel(state, layout, grid):
     size = len(grid)
     used = np.empty((3, size), dtype=np.int64)
     left, placed = np.empty(size * size, dtype=np.int64), np.empty(size * size, dtype=np.int64)
-    order, done = np.empty(size * size, dtype=np.int64), False
-    while not done:
-        if size > 9:
-            done = _try_scattered(state, layout.box_rows, layout.box_cols, used, left, placed, order)
-        else:
-            done = _try_fill(state, layout.box_rows, layout.box_cols, used, left, placed)
+    order = np.empty(size * size, dtype=np.int64)
+    scattered = size > 9  # row after row, 16x16 boards end up stuck
+    while not _try_fill(state, layout.box_rows, layout.box_cols, scattered, used, left, placed, order):
+        pass
     for cell in range(size * size):
         token = 2
         while placed[cell] >> (token - 1):

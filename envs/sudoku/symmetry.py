@@ -254,7 +254,7 @@ Marks = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
 def _least_of_marked(clues: Grid, solution: Grid, rows: int, columns: int) -> Grid:
     """The canonical form by refinement: marks of lines and digits that depend on the puzzle alone tell them apart.
 
-    Where some stay equal, each of them in turn gets a mark of its own, and the least image counts.
+    Where some stay equal, each of them in turn gets a mark of its own, and the least image is taken.
     """
     zeros = np.zeros(len(clues), np.uint64)
     turns = [(clues, solution, rows, columns)]

@@ -395,7 +395,7 @@ than *shown weakly* here.
 |---|---|---|---|---|"""
 
 FIGURES = """Drawn from the bundled weights, on puzzles of the test split that no network learnt from (seed 2026; ARC:
-tasks of the training), or from the committed figures of the trainings. All of them anew:
+tasks of the training), or from the committed figures of the trainings. All of them again:
 `python -m hrm_gym.scripts.experiments.paper`."""
 
 PROGRAM = "python -m hrm_gym.scripts.experiments.paper"

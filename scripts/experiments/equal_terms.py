@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,12 +26,9 @@ from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import CYCLE, new_figure
-from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.reading import read_json
-from hrm_gym.scripts.experiments.evaluate import PUZZLE_SEED, about, publish
+from hrm_gym.scripts.experiments.evaluate import about, played, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
-from hrm_gym.scripts.output import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +52,16 @@ TRIAL = 6.0
 
 NEVER: dict[str, Any] = {"eval_every": 10**9, "checkpoint_every": 10**9}
 """No evaluations and checkpoints on the way."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is read of one training's result."""
+
+    agent: str
+    cpu_seconds: float
+    alone: float
+    helped: float
 
 
 @dataclass(frozen=True)
@@ -120,19 +126,17 @@ def one(config: EqualTermsConfig, name: str, seed: int) -> dict[str, Any]:
     """The result of one training: read if it is there, else worked out and written."""
     folder = config.runs / f"{config.puzzle}-{name}-{config.seconds:g}s-seed{seed}"
     asked = {"puzzle": config.puzzle, "agent": name, "seconds": config.seconds, "seed": seed, "puzzles": config.puzzles}
-    path = folder / "result.json"
-    if path.exists() and asked.items() <= (known := read_json(path)).items():
-        return known
-    train = train_hrm if name == "hrm" else train_rl
-    alone, helped, spent, amount = train(PUZZLES[config.puzzle][name], seed, config.seconds, folder / "run")
-    tries = np.array([solved(alone, config), *(solved(agent, config) for agent in helped)])
-    result = {**asked, "cpu_seconds": round(spent, 1), **amount, "alone": float(tries[0].mean())}
-    result["helped"] = float(tries.any(axis=0).mean())
-    print(
-        f"{name}, seed {seed}: alone {result['alone']:.3f}, helped {result['helped']:.3f}", file=sys.stderr, flush=True
-    )
-    write_json(result, path)
-    return result
+
+    def work() -> dict[str, Any]:
+        train = train_hrm if name == "hrm" else train_rl
+        alone, helped, spent, amount = train(PUZZLES[config.puzzle][name], seed, config.seconds, folder / "run")
+        tries = np.array([solved(agent, config) for agent in (alone, *helped)])
+        found = {"alone": float(tries[0].mean()), "helped": float(tries.any(axis=0).mean())}
+        shares = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
+        print(f"{name}, seed {seed}: {shares}", file=sys.stderr, flush=True)
+        return {"cpu_seconds": round(spent, 1), **amount, **found}
+
+    return result_of(folder / "result.json", asked, work, Training)
 
 
 def train_hrm(recipe_name: str, seed: int, seconds: float, folder: Path) -> tuple[Agent, list[Agent], float, Any]:
@@ -181,14 +185,13 @@ def train_rl(recipe_name: str, seed: int, seconds: float, folder: Path) -> tuple
 @functools.cache
 def rl_speed(recipe_name: str) -> float:
     """Environment steps a second of the processor, without the first seconds."""
-    counts = []
-    for limit in (TRIAL, 2 * TRIAL):
-        with tempfile.TemporaryDirectory() as scratch:
-            trial = RLRun(dataclasses.replace(RL_RECIPES[recipe_name], timesteps=10**9, **NEVER), Path(scratch))
-            trial.limit = limit
-            trial.learn(lambda row: None)
-            counts.append(trial.timesteps)
-    return (counts[1] - counts[0]) / TRIAL
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = RLRun(dataclasses.replace(RL_RECIPES[recipe_name], timesteps=10**9, **NEVER), Path(scratch))
+        seen = [(0.0, 0)]
+        trial.limit = 2 * TRIAL
+        trial.learn(lambda row: seen.append((trial.processor_seconds(), trial.timesteps)))
+    begin = next((one for one in seen[:-1] if one[0] >= TRIAL), seen[0])
+    return (seen[-1][1] - begin[1]) / max(seen[-1][0] - begin[0], 1e-9)
 
 
 class Sampled(SB3Agent):
@@ -208,12 +211,7 @@ class Sampled(SB3Agent):
 def solved(agent: Agent, config: EqualTermsConfig) -> NDArray[np.bool_]:
     """(puzzles,) bool: which of the new puzzles the agent solves."""
     recipe = HRM_RECIPES[PUZZLES[config.puzzle]["hrm"]]
-
-    def make() -> gym.Env[Any, Any]:
-        arguments = {**recipe.env, "action_mode": agent.action_mode, "source": "generate", "split": "test"}
-        return gym.make(recipe.env_id, disable_env_checker=True, **arguments)
-
-    episodes = rollout_batched(make, agent, config.puzzles, batch=200, seed=PUZZLE_SEED)
+    episodes = played(recipe.env_id, recipe.env, agent, config.puzzles)
     return np.array([episode.solved for episode in episodes])
 
 
@@ -241,11 +239,6 @@ def command(config: EqualTermsConfig) -> str:
 
 def page(config: EqualTermsConfig, said: dict[str, str], summary: dict[str, Any]) -> str:
     """The Markdown page."""
-
-    def cell(found: dict[str, Any]) -> str:
-        low, high = found["solved_interval"]
-        return f"{100 * found['solved']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-
     lines = [
         f"# {config.puzzle} on equal terms",
         "",
@@ -258,9 +251,10 @@ def page(config: EqualTermsConfig, said: dict[str, str], summary: dict[str, Any]
         "|---|---|---|---|---|",
     ]
     for name, row in summary.items():
+        alone, helped = rate(row["alone"], "solved"), rate(row["helped"], "solved")
         scores = ", ".join(f"{100 * score:.1f}" for score in row["alone"]["scores"])
         low, high = row["cpu_seconds"]
-        lines.append(f"| {name} | {cell(row['alone'])} | {cell(row['helped'])} | {scores} | {low:.0f} to {high:.0f} |")
+        lines.append(f"| {name} | {alone} | {helped} | {scores} | {low:.0f} to {high:.0f} |")
     return "\n".join([*lines, "", f"`{command(config)}`, {said['date']}, {said['machine']}.", ""])
 
 

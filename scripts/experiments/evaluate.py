@@ -16,7 +16,7 @@ import numpy as np
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import save
-from hrm_gym.evaluation.rollout import rollout_batched
+from hrm_gym.evaluation.rollout import Episode, rollout_batched
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import convert, read_json
 from hrm_gym.scripts.output import write_json
@@ -28,7 +28,7 @@ PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
 
 
-def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> dict[str, Any]:
+def played(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> list[Episode]:
     """Play new puzzles of the test split, the same for every agent.
 
     Args:
@@ -36,17 +36,23 @@ def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> d
         env: its arguments.
         agent: plays in its own action mode.
         puzzles: how many, at least 1.
-
-    Returns:
-        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % intervals;
-        `cells`, the mean share of cells right.
     """
 
     def make() -> gym.Env[Any, Any]:
         arguments = {**env, "action_mode": agent.action_mode, "source": "generate", "split": "test"}
         return gym.make(env_id, disable_env_checker=True, **arguments)
 
-    episodes = list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
+    return list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
+
+
+def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> dict[str, Any]:
+    """How an agent does on them; arguments as `played`.
+
+    Returns:
+        `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % intervals;
+        `cells`, the mean share of cells right.
+    """
+    episodes = played(env_id, env, agent, puzzles)
     found: dict[str, Any] = {"cells": float(np.mean([episode.cell_accuracy for episode in episodes]))}
     for name in ("exact", "solved"):
         right = [getattr(episode, name) for episode in episodes]
@@ -80,11 +86,16 @@ class Judged:
     curve: tuple[dict[str, float], ...] = ()
 
 
-def result_of(path: Path, asked: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result that stands at `path`, if it is of what is asked for; else `work`'s, which is then kept there."""
+def result_of(
+    path: Path, asked: Mapping[str, Any], work: Callable[[], dict[str, Any]], schema: type = Judged
+) -> dict[str, Any]:
+    """The result that stands at `path`, if it is of what is asked for; else `work`'s, which is then kept there.
+
+    `schema` is a dataclass of what is read of it.
+    """
     if path.exists():
         known = read_json(path)
-        convert(known, Judged, f"{path} (delete it, and it is worked out again)", whole=False)
+        convert(known, schema, f"{path} (delete it, and it is worked out again)", whole=False)
         if all(known.get(name) == value for name, value in asked.items()):
             return known
     result = {**asked, **work()}

@@ -1,6 +1,6 @@
 """The figures of the HRM paper from the bundled weights, each by one command.
 
-`python -m hrm_gym.scripts.experiments.paper` makes all of them anew, `… paper NAME` one; docs/claims.md says what they
+`python -m hrm_gym.scripts.experiments.paper` draws all of them, `… paper NAME` one; docs/claims.md says what they
 show (`python -m hrm_gym.scripts.experiments.claims`).
 """
 
@@ -52,7 +52,7 @@ STUDIES = {
 @dataclass(frozen=True)
 class PaperConfig:
     """Make the paper's figures: PNG and JSON in docs/results/paper, from the bundled weights; and those of trainings
-    and measurements of memory, which take longer, anew from their committed figures (depth, networks, memory, versus,
+    and measurements of memory, which take longer, from their committed figures (depth, networks, memory, versus,
     halting, curve).
 
     Attributes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import Never
@@ -102,7 +103,7 @@ def joined(parts: Sequence[Course]) -> Course:
 
 
 def written_and_taken_back(agent: HRMAgent, puzzles: Sequence[Puzzle], course: Course) -> dict[str, Any]:
-    """Per segment, in the mean over puzzles: cells written anew, those of them replaced later, wrong cells; and totals.
+    """Per segment, in the mean over puzzles: cells rewritten, those of them replaced later, wrong cells; and totals.
 
     A cell is written when its symbol changes after the first segment, and taken back when it changes once more.
     """
@@ -166,17 +167,7 @@ def on_a_shortest_path(clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _pieces(answer: NDArray[np.uint8]) -> int:
     """Connected pieces of start, goal and path cells."""
-    left = {(int(row), int(column)) for row, column in np.argwhere(answer >= maze.START)}
-    count = 0
-    while left:
-        count += 1
-        edge = [left.pop()]
-        while edge:
-            row, column = edge.pop()
-            near = {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)} & left
-            left -= near
-            edge += near
-    return count
+    return int(label(answer >= maze.START)[1])
 
 
 def _grids(puzzles: Sequence[Puzzle]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -206,14 +197,14 @@ def drawn(results: dict[str, Any]) -> Figure:
     places = {kind: list(range(1, found["segments"] + 1)) for kind, found in results.items()}
     sudoku, mazes, arc = (results[kind] for kind in WORLDS)
     line(left, places["sudoku"], sudoku["wrong"], RED, "cells wrong", ".-")
-    line(left, places["sudoku"][1:], sudoku["written"], BLUE, "cells written anew", ".-")
+    line(left, places["sudoku"][1:], sudoku["written"], BLUE, "cells rewritten", ".-")
     line(left, places["sudoku"][1:], sudoku["taken_back"], ORANGE, "of these, replaced later", ".--")
     line(middle, places["maze"], mazes["path_cells"], PURPLE, "path cells answered", ".-")
     line(middle, places["maze"], mazes["beside"], GREEN, "considered beside the final path", ".-")
     line(middle, places["maze"], mazes["wrong"], RED, "cells wrong", ".-")
     line(middle, places["maze"], mazes["pieces"], ORANGE, "pieces of the path", ".--")
     line(right, places["arc"], arc["wrong"], RED, "cells wrong", ".-")
-    line(right, places["arc"][1:], arc["written"], BLUE, "cells written anew", ".-")
+    line(right, places["arc"][1:], arc["written"], BLUE, "cells rewritten", ".-")
     for axes, kind, name in ((left, "sudoku", "hard Sudoku"), (middle, "maze", "10x10 mazes"), (right, "arc", "ARC")):
         heading(axes, f"{name}, {results[kind]['puzzles']} puzzles")
         axes.set(xlabel="segment", ylabel="cells a puzzle", ylim=(0, None))

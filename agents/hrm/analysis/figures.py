@@ -41,20 +41,9 @@ def draw_segments(study: SegmentStudy, path: Path) -> None:
     title = f"{study.agent} on {study.env}, {study.puzzles:,} puzzles{correlation}"
     figure, ((left, right),) = new_figure((8.4, 3.2), title, columns=2)
     middle = [(one.low + one.high) / 2 for one in study.bins]
-    line(
-        left,
-        middle,
-        [b.segments for b in study.bins],
-        BLUE,
-        bounds=[(b.segments_low, b.segments_high) for b in study.bins],
-    )
-    line(
-        right,
-        middle,
-        [b.solved for b in study.bins],
-        ORANGE,
-        bounds=[(b.solved_low, b.solved_high) for b in study.bins],
-    )
+    for axes, name, colour in ((left, "segments", BLUE), (right, "solved", ORANGE)):
+        values, low, high = ([getattr(one, name + end) for one in study.bins] for end in ("", "_low", "_high"))
+        line(axes, middle, values, colour, bounds=list(zip(low, high, strict=True)))
     left.set(ylabel="segments used", ylim=(0, None))
     right.set(ylabel="solved")
     shares(right)
@@ -148,7 +137,7 @@ def draw_dimensionality(study: DimensionalityStudy, path: Path) -> None:
         line(left, counts, [row.high for row in rows], ORANGE, f"H-level, {name}", form)
         line(left, counts, [row.low for row in rows], BLUE, f"L-level, {name}", form)
         line(right, counts, [row.ratio for row in rows], GREEN, f"H / L, {name}", form)
-    level(right, 1, "both levels alike")
+    level(right, 1, "both levels equal")
     for axes, what in ((left, "participation ratio"), (right, "H-level / L-level")):
         doubling(axes, counts)
         axes.set(xlabel="puzzles", ylabel=what, ylim=(0, None))
