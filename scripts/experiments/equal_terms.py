@@ -211,7 +211,9 @@ class Sampled(SB3Agent):
 def solved(agent: Agent, config: EqualTermsConfig) -> NDArray[np.bool_]:
     """(puzzles,) bool: which of the new puzzles the agent solves."""
     recipe = HRM_RECIPES[PUZZLES[config.puzzle]["hrm"]]
-    episodes = played(recipe.env_id, recipe.env, agent, config.puzzles)
+    # an environment ends an episode, too: it has to last as long as the agent would go on
+    limit = {"max_segments": agent.max_segments} if isinstance(agent, HRMAgent) else {}
+    episodes = played(recipe.env_id, {**recipe.env, **limit}, agent, config.puzzles)
     return np.array([episode.solved for episode in episodes])
 
 
