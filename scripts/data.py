@@ -31,7 +31,7 @@ from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.envs.sudoku.boxes import BOXES, usual_box
 from hrm_gym.envs.sudoku.rules import sudoku
 from hrm_gym.files import check_writable, written_atomically
-from hrm_gym.reading import read_object
+from hrm_gym.reading import open_npy, read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
 from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
 from hrm_gym.scripts.output import passing_bar, say
@@ -292,7 +292,7 @@ class Job:
         for split, found in batches.items():
             groups = self._with_images(split, found)
             records[split] = write_dataset(draft, split, groups, self.family.vocab_size)
-        side = int(np.load(draft / "train" / "all__inputs.npy", mmap_mode="r").shape[1] ** 0.5)
+        side = int(open_npy(draft / "train" / "all__inputs.npy").shape[1] ** 0.5)
         about = {"family": self.family.name, "grid": [side, side], "kind": self.name, "seed": self.config.seed}
         write_manifest(draft, {**about, "command": self.command, "arguments": self._arguments()}, records)
         workplace.finish(draft)
