@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import reprlib
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from safetensors.torch import load
 from torch import Tensor
 
-from hrm_gym.files import check_ours, replace_folder, sweep
+from hrm_gym.files import check_ours, remove, replace_folder, sweep
 from hrm_gym.reading import read_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def write_folder(path: Path, fill: Callable[[Path], None], ours: bool = False) -
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir()
     fill(temporary)
     write_sums(temporary)
@@ -217,7 +216,7 @@ def check_state(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path:
 def drop_old(run: Path, keep: int) -> None:
     """Remove all checkpoints but the newest `keep`, and what killed processes left half-written."""
     for path in checkpoints(run)[:-keep]:
-        shutil.rmtree(path)
+        remove(path)
     sweep(run)
 
 

@@ -30,7 +30,7 @@ from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.envs.sudoku.boxes import BOXES, usual_box
 from hrm_gym.envs.sudoku.rules import sudoku
-from hrm_gym.files import check_writable, written_atomically
+from hrm_gym.files import check_writable, remove, written_atomically
 from hrm_gym.reading import open_npy, read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
 from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
@@ -288,7 +288,7 @@ class Job:
     def _finish(self, workplace: Workplace, batches: dict[str, Iterator[PuzzleBatch]]) -> dict[str, SplitRecord]:
         """Write the arrays and the manifest, and put the data set in its place."""
         draft, records = workplace.path / "whole", {}
-        shutil.rmtree(draft, ignore_errors=True)
+        remove(draft)
         for split, found in batches.items():
             groups = self._with_images(split, found)
             records[split] = write_dataset(draft, split, groups, self.family.vocab_size)
