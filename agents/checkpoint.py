@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load
 from torch import Tensor
 
@@ -101,6 +102,7 @@ KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
     "symbols": str,
     "model": dict,
     "recipe": dict,
+    "arithmetic": dict,
     "before": list,
     "update": int,
     "updates": int,
@@ -184,6 +186,27 @@ def model_path(run: Path) -> Path:
     if path.is_dir():
         check_ours(path)
     return path
+
+
+def arithmetic(device: torch.device | str, code: str = "PyTorch", processes: int = 1) -> dict[str, Any]:
+    """What the bits of a training depend on besides its recipe, as plain values; `code` runs the network's levels."""
+    return {
+        "torch": torch.__version__,
+        "device": torch.device(device).type,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "code": code,
+    }
+
+
+def warn_of_other_bits(before: Any, now: Mapping[str, Any]) -> None:
+    """Log one warning if a run is continued under another `arithmetic` than that of its checkpoint."""
+    known = before if isinstance(before, dict) else {}
+    differs = [name for name in now if name in known and known[name] != now[name]]
+    if differs:
+        shown = ", ".join(f"{name} {reprlib.repr(known[name])} before, {now[name]!r} now" for name in differs)
+        logger.warning("bits will differ from those of a run without a break: %s", shown)
 
 
 def counter(about: Mapping[str, Any], name: str, path: Path) -> Any:

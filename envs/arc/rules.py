@@ -215,6 +215,7 @@ class ArcFamily(PuzzleFamily):
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """Demonstrations, the test input, and next to it the board of the answer."""
+        expect_tokens(answer, self.vocab_size)
         shown = tuple(puzzle.extras["demonstrations"][: puzzle.extras["pairs"].item()])
         blocks = [
             f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
