@@ -242,8 +242,8 @@ class Trainer:
         norm = check_finite(loss, [*gradients, sums], self.update, run_folder.where_to_go_on(self.run))
         clip(gradients, norm, r.clip_norm)
         rate = learning_rate(self.update, r.lr, r.warmup, r.updates, r.lr_min_ratio, r.lr_decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
         self.optimizer.step()
         sign_sgd_rows(self.model.puzzles.data, rows, sums, r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
         if self.ema:
