@@ -137,7 +137,8 @@ class Trainer:
         before = self._resume()
         for group in self.groups:
             accelerate(group.model, compile, dynamic=False)
-        checkpoint.warn_of_other_bits(before, self._arithmetic())
+        if processes.rank == 0:
+            checkpoint.warn_of_other_bits(before, self._arithmetic())
 
     @property
     def group(self) -> Group:
