@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from torch import Tensor
 from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.distributed import Processes
 from hrm_gym.agents.hrm.feed import Feed, environment_grid
-from hrm_gym.agents.hrm.losses import IGNORE, softmax_cross_entropy
-from hrm_gym.agents.hrm.model import HRM, Segment
+from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
+from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.queue import PuzzleQueue, auxiliary_labels
 from hrm_gym.agents.hrm.recipes import Recipe
-from hrm_gym.agents.hrm.slots import Exploration, Slots
+from hrm_gym.agents.hrm.slots import Exploration, Slots, continue_target, training_halt
 from hrm_gym.envs.puzzle import PuzzleBatch
 
 
@@ -50,6 +51,24 @@ def on_grid(model: HRM, grid: tuple[int, int]) -> HRM:
         own = model.get_submodule(name)
         part._parameters, part._buffers = own._parameters, own._buffers
     return other
+
+
+class Supervised(NamedTuple):
+    """What the segments of an update come to.
+
+    Attributes:
+        total: () summed loss of a segment, the mean over segments, with gradient.
+        losses: of the last segment.
+        carry: of the slots, detached.
+        segments: (B,) int32, segments run on each board.
+        halted: (B,) bool.
+    """
+
+    total: Tensor
+    losses: SegmentLosses
+    carry: Carry
+    segments: Tensor
+    halted: Tensor
 
 
 class Group:
@@ -101,9 +120,32 @@ class Group:
         losses = softmax_cross_entropy(self.model.mixer.auxiliary_logits(self.model, z_h), labels)
         return (losses.sum(1) / (labels != IGNORE).sum(1).clamp(min=1)).sum()
 
-    def segments(self, puzzles: Tensor) -> Segment:
+    def supervise(self, puzzles: Tensor, exploration: Exploration, targeted: bool) -> Supervised:
+        """The segments of an update on every slot, with a loss at each; the slots are left as they are.
+
+        Args:
+            puzzles: (B, embedding_dim) vectors of their puzzles.
+            exploration: of this update.
+            targeted: whether Q(continue) is trained.
+        """
+        recipe, boards, totals = self.recipe, self.slots.boards, []
+        carry, segments = self.slots.carry, self.slots.segments
+        for _ in range(recipe.gradient_segments):
+            result = self.segments(carry, puzzles)
+            carry, segments = result.carry, segments + 1 + recipe.silent_segments
+            halted = training_halt(recipe.model, segments, result, exploration)
+            target = continue_target(self.model, result, segments, boards.inputs, puzzles) if targeted else None
+            solved = self.solved(result.logits) if recipe.halt_target == "solved" else None
+            losses = segment_losses(
+                result.logits, boards.labels, result.q_halt, result.q_continue, target, recipe.loss, solved
+            )
+            totals.append(losses.total + self.auxiliary_loss(carry.z_h))
+        total = totals[0] if len(totals) == 1 else torch.stack(totals).mean()
+        return Supervised(total, losses, carry.detached(), segments, halted)
+
+    def segments(self, carry: Carry, puzzles: Tensor) -> Segment:
         """The recipe's silent segments, then the one that counts, whose carry keeps gradient."""
-        carry, inputs = self.slots.carry, self.slots.boards.inputs
+        inputs = self.slots.boards.inputs
         with torch.no_grad():
             for _ in range(self.recipe.silent_segments):
                 carry = self.model.run(carry, inputs, puzzles).carry

@@ -140,12 +140,13 @@ class PuzzleQueue:
     def _gathered(self, first: int, count: int) -> Prepared:
         """Puzzles first … first + count - 1, of which this process prepares a share; still on the host if alone."""
         if self.processes.count == 1:
-            return self._prepare(first, count)
+            return self.prepare(first, count)
         each = -(-count // self.processes.count)
-        own = self._prepare(first + self.processes.rank * each, each)
+        own = self.prepare(first + self.processes.rank * each, each)
         return own.of([self.processes.gather(part.to(self.device))[:count] for part in own.tensors()])
 
-    def _prepare(self, first: int, count: int) -> Prepared:
+    def prepare(self, first: int, count: int) -> Prepared:
+        """Puzzles first … first + count - 1 with what belongs to them, on the host."""
         boards = self.feed.boards(first, count)
         labels = auxiliary_labels(self.feed.family, self.recipe, boards.inputs) if self.recipe.model.auxiliary else None
         numbers = range(first, first + count)

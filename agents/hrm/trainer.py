@@ -23,7 +23,7 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.group import Group, group_recipes, on_grid
-from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.losses import SegmentLosses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import (
     EMA,
@@ -39,7 +39,7 @@ from hrm_gym.agents.hrm.optim import (
 )
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.slots import Slots, continue_target, training_halt
+from hrm_gym.agents.hrm.slots import Slots
 
 
 class Progress:
@@ -220,33 +220,14 @@ class Trainer:
                 read from the device; nothing was updated by it, nor since.
         """
         group, turns = self.group, len(self.groups)
-        config, slots = group.recipe.model, group.slots
         if not group.queue.left:
             self.settle()
         exploration = group.refill(range(self.update + 1, self.update + 1 + turns * self.ahead, turns))
         self.update += 1
+        slots = group.slots
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
-        count, totals = self.recipe.gradient_segments, []
-        for part in range(count):
-            result = group.segments(puzzles)
-            slots.carry = result.carry.detached() if part == count - 1 else result.carry
-            slots.segments = slots.segments + 1 + self.recipe.silent_segments
-            slots.halted = training_halt(config, slots.segments, result, exploration)
-            target = None
-            if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = continue_target(group.model, result, slots.segments, slots.boards.inputs, puzzles)
-            solved = group.solved(result.logits) if self.recipe.halt_target == "solved" else None
-            losses = segment_losses(
-                result.logits,
-                slots.boards.labels,
-                result.q_halt,
-                result.q_continue,
-                target,
-                self.recipe.loss,
-                solved,
-            )
-            totals.append(losses.total + group.auxiliary_loss(result.carry.z_h))
-        total = totals[0] if count == 1 else torch.stack(totals).mean()
+        targeted = self.recipe.model.halting == "q_learning" and self.update % self.recipe.continue_every == 0
+        total, losses, slots.carry, slots.segments, slots.halted = group.supervise(puzzles, exploration, targeted)
         self._optimise(total / group.recipe.batch_size, puzzles, group)
         return losses
 

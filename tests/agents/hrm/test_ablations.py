@@ -106,7 +106,7 @@ def test_silent_segments_are_counted_and_leave_no_gradient(tmp_path: Path) -> No
     for _ in range(4):
         result = plain.model.run(carry, plain.slots.boards.inputs, puzzles)
         carry = result.carry
-    assert torch.allclose(silent.group.segments(puzzles).logits, result.logits, atol=1e-3)
+    assert torch.allclose(silent.group.segments(silent.slots.carry, puzzles).logits, result.logits, atol=1e-3)
 
 
 def test_halting_can_learn_from_the_rules(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from hrm_gym.agents.hrm import thinking, trainer
+from hrm_gym.agents.hrm import group, thinking
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Never
 from hrm_gym.agents.hrm.queue import PuzzleQueue
@@ -69,8 +69,8 @@ def test_training_steps_read_nothing(name: str, tmp_path: Path, reads: list[str]
     """Twice as many as the host prepares at a time, each with what `fit` adds up; every group fills its queue once."""
     run = on_meta(EVERY[name], tmp_path)
     for _ in range(AHEAD * len(run.groups)):
-        group = run.group
-        run.progress.add(run.step(), group.slots, group.recipe.batch_size)
+        own = run.group
+        run.progress.add(run.step(), own.slots, own.recipe.batch_size)
     assert reads == ["settle", "queue"] * len(run.groups)
 
 
@@ -90,13 +90,13 @@ PUT_BACK: dict[str, Read] = {
 def test_a_read_that_is_put_back_is_found(
     read: str, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = trainer.training_halt
+    usual = group.training_halt
 
     def halt(config: Any, segments: torch.Tensor, *rest: Any) -> torch.Tensor:
         PUT_BACK[read](segments)
         return usual(config, segments, *rest)
 
-    monkeypatch.setattr(trainer, "training_halt", halt)
+    monkeypatch.setattr(group, "training_halt", halt)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)meta"):
         on_meta(SUDOKU, tmp_path).step()
 
