@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder
-from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
+from hrm_gym.agents.hrm.accelerate import accelerate, code_of, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
@@ -144,9 +144,11 @@ class Trainer:
         self.update, self.seconds = 0, 0.0
         self.progress = Progress(self.device)
         self._failed = torch.zeros(3, device=self.device)  # update, loss and norm of the first that was not finite
-        self._resume()
+        before = self._resume()
         for group in self.groups:
             accelerate(group.model, compile, dynamic=False)
+        if processes.rank == 0:
+            checkpoint.warn_of_other_bits(before, self._arithmetic())
 
     @property
     def group(self) -> Group:
@@ -375,6 +377,9 @@ class Trainer:
             **({"before": self.before} if self.before else {}),
         }
 
+    def _arithmetic(self) -> dict[str, Any]:
+        return checkpoint.arithmetic(self.device, code_of(self.groups[0].model), self.processes.count)
+
     def _append_curve(self, row: dict[str, float]) -> None:
         if self.processes.rank == 0:
             at = {"update": self.update, "fed": self.fed, "seconds": round(self.seconds, 1)}
@@ -386,7 +391,8 @@ class Trainer:
         state = self._state() | pack_optimizer(self.optimizer, [name for name, _ in self.named])
         if self.processes.rank == 0:
             config = self.recipe.model
-            run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, self._about(), keep)
+            about = {**self._about(), "arithmetic": self._arithmetic()}
+            run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, about, keep)
         self.processes.wait()
         return checkpoint.checkpoint_path(self.run, self.update)
 
@@ -415,10 +421,11 @@ class Trainer:
         self.processes.wait()
         return path
 
-    def _resume(self) -> None:
+    def _resume(self) -> Any:
+        """Continue from the newest checkpoint if there is one; returns the arithmetic that it was made with."""
         found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
         if found is None:
-            return
+            return None
         path, about = found
         tensors = checkpoint.read_tensors(path / checkpoint.STATE)
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
@@ -438,6 +445,7 @@ class Trainer:
         self.processes.wait()
         if self.processes.rank == 0:
             run_folder.trim_curve(self.run, self.update)
+        return about.get("arithmetic")
 
 
 def _defaults() -> dict[str, Any]:

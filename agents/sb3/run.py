@@ -186,7 +186,7 @@ class Run(ABC):
         return path
 
     def _fill_checkpoint(self, folder: Path) -> None:
-        write_policy(folder, self.policy, self._about())
+        write_policy(folder, self.policy, {**self._about(), "arithmetic": checkpoint.arithmetic(self.device)})
         self._fill_state(folder)
 
     def _found(self) -> tuple[Path, dict[str, Any]] | None:
@@ -198,6 +198,7 @@ class Run(ABC):
         found = checkpoint.newest(self.folder, self.recipe.to_json())
         if found is not None:
             path, about = found
+            checkpoint.warn_of_other_bits(about.get("arithmetic"), checkpoint.arithmetic(self.device))
             self.updates = self._evaluated = checkpoint.counter(about, "updates", path)
             self._saved_at = self._evaluated_at = checkpoint.counter(about, "timesteps", path)
             self._began -= checkpoint.counter(about, "seconds", path)
