@@ -120,10 +120,6 @@ KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
 _NAMES = {str: "a text", dict: "an object", list: "a list", int: "a whole number", bool: "true or false"}
 
 
-def _a(kind: type | tuple[type, ...]) -> str:
-    return _NAMES.get(kind, "a number") if isinstance(kind, type) else "a number"
-
-
 def write_config(folder: Path, about: dict[str, Any]) -> None:
     """Write the JSON of the weights into an existing folder."""
     content = {"format_version": FORMAT_VERSION, **about}
@@ -146,7 +142,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a checkpoint of format_version {FORMAT_VERSION}, got {found!r}")
     for name, kind in KINDS_OF_FIELDS.items():
         if name in content and not isinstance(content[name], kind):
-            raise ValueError(f"{path}: expected {name} to be {_a(kind)}, got {reprlib.repr(content[name])}")
+            wanted = "a number" if isinstance(kind, tuple) else _NAMES[kind]
+            raise ValueError(f"{path}: expected {name} to be {wanted}, got {reprlib.repr(content[name])}")
     return content
 
 

@@ -319,6 +319,17 @@ class PuzzleFamily(ABC):
         """(N, H*W, len(writable)) bool: `may_write` for every free cell and every writable token."""
         return np.repeat(self.free(clues).reshape(len(clues), -1, 1), len(self.writable), axis=2)
 
+    def cell_masks(self, clues: Grids, shown: Grids) -> NDArray[np.bool_]:
+        """(N, H*W*len(writable) + 1) bool, cell mode's legal actions: `legal_writes`, and halting."""
+        legal = self.legal_writes(clues, shown).reshape(len(clues), -1)
+        return np.concatenate([legal, np.ones((len(clues), 1), dtype=np.bool_)], axis=1)
+
+    def answer_masks(self, clues: Grids) -> NDArray[np.bool_]:
+        """(N, H*W*vocab + 2) bool, answer mode's legal choices: the tokens that alter no clue, and both halt bits."""
+        free, tokens = self.free(clues)[..., None], np.arange(self.vocab_size)
+        allowed = np.where(free, np.isin(tokens, self.writable), clues[..., None] == tokens).reshape(len(clues), -1)
+        return np.concatenate([allowed, np.ones((len(clues), 2), dtype=np.bool_)], axis=1)
+
     def candidates(self, clues: Grids) -> NDArray[np.bool_]:
         """(N, H*W, len(writable)) bool: the tokens that a free cell may hold without breaking a rule at once."""
         return self.legal_writes(clues, clues)

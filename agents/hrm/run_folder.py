@@ -24,13 +24,10 @@ from hrm_gym.reading import read_curve
 
 def write_model(folder: Path, state: dict[str, Tensor], config: HRMConfig, about: dict[str, Any]) -> None:
     """Write weights and their JSON into an existing folder."""
-    save_file({name: tensor.contiguous() for name, tensor in _unshared(state, config).items()}, folder / WEIGHTS)
+    second = "h_level." if config.shared else "-"  # the second name of a shared level
+    kept = {name: tensor.contiguous() for name, tensor in state.items() if not name.startswith(second)}
+    save_file(kept, folder / WEIGHTS)
     write_config(folder, {**about, "model": config.to_json()})
-
-
-def _unshared(state: dict[str, Tensor], config: HRMConfig) -> dict[str, Tensor]:
-    """The state without the second name of a shared level."""
-    return {name: tensor for name, tensor in state.items() if not (config.shared and name.startswith("h_level."))}
 
 
 def load_model(folder: Path | str) -> tuple[HRM, dict[str, Any]]:

@@ -96,6 +96,11 @@ class AgentState:
         """This state with the boards `rows` (K,) replaced by those of `other`, in order."""
         return self._mapped(lambda own, new: own.index_copy(0, rows, new), other)
 
+    def starting(self, starts: Tensor) -> AgentState:
+        """This state, where boards `starts` (B,) bool have run no segment; `think` puts their carry back."""
+        answers, segments = torch.where(starts[:, None], 0, self.answers), torch.where(starts, 0, self.segments)
+        return dataclasses.replace(self, answers=answers, segments=segments)
+
     @staticmethod
     def joined(states: list[AgentState]) -> AgentState:
         """The boards of all, one after the other."""
@@ -183,6 +188,11 @@ class Rules:
         return "halts" if outcome >= Outcome.LIMIT else "restarts" if restarted else ""
 
     @property
+    def fixed(self) -> bool:
+        """Whether every board runs all segments from its start to the limit."""
+        return isinstance(self.rule, Never) and self.check is None and not self.restart
+
+    @property
     def threshold(self) -> float | None:
         """What Q(halt) has to exceed as a probability; None where another value, or another rule, decides."""
         return 0.5 if isinstance(self.rule, QHead) and self.rule.alone else None
@@ -222,18 +232,19 @@ def think(
         The active boards after each segment, until all have halted.
     """
     rows = torch.arange(len(boards.inputs), device=boards.inputs.device)
+    fixed = state is None and numbers is None and rules.fixed  # the host knows the course, and reads nothing
     state = AgentState.before(model, len(rows)) if state is None else state
-    if starts is not None:
-        answers, segments = torch.where(starts[:, None], 0, state.answers), torch.where(starts, 0, state.segments)
-        state = dataclasses.replace(state, answers=answers, segments=segments)
+    state = state if starts is None else state.starting(starts)
     vectors = model.puzzles[boards.puzzle_ids.long()] if vectors is None else vectors
     turns, images = rules.turns, 1 if rules.turns is None else rules.turns.count
-    every = rules.restart or sys.maxsize
-    x = None
-    while len(rows):
+    every, x, count = rules.restart or sys.maxsize, None, 0
+    while len(rows) and (not fixed or count < rules.max_segments):
         carry = state.carry
         attempt, begins = state.segments.long() // every, state.segments.long() % every == 0
-        if x is None or begins.any():
+        if fixed:
+            image, turned = attempt, None
+            x = model.embed(boards.inputs, vectors) if x is None else x
+        elif x is None or begins.any():
             image, start = attempt % images, attempt // images  # every image is tried before another start
             carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
             turned = turns if image.any() else None
@@ -249,8 +260,8 @@ def think(
         state = AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, attempt)
         state = dataclasses.replace(state, outcome=_outcome(state, boards, rules, begins & (attempt > 0)))
         yield Step(rows, state)
-        stay = ~state.halted
-        if not stay.all():
+        count += 1
+        if not fixed and not (stay := ~state.halted).all():
             rows, boards, state = rows[stay], boards.rows(stay), state[stay]
             x, vectors, image = x[stay], vectors[stay], image[stay]
             numbers = None if numbers is None else numbers[stay]

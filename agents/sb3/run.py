@@ -40,8 +40,8 @@ Watcher = Callable[[dict[str, float]], None]
 class Run(ABC):
     """One run in one folder; a run found there is continued from its newest checkpoint.
 
-    The folder holds `update_N/` checkpoints, `curve.jsonl` (a line an evaluation: updates, timesteps, seconds by the
-    clock and of the processor, shares solved, exact and reached), TensorBoard scalars, and at the end `model/`. The
+    The folder holds `update_N/` checkpoints, `curve.jsonl` (a line an evaluation: updates, timesteps, seconds of
+    wall and of CPU time, shares solved, exact and reached), TensorBoard scalars, and at the end `model/`. The
     order of puzzles and the random draws after a checkpoint follow from the recipe and the number of timesteps, so that
     a continued run ends with the same weights as an uninterrupted one.
 
