@@ -34,7 +34,6 @@ SEED = 2026
 FILE = "measured.json"
 OWN: dict[str, Any] = {"halting": "q", "check": False, "restart": 0}
 FIXED: dict[str, Any] = {"halting": "fixed:16", "check": False, "restart": 0}
-BUNDLED: dict[str, Any] = {}
 MINI, SIX, MAZE = "HRMSudokuMini-v0", "HRMSudokuMini-v0:box=(2,3)", "HRMMaze-v0"
 EASY, MEDIUM = (f"HRMSudoku-v0:difficulty={name}" for name in ("easy", "medium"))
 
@@ -44,7 +43,7 @@ Line = tuple[str, str, str, dict[str, Any], int]
 CARDS: dict[str, list[Line]] = {
     "hrm-maze-10x10": [("hrm", "answer", MAZE, OWN, 1000), ("hrm", "answer", MAZE, FIXED, 200)],
     "hrm-sudoku-4x4": [("hrm", "answer", MINI, OWN, 1000), ("hrm", "answer", MINI, FIXED, 200)],
-    "hrm-sudoku-6x6": [("hrm", "answer", SIX, options, 1000) for options in (OWN, BUNDLED)],
+    "hrm-sudoku-6x6": [("hrm", "answer", SIX, options, 1000) for options in (OWN, FIXED)],
     "hrm-sudoku-9x9": [
         ("hrm", "answer", f"HRMSudoku-v0:difficulty={name},max_segments=64", OWN, 400)
         for name in ("easy", "medium", "hard", "extreme")

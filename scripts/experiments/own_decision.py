@@ -1,4 +1,4 @@
-"""How well an HRM for 9x9 Sudoku, or for mazes, decides by itself when it is finished.
+"""How well an HRM for 6x6 or 9x9 Sudoku, or for mazes of any size, decides by itself when it is finished.
 
 `python -m hrm_gym.scripts.experiments.own_decision --help`
 """
@@ -38,13 +38,17 @@ from hrm_gym.files import check_ours, write_atomically
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.options import parse
 
-KINDS: dict[str, dict[str, dict[str, Any]]] = {
-    "sudoku": {name: {"id": "HRMSudoku-v0", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")},
-    "maze": {f"{size}x{size}": {"id": "HRMMaze-v0", "size": size} for size in (8, 12, 16, 20, 24, 30)}
+KINDS: dict[tuple[str, tuple[int, int] | None], dict[str, dict[str, Any]]] = {
+    ("sudoku", (6, 6)): {"6x6": {"id": "HRMSudokuMini-v0", "box": (2, 3)}},
+    ("sudoku", (9, 9)): {
+        name: {"id": "HRMSudoku-v0", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")
+    },
+    ("maze", None): {f"{size}x{size}": {"id": "HRMMaze-v0", "size": size} for size in (8, 12, 16, 20, 24, 30)}
     | {"winding": {"id": "HRMMaze-v0", "size": 30, "min_path": 80, "wall_share": 0.37}},
 }
-"""The puzzles of our generators by family and kind: arguments of `gym.make`. "winding" are 30x30 with shortest paths of
-80 cells and more; longer ones, as Maze-Hard has them, are too rare for a split as small as validation."""
+"""The puzzles of our generators by family and grid (None: any), then by kind: arguments of `gym.make`. "winding" are
+30x30 with shortest paths of 80 cells and more; longer ones, as Maze-Hard has them, are too rare for a split as small as
+validation."""
 
 PARTS = {"validation": ("validation", 77), "test": ("test", 2026)}
 """Split and seed of the puzzle stream of each part. The splits share no puzzle under any symmetry, nor a founder of
@@ -80,8 +84,8 @@ class OwnDecisionConfig:
         part: Validation puzzles (their own split, seed 77; rows K to 2 K - 1 of every source of --data) are for choices
             such as a threshold, test puzzles (test split, seed 2026; rows 0 to K - 1) for reports.
         puzzles: Puzzles of each kind, K.
-        kinds: Which of the own generator's puzzles: easy, medium, hard, extreme; for mazes 8x8 to 30x30, and winding.
-            All by default.
+        kinds: Which of the own generator's puzzles: of 9x9 Sudoku easy, medium, hard, extreme; of mazes 8x8 to 30x30,
+            and winding. All by default.
         data: Rows of this CSV file (source,question,answer,rating) too, each source by itself.
         max_segments: Segments of a puzzle at most.
         restart: Segments of one attempt where there are restarts; 0 leaves these out.
@@ -203,9 +207,9 @@ def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tu
     Raises:
         ValueError: an unknown kind, or weights for which there are no kinds.
     """
-    known = KINDS.get(family, {})
-    if not known or (family == "sudoku" and network.grid != (9, 9)) or (family == "maze" and not network.any_grid):
-        raise ValueError(f"expected weights for 9x9 Sudoku or for mazes of any size, got {family} {network.grid}")
+    known = KINDS.get((family, None if network.any_grid else network.grid))
+    if known is None:
+        raise ValueError(f"expected weights for 6x6 or 9x9 Sudoku or mazes of any size, got {family} {network.grid}")
     if unknown := set(config.kinds) - set(known):
         raise ValueError(f"expected --kinds of {', '.join(known)}, got {', '.join(sorted(unknown))}")
     split, seed = PARTS[config.part]

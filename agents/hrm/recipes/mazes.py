@@ -144,7 +144,7 @@ ANY_SIZE = replace(
     test_puzzles=128,
     eval_every=500,
 )
-"""Every board for 24 to 48 segments, solved or not: what was found has to stay. These are the bundled weights."""
+"""Every board for 24 to 48 segments, solved or not: what was found has to stay."""
 
 ANY_SIZE_TOGETHER = replace(
     ANY_SIZE,
@@ -154,14 +154,15 @@ ANY_SIZE_TOGETHER = replace(
         {"env": {"size": 16}, "batch_size": 32, "mixture": ({"min_path": 30}, {"min_path": 40, "wall_share": 0.37})},
         {"env": {"size": 30}, "batch_size": 12, "mixture": ({"min_path": 60}, {"min_path": 80, "wall_share": 0.37})},
     ),
-    init="hrm-maze-any-size",
+    init="runs/maze-any-size/model",
     updates=12_000,
     lr=2e-3,
     seed=5,
     eval_every=2000,
     checkpoint_every=500,
 )
-"""Boards of four sizes in turn."""
+"""Boards of four sizes in turn: these are the bundled weights. What was learnt on 24x24 boards alone fitted small ones
+badly, and larger ones not well enough."""
 
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
@@ -182,7 +183,7 @@ RECIPES = {
 """Recipes by the name `hrm-gym train` takes.
 
 "maze" learns 8x8 mazes from nothing; "maze-10x10" continues from it, and the two made the bundled weights for 10x10 on
-one CPU core. "maze-any-size-8", "maze-any-size-16" and "maze-any-size" continue one another; the last is bundled for
-boards of all sizes.
+one CPU core. "maze-any-size-8", "-16", "-24", "-walls", "maze-any-size" and "maze-any-size-together" continue one
+another; the last is bundled for boards of all sizes.
 "maze-hard-1k" has the paper's 27M network.
 """

@@ -106,18 +106,18 @@ LONGER = replace(
     eval_every=1000,
     checkpoint_every=250,
 )
-"""From there to the bundled weights: gradient through four segments, up to 32 segments a puzzle."""
+"""From there on with gradient through four segments, up to 32 segments a puzzle."""
 
 LONGEST = replace(
     LONGER,
-    init="hrm-sudoku-9x9",
+    init="runs/sudoku-longer/model",
     model=replace(EQUIVARIANT_NETWORK, max_segments=48),
-    updates=30_000,
+    updates=24_000,
     seed=8,
     eval_every=2000,
     checkpoint_every=500,
 )
-"""Goes on from the weights of `LONGER`, four times as long, up to 48 segments a puzzle."""
+"""From there to the bundled weights: three times as long, up to 48 segments a puzzle."""
 
 OWN_DECISION = replace(
     EQUIVARIANT,
@@ -169,7 +169,7 @@ RECIPES = {
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"sudoku-4x4" and "sudoku-6x6" take minutes of one CPU core. "sudoku" and, from there, "sudoku-harder" made the bundled
-weights for 9x9. "sudoku-extreme-1k" is the paper's; the puzzles are our own, by seed, unless
-`--source sapientinc/sudoku-extreme` fetches the official ones.
+"sudoku-4x4" and "sudoku-6x6" take minutes of one CPU core. "sudoku", "sudoku-harder", "sudoku-longer" and
+"sudoku-longest" continue one another; the last made the bundled weights for 9x9. "sudoku-extreme-1k" is the paper's;
+its puzzles are our own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones.
 """
