@@ -41,7 +41,8 @@ class Bench:
             second), generators (new puzzles a second), training (updates of a small network), training-27m (of the
             paper's), solving (mazes a second with real halting, next to a fixed budget); all but training-27m if none
             is named. Also, alone and with options of its own (--only flops --help): flops (operations a second of a
-            recipe's training) or memory (of a training step against its cycles).
+            recipe's training), memory (of a training step against its cycles), reads (by the host in a training step)
+            or feeding (puzzles a second against what a GPU takes).
         peers: Measure Jumanji, Minigrid and ARCLE next to ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -52,6 +53,8 @@ class Bench:
         "hrm-gym bench --only single vector --rounds 3 --seconds 0.4",
         "hrm-gym bench --only flops sudoku-extreme-1k",
         "hrm-gym bench --only memory --cycles 1 2 4",
+        "hrm-gym bench --only reads",
+        "hrm-gym bench --only feeding",
     )
     only: tuple[Group, ...] = ()
     peers: Switch = False
@@ -61,8 +64,8 @@ class Bench:
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Run `hrm-gym bench`; `--only flops` and `--only memory` have options of their own."""
-    for name in ("flops", "memory"):
+    """Run `hrm-gym bench`; `--only flops` and its like have options of their own."""
+    for name in ("flops", "memory", "reads", "feeding"):
         if list(argv[:2]) == ["--only", name] or argv[:1] == [f"--only={name}"]:
             importlib.import_module(f"hrm_gym.scripts.bench.{name}").main(argv[1 if "=" in argv[0] else 2 :])
             return 0
