@@ -190,7 +190,7 @@ def train(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
     own = exact = 0
     for first in range(0, count, EVAL_BOARDS):
         some = min(EVAL_BOARDS, count - first)
-        own += int(trainer.held_out_rows(model, first, some)[:, 1].sum())
+        own += int(trainer.group.held_out_rows(model, first, some)[:, 1].sum())
         batch = trainer.feed.held_out.take(first, some)
         found = thinking.solve(model, *trainer.feed.held_out_boards(batch), FIXED, Fixed(FIXED))
         exact += int((found.answers.cpu().numpy().reshape(batch.clues.shape) == batch.solutions).all(axis=(1, 2)).sum())
