@@ -323,6 +323,7 @@ def solve(
     max_segments: int,
     rule: Halting | None = None,
     free: Tensor | None = None,
+    every: int | None = None,
 ) -> AgentState:
     """Run N boards until they halt.
 
@@ -333,10 +334,11 @@ def solve(
         max_segments: segments at most; may exceed the number used in training.
         rule: when to halt; the learned rule by default.
         free: (N, S) bool, the cells that count in a confidence; all by default.
+        every: as in `think`.
     """
     free = torch.ones_like(inputs, dtype=torch.bool) if free is None else free
     rules = Rules(rule or learned(model.config), max_segments)
-    return finish(think(model, Boards(inputs, puzzle_ids, free), rules))
+    return finish(think(model, Boards(inputs, puzzle_ids, free), rules, every=every))
 
 
 class OwnAndFixed(NamedTuple):
@@ -349,7 +351,12 @@ class OwnAndFixed(NamedTuple):
 
 
 def own_and_fixed(
-    model: HRM, boards: Boards, limit: int, fixed: int | None = None, every: int | None = None
+    model: HRM,
+    boards: Boards,
+    limit: int,
+    fixed: int | None = None,
+    every: int | None = None,
+    batch: int | None = None,
 ) -> OwnAndFixed:
     """Both figures of an evaluation from the same segments.
 
@@ -360,6 +367,7 @@ def own_and_fixed(
         fixed: segments that every board runs, as the official evaluation counts; 1 to `limit`, which is the default.
             After them, boards that have halted leave the batch.
         every: as in `think`.
+        batch: boards to run at a time; all of them by default.
 
     Raises:
         ValueError: `fixed` is not in 1..limit.
@@ -367,6 +375,10 @@ def own_and_fixed(
     fixed = limit if fixed is None else fixed
     if not 1 <= fixed <= limit:
         raise ValueError(f"expected fixed segments in 1..{limit}, got {fixed}")
+    if batch is not None and batch < len(boards.inputs):
+        parts = zip(*(part.split(batch) for part in boards), strict=True)
+        every_part = [own_and_fixed(model, Boards(*part), limit, fixed, every) for part in parts]
+        return OwnAndFixed(*(torch.cat(part) for part in zip(*every_part, strict=True)))
     rule = learned(model.config)
     own = torch.zeros_like(boards.inputs, dtype=torch.uint8)
     segments = torch.zeros(len(own), dtype=torch.int32, device=own.device)

@@ -24,6 +24,7 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
+from hrm_gym.agents.hrm.memory import solving_batch
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.recipes import Recipe
@@ -74,7 +75,7 @@ STARTS = 0x5354415254
 """Sets the random numbers of initial states apart from those of puzzles and exploration."""
 
 EVAL_BOARDS = 512
-"""Boards that an evaluation solves at a time."""
+"""Boards that an evaluation solves at a time, where the memory allows."""
 
 
 class Trainer:
@@ -128,8 +129,10 @@ class Trainer:
         self.update, self.fed, self.seconds = 0, 0, 0.0
         self.progress = Progress(self.device)
         self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
+        self._judge: HRM | None = None
         self._resume()
         accelerate(self.model, compile, dynamic=False)
+        self._compiles = uses_cpu_routine(self.model) if self.device.type == "cpu" else compile
 
     def _start_from(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -338,8 +341,10 @@ class Trainer:
         Args:
             final: take the recipe's `test_puzzles`, if it has any, instead of `eval_puzzles`.
         """
-        model = HRM.from_state(self.recipe.model, self.weights()).to(self.device)
-        accelerate(model, compile=uses_cpu_routine(self.model))
+        if self._judge is None:  # made once, so that its levels are compiled once
+            self._judge = accelerate(HRM.from_state(self.recipe.model).to(self.device), self._compiles)
+        model = self._judge
+        model.load_state_dict(self.weights())
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(4, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
@@ -361,7 +366,8 @@ class Trainer:
         batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
         boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
-        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments)
+        batch_size = solving_batch(model.config, self.device, count)
+        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments, batch=batch_size)
         answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (found.own, found.fixed))
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))

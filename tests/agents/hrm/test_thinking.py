@@ -240,5 +240,7 @@ def test_own_and_fixed_figures_come_from_the_same_segments(limit: int, fixed: in
     alone = finish(think(model, boards, Rules(learned(model.config), limit)))
     assert torch.equal(found.own, alone.answers)
     assert torch.equal(found.segments, alone.segments)
+    for one, other in zip(found, own_and_fixed(model, boards, limit, fixed, every, batch=17), strict=True):
+        assert torch.equal(one, other)
     with pytest.raises(ValueError, match=f"expected fixed segments in 1..{limit}, got {limit + 1}"):
         own_and_fixed(model, boards, limit, limit + 1)
