@@ -425,7 +425,7 @@ class Trainer:
         return path
 
     def _resume(self) -> None:
-        found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
+        found = checkpoint.newest(self.run, self.recipe.to_json(), setting_defaults())
         if found is None:
             return
         path, about = found
@@ -454,7 +454,7 @@ class Trainer:
             run_folder.trim_curve(self.run, self.update)
 
 
-def _defaults() -> dict[str, Any]:
+def setting_defaults() -> dict[str, Any]:
     """What a recipe means that does not name a setting, because an earlier version did not know it."""
 
     def of(kind: Any) -> dict[str, Any]:

@@ -47,8 +47,8 @@ class Bench:
             second), generators (new puzzles a second), training (updates of a small network), training-27m (of the
             paper's), solving (mazes a second with real halting, next to a fixed budget), evaluation (Sudokus a second,
             next to an evaluation in which nothing halts); all but training-27m and evaluation if none is named. Also,
-            alone and with options of its own (--only flops --help): flops (operations a second of a recipe's training)
-            or memory (of a training step against its cycles).
+            alone and with options of its own (--only flops --help): flops (operations a second of a recipe's training),
+            memory (of a training step against its cycles) or scaling (computed: a training on 8 to 512 GPUs).
         peers: Measure Jumanji, Minigrid and ARCLE next to ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -68,8 +68,8 @@ class Bench:
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Run `hrm-gym bench`; `--only flops` and `--only memory` have options of their own."""
-    for name in ("flops", "memory"):
+    """Run `hrm-gym bench`; `--only flops`, `--only memory` and `--only scaling` have options of their own."""
+    for name in ("flops", "memory", "scaling"):
         if list(argv[:2]) == ["--only", name] or argv[:1] == [f"--only={name}"]:
             importlib.import_module(f"hrm_gym.scripts.bench.{name}").main(argv[1 if "=" in argv[0] else 2 :])
             return 0
