@@ -229,7 +229,7 @@ def train(config: Train, out: Path) -> None:
         check_fits(config.recipe, device, processes.count)
         with run_lock(out) if processes.rank == 0 else nullcontext():
             trainer = Trainer(config.recipe, out, str(device), not config.no_compile, processes, workers)
-            with closing(trainer.feed), signals_noted(trainer, out):
+            with closing(trainer), signals_noted(trainer, out):
                 if processes.rank == 0:
                     _follow(trainer)
                 else:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+import hrm_gym
+import hrm_gym.agents
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, SCALARS, HaltingBank, from_arrays
 
 Arrays = dict[str, NDArray[Any]]
@@ -31,6 +33,14 @@ SLOW = (
     "spine/test_plugins.py",
 )
 """Files among them that compile, start processes or train."""
+
+# An editable installation of another checkout lends its folders to one that lacks the links of `make links`.
+CHECKOUT = Path(__file__).resolve().parents[1]
+if (
+    CHECKOUT in Path(hrm_gym.__file__).resolve().parents
+    and CHECKOUT not in Path(hrm_gym.agents.__file__).resolve().parents
+):
+    pytest.exit(f"hrm_gym.agents is {hrm_gym.agents.__file__}, of another checkout: run `make links` here", 4)
 
 # A randomised test that fails prints how to repeat it: hypothesis with this, the others by their parameters. The first
 # call of a compiled function compiles it, so that no example has a deadline.

@@ -210,6 +210,12 @@ def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]
     return _open(recipe, split, recipe.env)
 
 
+def environment_grid(recipe: Recipe) -> tuple[int, int]:
+    """(H, W) of the boards of a recipe's environment, whatever grid its network has."""
+    env: Any = gym.make(registered_env(recipe.env_id), source=recipe.source, split="train", **recipe.env).unwrapped
+    return tuple(env.shape)
+
+
 def held_out(recipe: Recipe) -> PuzzleSource:
     """What evaluations during training play: the validation split, or the test split where there is no other.
 

@@ -12,25 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
-from hrm_gym.agents.hrm import run_folder, thinking
+from hrm_gym.agents.hrm import run_folder
 from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
-from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
-from hrm_gym.agents.hrm.memory import solving_batch
-from hrm_gym.agents.hrm.model import HRM, Carry, Segment
+from hrm_gym.agents.hrm.group import Group, group_recipes, on_grid
+from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
-from hrm_gym.envs.puzzle import PuzzleBatch, mix64
+from hrm_gym.agents.hrm.slots import Exploration, Slots, continue_target, draw_exploration, training_halt
+from hrm_gym.envs.puzzle import mix64
 
 
 class Progress:
@@ -71,9 +69,6 @@ class Progress:
         }
 
 
-STARTS = 0x5354415254
-"""Sets the random numbers of initial states apart from those of puzzles and exploration."""
-
 EVAL_BOARDS = 512
 """Boards that an evaluation solves at a time, where the memory allows."""
 
@@ -87,7 +82,7 @@ class Trainer:
 
     Attributes:
         update: optimiser updates made.
-        fed: puzzles taken from the stream, by all processes.
+        groups: the boards, a group a grid: one, or several that are learnt in turn.
         seconds: time spent in `fit`, over all sessions of the run.
         before: what is recorded of the runs whose weights this one started from, the first one first.
     """
@@ -115,8 +110,8 @@ class Trainer:
         """
         checkpoint.model_path(Path(run))
         self.recipe, self.run, self.device, self.processes = recipe, Path(run), torch.device(device), processes
-        self.share = processes.share(recipe.batch_size)
-        self.feed = Feed(recipe, self.device, workers)
+        recipes = group_recipes(recipe)
+        feeds = [Feed(own, self.device, workers) for own in recipes]
         torch.manual_seed(recipe.seed)
         self.model = HRM(recipe.model).to(self.device)
         self.before: list[dict[str, Any]] = []
@@ -125,14 +120,40 @@ class Trainer:
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
-        self.slots = Slots.waiting(self.model, self.share.stop - self.share.start, self.device)
-        self.update, self.fed, self.seconds = 0, 0, 0.0
+        models = [on_grid(self.model, own.model.grid) for own in recipes]
+        self.groups = [Group(*own, processes) for own in zip(recipes, feeds, models, strict=True)]
+        self.update, self.seconds = 0, 0.0
         self.progress = Progress(self.device)
-        self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
-        self._judge: HRM | None = None
+        self._judges: dict[HRMConfig, HRM] = {}
         self._resume()
-        accelerate(self.model, compile, dynamic=False)
+        for group in self.groups:
+            accelerate(group.model, compile, dynamic=False)
         self._compiles = uses_cpu_routine(self.model) if self.device.type == "cpu" else compile
+
+    @property
+    def group(self) -> Group:
+        """The boards that the next update learns, and those of the last one where there is one group."""
+        return self.groups[self.update % len(self.groups)]
+
+    def close(self) -> None:
+        """End the processes that make puzzles ahead."""
+        for group in self.groups:
+            group.feed.close()
+
+    @property
+    def feed(self) -> Feed:
+        """The puzzles of the recipe's own boards."""
+        return self.groups[0].feed
+
+    @property
+    def slots(self) -> Slots:
+        """The slots of the recipe's own boards."""
+        return self.groups[0].slots
+
+    @property
+    def fed(self) -> int:
+        """Puzzles taken from all streams, by all processes."""
+        return sum(group.fed for group in self.groups)
 
     def _start_from(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -176,20 +197,21 @@ class Trainer:
         Raises:
             FloatingPointError: the loss or the gradient is not finite; nothing was updated.
         """
-        config, slots = self.recipe.model, self.slots
-        self._refill()
+        group = self.group
+        config, slots = group.recipe.model, group.slots
+        group.refill()
         self.update += 1
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
-        count, exploration, totals = self.recipe.gradient_segments, self._exploration(), []
+        count, exploration, totals = self.recipe.gradient_segments, self._exploration(group), []
         for part in range(count):
-            result = self._segments(puzzles)
+            result = group.segments(puzzles)
             slots.carry = result.carry.detached() if part == count - 1 else result.carry
             slots.segments = slots.segments + 1 + self.recipe.silent_segments
             slots.halted = training_halt(config, slots.segments, result, exploration)
             target = None
             if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = continue_target(self.model, result, slots.segments, slots.boards.inputs, puzzles)
-            solved = self._solved(result.logits) if self.recipe.halt_target == "solved" else None
+                target = continue_target(group.model, result, slots.segments, slots.boards.inputs, puzzles)
+            solved = group.solved(result.logits) if self.recipe.halt_target == "solved" else None
             losses = segment_losses(
                 result.logits,
                 slots.boards.labels,
@@ -199,80 +221,18 @@ class Trainer:
                 self.recipe.loss,
                 solved,
             )
-            totals.append(losses.total + self._auxiliary_loss(result.carry.z_h))
+            totals.append(losses.total + group.auxiliary_loss(result.carry.z_h))
         total = totals[0] if count == 1 else torch.stack(totals).mean()
-        self._optimise(total / self.recipe.batch_size, puzzles)
+        self._optimise(total / group.recipe.batch_size, puzzles, group)
         return losses
 
-    def _refill(self) -> None:
-        """Give every halted slot the next puzzle of the stream, in the order of the slots of all processes."""
-        halted = self.processes.gather(self.slots.halted)
-        waiting = self.slots.halted.nonzero()[:, 0]
-        before = int(halted[: self.share.start].sum())
-        if len(waiting):
-            fresh = self.feed.boards(self.fed + before, len(waiting))
-            rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
-            rows[waiting] = torch.arange(len(waiting), device=self.device)
-            self.slots.refill(self.model, Examples(*(part[rows] for part in fresh)))
-            self._label(waiting)
-            if self.recipe.random_starts:
-                self._disturb(waiting, self.fed + before)
-        self.fed += int(halted.sum())
-
-    def _disturb(self, rows: Tensor, first: int) -> None:
-        """Add the noise of puzzles number first, first + 1, … to the initial states in the slots `rows`."""
-        states = [state.clone() for state in self.slots.carry]
-        for number, row in enumerate(rows.tolist(), first):
-            generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed ^ STARTS) ^ number) >> 1)
-            noise = self.recipe.random_starts * torch.randn((len(states), *states[0].shape[1:]), generator=generator)
-            for state, own in zip(states, noise, strict=True):
-                state[row] += own.to(state)
-        self.slots.carry = Carry(*states)
-
-    def _label(self, rows: Tensor) -> None:
-        """Make the auxiliary labels of the boards in the slots `rows` (K,), for a network that learns them."""
-        if not self.recipe.model.auxiliary or not len(rows):
-            return
-        inputs, grid = self.slots.boards.inputs, self.recipe.model.grid
-        if self.slots.auxiliary is None:
-            self.slots.auxiliary = torch.full(inputs.shape, IGNORE, device=self.device)
-        clues = inputs[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid)
-        labels = torch.from_numpy(self.feed.family.auxiliary_labels(clues)).flatten(1)
-        self.slots.auxiliary[rows] = labels.to(self.device)
-
-    def _auxiliary_loss(self, z_h: Tensor) -> Tensor | float:
-        """() the mean cross-entropy of the auxiliary labels of each board, summed over boards; 0 without any."""
-        labels = self.slots.auxiliary
-        if labels is None:
-            return 0.0
-        losses = softmax_cross_entropy(self.model.mixer.auxiliary_logits(self.model, z_h), labels)
-        return (losses.sum(1) / (labels != IGNORE).sum(1).clamp(min=1)).sum()
-
-    def _segments(self, puzzles: Tensor) -> Segment:
-        """The recipe's silent segments, then the one that counts, whose carry keeps gradient."""
-        carry, inputs = self.slots.carry, self.slots.boards.inputs
-        with torch.no_grad():
-            for _ in range(self.recipe.silent_segments):
-                carry = self.model.run(carry, inputs, puzzles).carry
-        return self.model.run(carry, inputs, puzzles, detach=False)
-
-    def _solved(self, logits: Tensor) -> Tensor:
-        """(B,) bool, the boards whose answers the rules accept, whatever the stored solution is."""
-        boards, answers = self.slots.boards, thinking.read_answer(logits.detach())[0]
-        shape = (len(answers), *self.recipe.model.grid)
-        clues, solutions, found = (
-            part.cpu().numpy().astype(np.uint8).reshape(shape)
-            for part in (boards.inputs, boards.labels.clamp(min=0), answers)
-        )
-        return torch.from_numpy(self.feed.family.judge(clues, solutions, found)).to(self.device)
-
-    def _exploration(self) -> Exploration:
+    def _exploration(self, group: Group) -> Exploration:
         """This update's draws for the slots of this process, out of those for all."""
         generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
-        drawn = draw_exploration(self.recipe.model, self.recipe.batch_size, generator)
-        return Exploration(*(draw[self.share].to(self.device) for draw in drawn))
+        drawn = draw_exploration(self.recipe.model, group.recipe.batch_size, generator)
+        return Exploration(*(draw[group.share].to(self.device) for draw in drawn))
 
-    def _optimise(self, loss: Tensor, puzzles: Tensor) -> None:
+    def _optimise(self, loss: Tensor, puzzles: Tensor, group: Group) -> None:
         """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
         r = self.recipe
         self.model.zero_grad(set_to_none=True)
@@ -280,7 +240,7 @@ class Trainer:
         loss = loss.detach().float()
         gradients = [p.grad for _, p in self.named if p.grad is not None]
         self.processes.sum([*gradients, loss])
-        rows, sums = self._puzzle_gradient(puzzles)
+        rows, sums = self._puzzle_gradient(puzzles, group)
         norm = check_finite(loss, [*gradients, sums], self.update, run_folder.where_to_go_on(self.run))
         clip(gradients, norm, r.clip_norm)
         rate = learning_rate(self.update, r.lr, r.warmup, r.updates, r.lr_min_ratio, r.lr_decay)
@@ -291,10 +251,10 @@ class Trainer:
         if self.ema:
             self.ema.update(self.model)
 
-    def _puzzle_gradient(self, puzzles: Tensor) -> tuple[Tensor, Tensor]:
+    def _puzzle_gradient(self, puzzles: Tensor, group: Group) -> tuple[Tensor, Tensor]:
         """Rows of the puzzle embedding that the boards of all processes use, and their gradients."""
         gradient = torch.zeros_like(puzzles) if puzzles.grad is None else puzzles.grad
-        ids = self.processes.gather(self.slots.boards.puzzle_ids)
+        ids = self.processes.gather(group.slots.boards.puzzle_ids)
         return sum_by_row(ids, self.processes.gather(gradient) if gradient.numel() else gradient.new_zeros(len(ids), 0))
 
     def fit(self, report_every: int = 50) -> Iterator[dict[str, float]]:
@@ -305,8 +265,9 @@ class Trainer:
         """
         begin = time.perf_counter() - self.seconds
         while self.update < self.recipe.updates:
+            group = self.group
             losses = self.step()
-            self.progress.add(losses, self.slots, self.recipe.batch_size)
+            self.progress.add(losses, group.slots, group.recipe.batch_size)
             self.seconds = time.perf_counter() - begin
             final = self.update == self.recipe.updates
             evaluates = self.update % self.recipe.eval_every == 0 or final
@@ -338,40 +299,33 @@ class Trainer:
         """Held-out puzzles: shares solved by the rules and exact, and mean segments, by the network's own decision; and
         `fixed_exact`, the share exact after all segments, which is what the official evaluation counts.
 
+        With boards of several sizes these are means over the sizes, and `solved_8x8` and so on the shares of each.
+
         Args:
             final: take the recipe's `test_puzzles`, if it has any, instead of `eval_puzzles`.
         """
-        if self._judge is None:  # made once, so that its levels are compiled once
-            self._judge = accelerate(HRM.from_state(self.recipe.model).to(self.device), self._compiles)
-        model = self._judge
+        names = ("solved", "exact", "segments", "fixed_exact")
+        found = torch.stack([self._evaluate_group(group, final) for group in self.groups])
+        means = dict(zip(names, found.mean(0).tolist(), strict=True))
+        if len(self.groups) > 1:
+            grids = ["{}x{}".format(*group.recipe.model.grid) for group in self.groups]
+            means |= {f"solved_{grid}": own for grid, own in zip(grids, found[:, 0].tolist(), strict=True)}
+        return means
+
+    def _evaluate_group(self, group: Group, final: bool) -> Tensor:
+        """(4,) float64 means of a group's held-out puzzles."""
+        config = group.recipe.model
+        if config not in self._judges:  # made once, so that levels are compiled once
+            self._judges[config] = accelerate(HRM.from_state(config).to(self.device), self._compiles)
+        model = self._judges[config]
         model.load_state_dict(self.weights())
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(4, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
-            rows = self.held_out_rows(model, first, min(EVAL_BOARDS, count - first))
+            rows = group.held_out_rows(model, first, min(EVAL_BOARDS, count - first))
             sums += torch.from_numpy(rows.sum(axis=0)).to(self.device)
         self.processes.sum([sums])
-        names = ("solved", "exact", "segments", "fixed_exact")
-        return {name: value / count for name, value in zip(names, sums.tolist(), strict=True)}
-
-    def held_out_rows(self, model: HRM, first: int, count: int) -> NDArray[np.float32]:
-        """(count, 4) of held-out puzzles first … first + count - 1: solved, exact (0 or 1) and segments when the Q-head
-        halts, and exact after all segments.
-
-        One pass gives both: nothing halts in it, and what the Q-head would have said is noted. It is the loop that
-        `HRMAgent` uses, so that it scores the same.
-        """
-        if (first, count) not in self._held_out:  # an evaluation's puzzles are made once
-            self._held_out[first, count] = self.feed.held_out.take(first, count)
-        batch = self._held_out[first, count]
-        inputs, ids = self.feed.held_out_boards(batch)
-        boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
-        batch_size = solving_batch(model.config, self.device, count)
-        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments, batch=batch_size)
-        answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (found.own, found.fixed))
-        solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
-        exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))
-        return np.stack((solved, exact, found.segments.cpu().numpy(), fixed), axis=1).astype(np.float32)
+        return sums.double() / count
 
     def weights(self) -> dict[str, Tensor]:
         """The weights worth using: averaged ones if the recipe averages."""
@@ -410,10 +364,17 @@ class Trainer:
         """The state of training without the optimiser's, of all processes."""
         state = {f"model.{name}": tensor for name, tensor in run_folder.once(self.model.state_dict()).items()}
         state |= {f"ema.{name}": tensor for name, tensor in (self.ema.shadow if self.ema else {}).items()}
-        state |= {f"slots.{name}": self.processes.gather(own) for name, own in self.slots.tensors().items()}
+        for front, group in self._named_groups():
+            state |= {front + name: self.processes.gather(own) for name, own in group.slots.tensors().items()}
+        if len(self.groups) > 1:
+            state["fed"] = torch.tensor([group.fed for group in self.groups])
         state["progress"] = self.progress.sums.clone()  # so that the curve's averages continue, too
         self.processes.sum([state["progress"]])
         return state
+
+    def _named_groups(self) -> list[tuple[str, Group]]:
+        """The groups with what the names of their tensors begin with in a checkpoint."""
+        return [(f"slots{number or ''}.", group) for number, group in enumerate(self.groups)]
 
     def export(self) -> Path:
         """Write the finished weights alone to `model/`; returns the folder."""
@@ -437,17 +398,14 @@ class Trainer:
         unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)
         if self.ema:
             self.ema.shadow = run_folder.part(tensors, "ema.")
-        slots = run_folder.part(tensors, "slots.")
-        vocab, count = self.recipe.model.vocab_size, max(1, self.recipe.model.puzzle_count)
-        for name, end in (("inputs", vocab), ("labels", vocab), ("puzzle_ids", count)):
-            ids = slots[name].clamp(min=0) if name == "labels" else slots[name]
-            if not 0 <= int(ids.min()) <= int(ids.max()) < end:
-                raise ValueError(f"{path / checkpoint.STATE}: expected {name} in 0..{end - 1}, got {int(ids.max())}")
-        self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
-        self._label(torch.arange(len(self.slots.halted), device=self.device))
+        for front, group in self._named_groups():
+            group.load(run_folder.part(tensors, front), path / checkpoint.STATE)
         if self.processes.rank == 0 and "progress" in tensors:
             self.progress.sums = tensors["progress"]
-        self.update, self.fed, self.seconds = (checkpoint.counter(about, n, path) for n in ("update", "fed", "seconds"))
+        self.update, fed, self.seconds = (checkpoint.counter(about, n, path) for n in ("update", "fed", "seconds"))
+        numbers = tensors["fed"].tolist() if len(self.groups) > 1 else [fed]
+        for group, number in zip(self.groups, numbers, strict=True):
+            group.fed = number
         self.before = about.get("before", [])
         self.processes.wait()
         if self.processes.rank == 0:

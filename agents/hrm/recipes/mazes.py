@@ -146,6 +146,23 @@ ANY_SIZE = replace(
 )
 """Every board for 24 to 48 segments, solved or not: what was found has to stay. These are the bundled weights."""
 
+ANY_SIZE_TOGETHER = replace(
+    ANY_SIZE,
+    model=replace(ANY_SIZE_NETWORK, grid=(24, 24), max_segments=48, exploration_least=16),
+    other_sizes=(
+        {"env": {"size": 8}, "batch_size": 64, "mixture": ({"wall_share": 0.2}, {"wall_share": 0.4})},
+        {"env": {"size": 16}, "batch_size": 32, "mixture": ({"min_path": 30}, {"min_path": 40, "wall_share": 0.37})},
+        {"env": {"size": 30}, "batch_size": 12, "mixture": ({"min_path": 60}, {"min_path": 80, "wall_share": 0.37})},
+    ),
+    init="hrm-maze-any-size",
+    updates=12_000,
+    lr=2e-3,
+    seed=5,
+    eval_every=2000,
+    checkpoint_every=500,
+)
+"""Boards of four sizes in turn."""
+
 MAZE_HARD_1K = Recipe(
     env_id="HRMMazeHard-v0", model=HRMConfig(vocab_size=6, grid=(30, 30)), puzzles=1000, test_puzzles=1000
 )
@@ -159,6 +176,7 @@ RECIPES = {
     "maze-any-size-24": ANY_SIZE_24,
     "maze-any-size-walls": ANY_SIZE_WALLS,
     "maze-any-size": ANY_SIZE,
+    "maze-any-size-together": ANY_SIZE_TOGETHER,
     "maze-hard-1k": MAZE_HARD_1K,
 }
 """Recipes by the name `hrm-gym train` takes.

@@ -25,6 +25,8 @@ class Recipe:
             where there is no other; of the bank where `source` is a single file.
         puzzles: train on a fixed set of N puzzles, chosen by the seed; 0 takes all there are.
         mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
+        other_sizes: further boards, learnt in turn with those of `env`, one group an update; each names its own `env`,
+            and `mixture` and `batch_size` where they differ. For networks that play boards of every size.
         demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the
             demonstrations of the test split.
         init: checkpoint folder, or name of bundled weights, whose weights the run starts from, e.g. one of smaller
@@ -73,6 +75,7 @@ class Recipe:
     test_source: str = ""
     puzzles: int = 0
     mixture: tyro.conf.Fixed[tuple[Mapping[str, Any], ...]] = ()
+    other_sizes: tyro.conf.Fixed[tuple[Mapping[str, Any], ...]] = ()
     demonstrations: bool = False
     init: str = ""
     loss: AnswerLoss = "stablemax"
@@ -113,6 +116,9 @@ class Recipe:
         for name in ("puzzles", "silent_segments", "clip_norm", "variants", "test_puzzles", "warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for own in self.other_sizes:
+            if "env" not in own or not own.keys() <= {"env", "mixture", "batch_size"}:
+                raise ValueError(f"other_sizes: expected env, and perhaps mixture and batch_size, got {sorted(own)}")
         if self.gradient_segments < 1 or self.random_starts < 0:
             raise ValueError(
                 f"expected gradient_segments of at least 1 and random_starts of at least 0, got "
@@ -135,6 +141,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         plain = {"env": dict(self.env), "mixture": [dict(arguments) for arguments in self.mixture]}
+        plain["other_sizes"] = [dict(own) for own in self.other_sizes]
         return {**dataclasses.asdict(self), **plain}
 
 
