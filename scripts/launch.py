@@ -148,7 +148,8 @@ def _ray(trainings: Sequence[Training]) -> Ended:
     """Tasks of the Ray cluster that this machine belongs to, or of one that is started here."""
     ray = load_extra("ray")
     path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
-    ray.init(runtime_env={"env_vars": path}, log_to_driver=False, ignore_reinit_error=True, include_dashboard=False)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    ray.init(runtime_env={"env_vars": path}, ignore_reinit_error=True, **quiet)
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= 1
         tasks = {}

@@ -129,7 +129,7 @@ def writers(log: Path) -> list[int]:
     return sorted({number for number in found if number != os.getpid()})
 
 
-def wait(until: Callable[[], Any], log: Path, seconds: float = 240) -> None:
+def wait(until: Callable[[], Any], log: Path, seconds: float = 560) -> None:
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, log.read_text()
@@ -158,7 +158,7 @@ def test_a_killed_training_continues(launcher: list[str], tmp_path: Path, capsys
             wait(lambda: "continuing" in log.read_text(), log)
             assert not trained & set(writers(log))
         else:
-            _, said = child.communicate(timeout=240)
+            _, said = child.communicate(timeout=560)
             assert child.returncode == 1, said
             assert "1 of 1 trainings failed" in said
     wait(lambda: not writers(log), log)
@@ -178,7 +178,7 @@ def test_a_signal_ends_all_after_a_checkpoint(tmp_path: Path) -> None:
         for seed in (0, 1):
             wait_for_checkpoint(tmp_path / "maze" / f"seed-{seed}")
         child.send_signal(signal.SIGTERM)
-        child.communicate(timeout=240)
+        child.communicate(timeout=560)
         assert child.returncode == 128 + signal.SIGTERM
     for seed in (0, 1):
         log = (tmp_path / "maze" / f"seed-{seed}.log").read_text()
