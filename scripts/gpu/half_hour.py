@@ -80,6 +80,9 @@ PACKED = {"sudoku": (1000, 10_000), "own": (100_000, 2000)}
 THERE = ("torch", "numba", "llvmlite", "numpy", "triton", "nvidia", "sympy", "mpmath", "networkx", "setuptools")
 """Packages that a machine with PyTorch and numba has, or that only playing needs; nothing of them is packed."""
 
+PLATFORM = ("--python-version", "3.12", "--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64")
+"""For which machine wheels are packed."""
+
 MOST_PACKED = 60 * 2**20
 """Bytes of wheels that may be carried to the machine."""
 
@@ -167,7 +170,7 @@ def pack(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
     folder = config.out / "wheels"
     if not config.dry:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-        subprocess.run([*command, "--python-version", "3.12", "--platform", "manylinux2014_x86_64", *names], check=True)
+        subprocess.run([*command, *PLATFORM, *names], check=True)
     for call in PACKED:
         make_puzzles(config, call)
     size = sum(file.stat().st_size for where in (folder, config.out / "data") for file in where.rglob("*"))
@@ -313,7 +316,7 @@ def train(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
         write_atomically(out / CURVE, curve.read_text())
     weights = trainer.weights()
     if sum(tensor.nbytes for tensor in weights.values()) <= MOST_WRITTEN:
-        about = {"kind": "hrm", "family": trainer.groups[0].feed.family.name, "update": trainer.update}
+        about = {"kind": "hrm", "family": trainer.feed.family.name, "update": trainer.update}
         write_folder(out / "model", lambda folder: write_model(folder, weights, recipe.model, about))
     return {
         "recipe": recipe.to_json(), "update": trainer.update, "updates": trainer.recipe.updates,
@@ -332,7 +335,7 @@ def judge(config: HalfHourConfig, trainer: Trainer, device: torch.device) -> dic
     """Both figures of held-out puzzles from one solve: the own decision, and 16 segments of every board."""
     model = HRM.from_state(trainer.recipe.model, trainer.weights()).to(device)
     accelerate(model, compile=device.type == "cuda")
-    feed, limit = trainer.groups[0].feed, LIMIT.get(config.call, FIXED)
+    feed, limit = trainer.feed, LIMIT.get(config.call, FIXED)
     count = min(8 if config.dry else config.held_out, feed.held_out.length or sys.maxsize)
     batch_size = solving_batch(model.config, device, min(count, EVAL_BOARDS))
     right, segments = np.zeros(2, np.int64), 0

@@ -49,7 +49,9 @@ def test_the_command_checks_the_model_on_two_processes(tmp_path: Path, capsys: p
     assert "computed, not measured" in said
     assert "two processes took" in said
     found = json.loads(out.read_text())["measured"]
-    assert 0 < found["reduce"] < found["two_measured"]
-    assert found["two_computed"] == found["one_half"] + found["reduce"]
+    for kind in ("wall", "cpu"):
+        assert 0 < found[kind]["reduce"] < found[kind]["two"]
+        assert found[kind]["two_computed"] == found[kind]["half"] + found[kind]["reduce"]
+        assert found[kind]["whole"] == pytest.approx(found[kind]["fixed"] + found["batch"] * found[kind]["board"])
     assert main(["bench", "--only", "scaling", "nothing"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
