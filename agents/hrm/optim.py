@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+@torch.no_grad()
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
     """() float32 norm of all gradients taken together; not finite if any element is not."""
     if not gradients:
         return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients]))
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([g.float() for g in gradients])))
 
 
-def check_finite(loss: Tensor, gradients: Sequence[Tensor], update: int, rest: str) -> float:
-    """The gradient norm of an update, if it and the loss are finite.
+def check_finite(loss: float, norm: float, update: int, rest: str) -> None:
+    """Refuse an update that is not made of numbers.
 
     Args:
-        loss: () mean loss of all processes.
-        gradients: summed over all processes, so that all of them come to the same verdict.
+        loss: mean loss of all processes.
+        norm: of the gradient summed over all processes, so that all of them come to the same verdict.
         update: number of the update.
         rest: the end of the message: where to continue.
 
     Raises:
         FloatingPointError: something is not finite; the message names the update.
     """
-    value, norm = torch.stack([loss.detach().float(), gradient_norm(gradients).to(loss.device)]).tolist()
-    if not (math.isfinite(value) and math.isfinite(norm)):
-        what = f"loss is {value}" if not math.isfinite(value) else f"gradient has the length {norm}"
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient has the length {norm}"
         raise FloatingPointError(f"update {update} was not made: its {what}; {rest}")
-    return float(norm)
 
 
-def clip(gradients: Sequence[Tensor], norm: float, limit: float) -> None:
-    """Scale gradients of norm `norm` down to the maximum gradient norm `limit`, in place; 0 is no limit."""
-    if 0 < limit < norm:
-        torch._foreach_mul_(list(gradients), limit / norm)
+@torch.no_grad()
+def clip(gradients: Sequence[Tensor], norm: Tensor, limit: float) -> None:
+    """Scale gradients of norm `norm` () down to the maximum gradient norm `limit`, in place; 0 is no limit.
+
+    The factor stays on the device; it is 1, which changes no bit, for gradients below the limit.
+    """
+    if limit > 0:
+        wide = torch.float32 if norm.device.type == "mps" else torch.float64  # so that `limit` is not rounded
+        factor = (torch.full_like(norm, limit, dtype=wide) / norm).clamp(max=1)
+        torch._foreach_mul_(list(gradients), factor.to(norm.dtype))
 
 
 class AdamATan2(torch.optim.Optimizer):
@@ -65,21 +71,40 @@ class AdamATan2(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            beta1, beta2 = group["betas"]
+            for step, parameters, means, squares in _moments(self, group):
+                scales = torch._foreach_sqrt(squares)
+                torch._foreach_div_(scales, math.sqrt(1 - beta2**step))
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                turns = [torch.atan2(mean, scale) for mean, scale in zip(means, scales, strict=True)]
+                torch._foreach_add_(parameters, turns, alpha=-group["lr"] / (1 - beta1**step))
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
-        beta1, beta2 = group["betas"]
-        state["step"] += 1
-        state["exp_avg"].lerp_(parameter.grad, 1 - beta1)
-        state["exp_avg_sq"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-        scale = state["exp_avg_sq"].sqrt().div_(math.sqrt(1 - beta2 ** state["step"]))
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.sub_(torch.atan2(state["exp_avg"], scale), alpha=group["lr"] / (1 - beta1 ** state["step"]))
+
+def _moments(
+    optimizer: torch.optim.Optimizer, group: dict[str, Any]
+) -> Iterator[tuple[int, list[Tensor], list[Tensor], list[Tensor]]]:
+    """Move Adam's two averages of the parameters that have a gradient.
+
+    Yields:
+        The updates made, and lists of the parameters that made as many, their average gradients, and the average
+        squares. It is one set of lists, unless some update left a parameter out.
+    """
+    by_step: dict[int, list[Tensor]] = {}
+    for parameter in group["params"]:
+        if parameter.grad is not None:
+            state = optimizer.state[parameter]
+            if not state:
+                state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+            state["step"] += 1
+            by_step.setdefault(state["step"], []).append(parameter)
+    beta1, beta2 = group["betas"]
+    for step, parameters in by_step.items():
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        means, squares = ([optimizer.state[p][name] for p in parameters] for name in ("exp_avg", "exp_avg_sq"))
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        yield step, parameters, means, squares
 
 
 class Muon(torch.optim.Optimizer):
@@ -111,30 +136,30 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            update = self._orthogonal if group["orthogonal"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(update(parameter, group), alpha=group["lr"])
+            for parameters, updates in self._orthogonal(group) if group["orthogonal"] else self._adam(group):
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
-    def _orthogonal(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        state, momentum, gradient = self.state[parameter], group["momentum"], parameter.grad
-        assert gradient is not None
-        if not state:
-            state["exp_avg"] = torch.zeros_like(parameter)
-        state["exp_avg"].lerp_(gradient, 1 - momentum)
-        ahead = gradient.lerp(state["exp_avg"], momentum)
-        return orthogonalised(ahead).mul_(0.2 * max(parameter.shape) ** 0.5)
+    def _orthogonal(self, group: dict[str, Any]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["exp_avg"] = torch.zeros_like(parameter)
+        if parameters:
+            means, gradients = [self.state[p]["exp_avg"] for p in parameters], [p.grad for p in parameters]
+            torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+            ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+            yield parameters, [orthogonalised(own).mul_(0.2 * max(own.shape) ** 0.5) for own in ahead]
 
-    def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        state, (beta1, beta2) = self.state[parameter], group["betas"]
-        if not state:
-            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
-        state["step"] += 1
-        state["exp_avg"].lerp_(parameter.grad, 1 - beta1)
-        state["exp_avg_sq"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-        size = state["exp_avg_sq"].div(1 - beta2 ** state["step"]).sqrt_().add_(1e-8)
-        return state["exp_avg"].div(1 - beta1 ** state["step"]).div_(size)
+    def _adam(self, group: dict[str, Any]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        beta1, beta2 = group["betas"]
+        for step, parameters, means, squares in _moments(self, group):
+            sizes = torch._foreach_div(squares, 1 - beta2**step)
+            torch._foreach_sqrt_(sizes)
+            torch._foreach_add_(sizes, 1e-8)
+            updates = torch._foreach_div(means, 1 - beta1**step)
+            torch._foreach_div_(updates, sizes)
+            yield parameters, list(updates)
 
 
 def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
@@ -155,31 +180,35 @@ def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 @torch.no_grad()
 def sum_by_row(ids: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of an embedding that a batch touched, and the gradient of each: no table of all rows is made.
+    """The gradient of each row of an embedding that a batch touched: no table of all rows, no read by the host.
 
     Args:
-        ids: (B,) integers.
+        ids: (B,) integers, rows of the embedding.
         gradients: (B, D), of the looked-up vectors.
 
     Returns:
-        (R,) int64 rows in rising order, and (R, D) sums over boards of equal id.
+        (B,) int64, which of the distinct rows in rising order each id is; and (B, D) their gradients, sums over boards
+        of equal id, with zeros behind those of the last row.
     """
-    rows, places = torch.unique(ids.long(), return_inverse=True)
-    return rows, gradients.new_zeros(len(rows), gradients.shape[1]).index_add_(0, places, gradients)
+    ordered, order = ids.sort(stable=True)
+    ranks = F.pad((ordered[1:] != ordered[:-1]).cumsum(0), (1, 0))
+    places = torch.empty_like(order).scatter_(0, order, ranks)
+    return places, torch.zeros_like(gradients).index_add_(0, places, gradients)
 
 
 @torch.no_grad()
-def sign_sgd_rows(weights: Tensor, rows: Tensor, sums: Tensor, lr: float, weight_decay: float) -> None:
+def sign_sgd_rows(weights: Tensor, rows: Tensor, gradients: Tensor, lr: float, weight_decay: float) -> None:
     """One SignSGD step with decoupled decay on the rows of the puzzle embedding that a batch touched.
 
     Args:
         weights: (N, D), changed in place; the other rows stay untouched, decay included.
-        rows: (R,) int64, each once.
-        sums: (R, D) gradients of these rows.
+        rows: (R,) integers; those that are there more than once have equal gradients.
+        gradients: (R, D) gradients of these rows.
         lr: learning rate.
         weight_decay: decoupled decay.
     """
-    weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * sums.sign()
+    rows = rows.long()
+    weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * gradients.sign()
 
 
 def learning_rate(
@@ -213,8 +242,7 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's parameters."""
         named = dict(model.named_parameters())
-        for name, average in self.shadow.items():
-            average.lerp_(named[name], 1 - self.decay)
+        torch._foreach_lerp_(list(self.shadow.values()), [named[name] for name in self.shadow], 1 - self.decay)
 
     def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
         """The model's state with averaged parameters in place of its own, under every name that one of them has."""

@@ -24,7 +24,17 @@ from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.group import Group, group_recipes, on_grid
 from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.agents.hrm.optim import EMA, AdamATan2, Muon, check_finite, clip, learning_rate, sign_sgd_rows, sum_by_row
+from hrm_gym.agents.hrm.optim import (
+    EMA,
+    AdamATan2,
+    Muon,
+    check_finite,
+    clip,
+    gradient_norm,
+    learning_rate,
+    sign_sgd_rows,
+    sum_by_row,
+)
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
 from hrm_gym.agents.hrm.slots import Exploration, Slots, continue_target, draw_exploration, training_halt
@@ -173,8 +183,11 @@ class Trainer:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         r = self.recipe
         if r.optimizer != "muon":
-            kind = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}[r.optimizer]
-            return kind([p for _, p in self.named], lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
+            parameters, own = [p for _, p in self.named], {"lr": r.lr, "betas": r.betas, "weight_decay": r.weight_decay}
+            if r.optimizer == "adam_atan2":
+                return AdamATan2(parameters, **own)
+            fused = self.device.type == "cuda"
+            return torch.optim.AdamW(parameters, **own, fused=fused, foreach=not fused)
         inside = [(name, p) for name, p in self.named if p.ndim == 2 and "level." in name]
         rest = [(name, p) for name, p in self.named if not (p.ndim == 2 and "level." in name)]
         self.named = inside + rest  # the order in which the optimiser keeps its state
@@ -240,22 +253,24 @@ class Trainer:
         loss = loss.detach().float()
         gradients = [p.grad for _, p in self.named if p.grad is not None]
         self.processes.sum([*gradients, loss])
-        rows, sums = self._puzzle_gradient(puzzles, group)
-        norm = check_finite(loss, [*gradients, sums], self.update, run_folder.where_to_go_on(self.run))
+        ids, places, sums = self._puzzle_gradient(puzzles, group)
+        norm = gradient_norm([*gradients, sums])
+        check_finite(*torch.stack([loss, norm]).tolist(), self.update, run_folder.where_to_go_on(self.run))
         clip(gradients, norm, r.clip_norm)
         rate = learning_rate(self.update, r.lr, r.warmup, r.updates, r.lr_min_ratio, r.lr_decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
         self.optimizer.step()
-        sign_sgd_rows(self.model.puzzles.data, rows, sums, r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
+        sign_sgd_rows(self.model.puzzles.data, ids, sums[places], r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
         if self.ema:
             self.ema.update(self.model)
 
-    def _puzzle_gradient(self, puzzles: Tensor, group: Group) -> tuple[Tensor, Tensor]:
-        """Rows of the puzzle embedding that the boards of all processes use, and their gradients."""
+    def _puzzle_gradient(self, puzzles: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of the puzzle embedding of the boards of all processes, and `sum_by_row` of their gradients."""
         gradient = torch.zeros_like(puzzles) if puzzles.grad is None else puzzles.grad
         ids = self.processes.gather(group.slots.boards.puzzle_ids)
-        return sum_by_row(ids, self.processes.gather(gradient) if gradient.numel() else gradient.new_zeros(len(ids), 0))
+        every = self.processes.gather(gradient) if gradient.numel() else gradient.new_zeros(len(ids), 0)
+        return ids, *sum_by_row(ids, every)
 
     def fit(self, report_every: int = 50) -> Iterator[dict[str, float]]:
         """Train to the recipe's end, or to a checkpoint when `stopping` is set.

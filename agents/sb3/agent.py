@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.agent import Observation, ShownAgent, as_batch, check_puzzles
+from hrm_gym.agents.agent import Observation, ShownAgent, as_batch, check_puzzles, episode_starts
 from hrm_gym.agents.devices import choose_device, float32_numbers
+from hrm_gym.agents.sb3.carry import NAME as CARRY
 from hrm_gym.agents.sb3.policies import ALGORITHMS, plays_any_size, read_policy
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Thought
@@ -60,6 +61,7 @@ class SB3Agent(ShownAgent):
     """
 
     weights: Path | None = None
+    _state: Any = None
 
     def __init__(
         self,
@@ -140,34 +142,53 @@ class SB3Agent(ShownAgent):
         state: Any = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
-    ) -> tuple[NDArray[Any], None]:
-        """Actions for one observation or a batch.
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Actions for one observation or a batch, and the next state.
 
         Args:
             observation: the environment's: `puzzle` and `answer` (H, W) uint8, `segment` (1,) and what ARC has
                 besides, or all with a leading batch axis B.
-            state: not used; the policy has no memory.
-            episode_start: not used.
+            state: what the last call returned; None starts every board.
+            episode_start: (B,) bool, boards on which a new puzzle begins; those whose `segment` is 0 begin in any case.
             deterministic: the likeliest action, or one drawn from the policy.
 
         Returns:
-            int64 actions of shape () or (B,) (in answer mode (H * W + 1,) or (B, H * W + 1)), and None.
+            int64 actions of shape () or (B,) (in answer mode (H * W + 1,) or (B, H * W + 1)), and the states of an HRM
+            that keeps them between steps, (B, modules, T, D) float32; None for all other policies.
 
         Raises:
-            ValueError: if the observation has another form.
+            ValueError: if the observation has another form, or the state is of another batch.
         """
-        space: Any = self.policy.observation_space
-        rows, single = as_batch(observation, tuple(space.spaces))
+        policy: Any = self.policy
+        space = policy.observation_space
+        rows, single = as_batch(observation, tuple(name for name in space.spaces if name != CARRY))
         check_puzzles(rows, space["puzzle"].shape, int(space["puzzle"].high.max()) + 1)
-        actions, _ = self.policy.predict(rows, deterministic=deterministic, **self._masks(rows))
-        return (actions[0] if single else actions), None
+        if CARRY in space.spaces:
+            rows[CARRY] = self._kept(space[CARRY].shape, rows, state, episode_start)
+        actions, _ = policy.predict(rows, deterministic=deterministic, **self._masks(rows))
+        after = policy.features_extractor.carry.cpu().numpy() if CARRY in space.spaces else None
+        return (actions[0] if single else actions), after
+
+    def _kept(
+        self, shape: tuple[int, ...], rows: Observation, state: Any, episode_start: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
+        """(B, modules, T, D) the states of B boards before an action: zeros, which stand for the initial ones, where a
+        puzzle begins."""
+        starts = episode_starts(rows, state, episode_start)
+        if starts.all():
+            return np.zeros((len(starts), *shape), np.float32)
+        if state is None or state.shape != (len(starts), *shape):
+            raise ValueError(f"expected a state of shape {(len(starts), *shape)}, got {getattr(state, 'shape', state)}")
+        return np.where(starts[:, None, None, None], np.float32(0), state)
 
     def act(self, observation: Observation) -> NDArray[Any]:
-        """The action for one environment."""
-        return self.predict(observation)[0]
+        """The action for one environment; a state is kept inside, until a puzzle begins."""
+        action, self._state = self.predict(observation, self._state)
+        return action
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """Forget the state that `act` keeps."""
+        self._state = None
 
     def thoughts(self) -> list[Thought] | None:
         """None: the policy holds no answer."""

@@ -1,9 +1,10 @@
 """The HRM network as an actor-critic policy of stable-baselines3: `PPO(HRMPolicy, env)`.
 
-SB3 keeps no recurrent state in its rollouts, so the policy has none: at every environment step the network starts from
-its initial states and runs a fixed number of segments, the last of them with the network's own gradient (one-step by
-default) and the others without any. In answer mode it reads `puzzle`, as an HRM does; in cell mode it reads `answer`,
-the board with what has been written, since the state of the episode is there.
+At every environment step the network runs a fixed number of segments, the last of them with the network's own gradient
+(one-step by default) and the others without any. It starts from its initial states, since SB3 keeps no recurrent state
+in its rollouts; or, in environments that show a `carry` (`carry.CarryVecEnv`), from the states that the step before
+left. In answer mode it reads `puzzle`, as an HRM does; in cell mode it reads `answer`, the board with what has been
+written.
 
 Its answer logits are the distribution over symbols in every cell: a factor a cell in answer mode, one softmax over
 cells x symbols in cell mode. Halting is the Q-head's: (Q(continue), Q(halt)) are the logits of the halt bit in answer
@@ -29,7 +30,8 @@ from torch import Tensor, nn
 from hrm_gym.agents.devices import choose_device, has_fast_bfloat16
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.model import HRM, Carry
+from hrm_gym.agents.sb3.carry import NAME, with_carry
 from hrm_gym.agents.sb3.networks import ActionForm
 
 SMALL = {"hidden_size": 64, "heads": 2, "h_layers": 2, "l_layers": 2, "positions": "learned_rope2d"}
@@ -43,13 +45,16 @@ def default_config(space: gym.spaces.Dict) -> HRMConfig:
 
 
 class HRMFeatures(BaseFeaturesExtractor):
-    """The H-level states after a fixed number of segments from the initial ones.
+    """The H-level states after a fixed number of segments from the initial states, or from those observed as `carry`.
 
     Attributes:
         hrm: the network; its heads are the policy's.
         segments: segments an environment step.
         reads: "puzzle" or "answer", the plane that the network is given.
+        carry: (B, modules, T, D) float32, the states that the last call left, without gradient.
     """
+
+    carry: Tensor
 
     def __init__(self, observation_space: gym.spaces.Dict, hrm: HRMConfig, segments: int, reads: str) -> None:
         """Make the network.
@@ -65,6 +70,8 @@ class HRMFeatures(BaseFeaturesExtractor):
                 f"expected an HRM for {needed.vocab_size} tokens on {needed.grid}, "
                 f"got one for {hrm.vocab_size} on {hrm.grid}"
             )
+        if NAME in observation_space.spaces and observation_space != with_carry(observation_space, hrm):
+            raise ValueError(f"expected the carry of {hrm}, got one of shape {observation_space[NAME].shape}")
         super().__init__(observation_space, hrm.hidden_size * hrm.length)
         self.hrm, self.segments, self.reads = accelerate(HRM(hrm)), segments, reads
 
@@ -73,11 +80,22 @@ class HRMFeatures(BaseFeaturesExtractor):
         hrm, tokens = self.hrm, observations[self.reads].long().flatten(1)
         rows = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
         x = hrm.embed(tokens, F.embedding(rows, hrm.puzzles))
-        carry = hrm.initial_carry(len(tokens))
+        carry = self._before(observations, len(tokens))
         with torch.no_grad():
             for _ in range(self.segments - 1):
                 carry = hrm.advance(carry, x)
-        return hrm.advance(carry, x).z_h.flatten(1)
+        carry = hrm.advance(carry, x)
+        if NAME in observations:
+            self.carry = torch.stack(carry.detached(), 1).float()
+        return carry.z_h.flatten(1)
+
+    def _before(self, observations: dict[str, Tensor], boards: int) -> Carry:
+        """The states of B boards before the first segment."""
+        if NAME not in observations:
+            return self.hrm.initial_carry(boards)
+        shown = observations[NAME]
+        begins = (shown == 0).flatten(1).all(1)
+        return self.hrm.reset_rows(Carry(*shown.to(self.hrm.dtype).unbind(1)), begins)
 
     def states(self, features: Tensor) -> Tensor:
         """The features as H-level states (B, T, D)."""

@@ -162,7 +162,8 @@ def from_json(content: Mapping[str, Any]) -> Model:
     kind = content.get("kind", "walker")
     for made, name in KINDS.items():
         if name == kind:
-            fields = {field.name: content[field.name] for field in dataclasses.fields(made)}
+            given = {"carry": False, **content}  # files of before it was a setting
+            fields = {field.name: given[field.name] for field in dataclasses.fields(made)}
             for place, value in fields.items():
                 if isinstance(value, int) and value > WIDEST:
                     raise ValueError(f"expected {place} of at most {WIDEST:,}, got {value:,}")

@@ -48,10 +48,13 @@ class HRMModel:
     Attributes:
         hrm: the network; its vocabulary and grid are the environment's.
         segments: segments an environment step.
+        carry: keep the states between the steps of an episode (`carry.CarryVecEnv`); else each starts from the initial
+            ones.
     """
 
     hrm: HRMConfig
     segments: int = 2
+    carry: bool = False
 
     def __post_init__(self) -> None:
         _at_least_one(self, "segments")

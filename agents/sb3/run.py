@@ -18,11 +18,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import checkpoint
+from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.agent import SB3Agent
+from hrm_gym.agents.sb3.carry import with_carry
 from hrm_gym.agents.sb3.policies import write_policy
-from hrm_gym.agents.sb3.recipes import RLRecipe
+from hrm_gym.agents.sb3.recipes import HRMModel, RLRecipe
 from hrm_gym.envs.puzzle import mix64
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.registry import registered_env
@@ -98,7 +100,7 @@ class Run(ABC):
         return time.process_time() - self._processor_began
 
     @contextmanager
-    def _standing_still(self) -> Iterator[None]:
+    def standing_still(self) -> Iterator[None]:
         """What happens inside takes no time of the run."""
         seconds, processor_seconds = self.seconds(), self.processor_seconds()
         yield
@@ -127,7 +129,7 @@ class Run(ABC):
         if (
             final or _due(self.timesteps, self._evaluated_at, self.recipe.eval_every)
         ) and not self.recently_evaluated():
-            with self._standing_still():
+            with self.standing_still():
                 found = self.evaluate()
             self._evaluated, self._evaluated_at = self.updates, self.timesteps
             row = {**row, **{f"eval_{name}": value for name, value in found.items()}}
@@ -206,6 +208,8 @@ class Run(ABC):
     def _about(self) -> dict[str, Any]:
         world: Any = self.held_out.unwrapped
         observation: Any = self.held_out.observation_space
+        if (kept := self.kept_network()) is not None:
+            observation = with_carry(observation, kept)
         spaces = policies.spaces_json(observation, self.held_out.action_space)
         network = policies.to_json(self.recipe.model, self.family.vocab_size, self.family.writable, world.shape)
         return {
@@ -218,6 +222,11 @@ class Run(ABC):
             **({"fed": self.timesteps} if self.recipe.algorithm == "supervised" else {}),
             "model": {**network, **spaces},
         }
+
+    def kept_network(self) -> HRMConfig | None:
+        """The network whose states are kept between environment steps, if they are."""
+        model = self.recipe.model
+        return self.policy_arguments()["hrm"] if isinstance(model, HRMModel) and model.carry else None
 
     def policy_arguments(self) -> dict[str, Any]:
         """SB3's `policy_kwargs` of the recipe's network for these puzzles."""

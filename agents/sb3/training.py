@@ -21,16 +21,18 @@ from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import STATE, read_tensors
 from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.hrm.run_folder import once, pack_optimizer, part, unpack_optimizer
 from hrm_gym.agents.sb3 import policies
+from hrm_gym.agents.sb3.carry import CarryVecEnv
 from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
 from hrm_gym.agents.sb3.run import Run, Watch, Watcher, env_arguments, puzzle_seed
 from hrm_gym.agents.sb3.supervised import SupervisedRun
-from hrm_gym.agents.sb3.vec_env import VectorEnvAdapter, make_sb3_vec
+from hrm_gym.agents.sb3.vec_env import make_sb3_vec
 from hrm_gym.agents.scalars import has_tensorboard
 from hrm_gym.reading import read_npz
 
@@ -104,8 +106,12 @@ class RLRun(Run):
             ValueError: the folder holds a run of another recipe, or its checkpoint is damaged.
         """
         super().__init__(recipe, folder, device)
-        envs = make_sb3_vec(recipe.env_id, recipe.envs, **env_arguments(recipe, "train"))
+        envs: VecEnv = make_sb3_vec(recipe.env_id, recipe.envs, **env_arguments(recipe, "train"))
+        if (kept := self.kept_network()) is not None:
+            envs = CarryVecEnv(envs, kept)
         self.model: Any = self._fresh(envs)
+        if isinstance(envs, CarryVecEnv):
+            envs.follow(self.policy)
         envs.seed(puzzle_seed(recipe, 0))
         if (found := self._found()) is not None:
             self._resume(*found)
@@ -135,7 +141,7 @@ class RLRun(Run):
             self.after_update({}, watcher, final=True)
         self.export()
 
-    def _fresh(self, envs: VectorEnvAdapter) -> BaseAlgorithm:
+    def _fresh(self, envs: VecEnv) -> BaseAlgorithm:
         r = self.recipe
         return ALGORITHMS[r.algorithm](
             policies.policy_class(r.algorithm, r.model),

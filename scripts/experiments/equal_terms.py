@@ -184,13 +184,18 @@ def train_rl(recipe_name: str, seed: int, seconds: float, folder: Path) -> tuple
 
 @functools.cache
 def rl_speed(recipe_name: str) -> float:
-    """Environment steps a second of the processor, without the first seconds."""
+    """Environment steps a second of the processor; what comes before the first update, compilation of the rules among
+    it, and the seconds after it do not count."""
     with tempfile.TemporaryDirectory() as scratch:
         trial = RLRun(dataclasses.replace(RL_RECIPES[recipe_name], timesteps=10**9, **NEVER), Path(scratch))
-        seen = [(0.0, 0)]
-        trial.limit = 2 * TRIAL
-        trial.learn(lambda row: seen.append((trial.processor_seconds(), trial.timesteps)))
-    begin = next((one for one in seen[:-1] if one[0] >= TRIAL), seen[0])
+        seen: list[tuple[float, int]] = []
+
+        def watch(row: dict[str, float]) -> None:
+            seen.append((trial.processor_seconds(), trial.timesteps))
+            trial.limit = seen[0][0] + 2 * TRIAL
+
+        trial.learn(watch)
+    begin = next((one for one in seen[:-1] if one[0] >= seen[0][0] + TRIAL), seen[0])
     return (seen[-1][1] - begin[1]) / max(seen[-1][0] - begin[0], 1e-9)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +47,18 @@ def test_what_cannot_be_run_is_refused_in_one_line(
 ) -> None:
     assert run(equal_terms.main, given) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_speed_of_training_is_measured_after_a_slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rules are compiled first, that may take longer than the whole trial."""
+
+    class Slow(equal_terms.RLRun):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._processor_began -= 1000.0
+
+    monkeypatch.setattr(equal_terms, "TRIAL", 0.2)
+    monkeypatch.setattr(equal_terms, "RLRun", Slow)
+    equal_terms.rl_speed.cache_clear()
+    assert equal_terms.rl_speed("sudoku-4x4-a2c") > 50.0
+    equal_terms.rl_speed.cache_clear()

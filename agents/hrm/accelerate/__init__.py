@@ -110,7 +110,7 @@ def can_compile(device: str) -> bool:
 
     On a CPU it needs a C++ compiler, which slim containers do not have.
     """
-    library.keep_compiled_code_private()
+    library.prepare_compile_cache()
     try:
         # a stored graph would hide that there is no compiler for the next one
         torch.compile(lambda x: x + 1, options={"fx_graph_cache": False})(torch.zeros(2, device=device))

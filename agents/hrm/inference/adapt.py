@@ -149,8 +149,8 @@ def _update(
     (losses.total / settings.batch).backward()
     slots.carry = result.carry
     if puzzles.grad is not None:
-        rows, sums = sum_by_row(boards.puzzle_ids, puzzles.grad)
-        sign_sgd_rows(vectors, rows, sums, settings.puzzle_lr, settings.puzzle_weight_decay)
+        places, sums = sum_by_row(boards.puzzle_ids, puzzles.grad)
+        sign_sgd_rows(vectors, boards.puzzle_ids, sums[places], settings.puzzle_lr, settings.puzzle_weight_decay)
     if optimizer is not None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

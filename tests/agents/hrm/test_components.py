@@ -65,7 +65,9 @@ def test_linear_decay_ends_at_zero() -> None:
 
 def test_sign_sgd_touches_only_rows_of_the_batch() -> None:
     weights, ids = GOLDEN["sign/w0"].clone(), GOLDEN["sign/ids"]
-    sign_sgd_rows(weights, *sum_by_row(ids, GOLDEN["sign/grad"]), lr=0.1, weight_decay=0.5)
+    places, sums = sum_by_row(ids, GOLDEN["sign/grad"])
+    assert torch.equal(places, torch.unique(ids, return_inverse=True)[1]), "the order of sums, and so their bits"
+    sign_sgd_rows(weights, ids, sums[places], lr=0.1, weight_decay=0.5)
     torch.testing.assert_close(weights, GOLDEN["sign/w1"], atol=1e-7, rtol=0)
 
 
