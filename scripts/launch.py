@@ -149,7 +149,10 @@ def _ray(trainings: Sequence[Training]) -> Ended:
     ray = load_extra("ray")
     path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    ray.init(runtime_env={"env_vars": path}, ignore_reinit_error=True, **quiet)
+    try:
+        ray.init(runtime_env={"env_vars": path}, ignore_reinit_error=True, **quiet)
+    except Exception as error:  # Ray has no class for what goes wrong when it starts
+        raise ValueError(f"Ray does not start: {' '.join(str(error).split())}") from error
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= 1
         tasks = {}

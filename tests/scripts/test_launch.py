@@ -108,6 +108,11 @@ def test_what_submitit_does_not_know_is_one_line(tmp_path: Path, capsys: pytest.
         assert line.count("\n") == 1
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes longer than Ray's 30 s
+
+
 @contextlib.contextmanager
 def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     ran = [sys.executable, "-m", "hrm_gym.scripts.main", *arguments]
@@ -132,12 +137,13 @@ def writers(log: Path) -> list[int]:
 def wait(until: Callable[[], Any], log: Path, seconds: float = 560) -> None:
     end = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < end, log.read_text()
+        assert time.monotonic() < end, log.read_text() if log.exists() else "nothing was printed"
         time.sleep(0.1)
 
 
-def wait_for_checkpoint(run: Path) -> None:
-    wait(lambda: checkpoint.checkpoints(run), run.with_suffix(".log"))
+def wait_for_checkpoint(run: Path, child: subprocess.Popen[str]) -> None:
+    wait(lambda: checkpoint.checkpoints(run) or child.poll() is not None, run.with_suffix(".log"))
+    assert child.poll() is None, child.communicate()[1]
 
 
 @pytest.mark.slow
@@ -149,7 +155,7 @@ def test_a_killed_training_continues(launcher: list[str], tmp_path: Path, capsys
     log = run.with_suffix(".log")
     asked = ["--seeds", "1", "--launcher", *launcher]
     with started(command(tmp_path, LONG, *asked)) as child:
-        wait_for_checkpoint(run)
+        wait_for_checkpoint(run, child)
         trained = set(writers(log)) - {child.pid}
         assert trained
         for number in trained:
@@ -176,7 +182,7 @@ def test_a_killed_training_continues(launcher: list[str], tmp_path: Path, capsys
 def test_a_signal_ends_all_after_a_checkpoint(tmp_path: Path) -> None:
     with started(command(tmp_path, LONG, "--seeds", "2", "--jobs", "2")) as child:
         for seed in (0, 1):
-            wait_for_checkpoint(tmp_path / "maze" / f"seed-{seed}")
+            wait_for_checkpoint(tmp_path / "maze" / f"seed-{seed}", child)
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=560)
         assert child.returncode == 128 + signal.SIGTERM
