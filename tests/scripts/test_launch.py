@@ -116,7 +116,9 @@ def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
         yield child
     finally:
         child.kill()
-        child.communicate()
+        child.wait()
+        assert child.stderr is not None
+        child.stderr.close()
 
 
 def writers(log: Path) -> list[int]:
