@@ -100,9 +100,9 @@ class AgentState:
         """This state with the boards `rows` (K,) replaced by those of `other`, in order."""
         return self._mapped(lambda own, new: own.index_copy(0, rows, new), other)
 
-    def started(self, rows: Tensor) -> AgentState:
-        """This state with no answer and no segment of the boards `rows` (B,) bool, so that they start."""
-        answers, segments = torch.where(rows[:, None], 0, self.answers), torch.where(rows, 0, self.segments)
+    def starting(self, starts: Tensor) -> AgentState:
+        """This state, where boards `starts` (B,) bool have run no segment; `think` puts their carry back."""
+        answers, segments = torch.where(starts[:, None], 0, self.answers), torch.where(starts, 0, self.segments)
         return dataclasses.replace(self, answers=answers, segments=segments)
 
     def unless(self, rows: Tensor, other: AgentState) -> AgentState:
@@ -196,6 +196,11 @@ class Rules:
         return "halts" if outcome >= Outcome.LIMIT else "restarts" if restarted else ""
 
     @property
+    def fixed(self) -> bool:
+        """Whether every board runs all segments from its start to the limit."""
+        return isinstance(self.rule, Never) and self.check is None and not self.restart
+
+    @property
     def threshold(self) -> float | None:
         """What Q(halt) has to exceed as a probability; None where another value, or another rule, decides."""
         return 0.5 if isinstance(self.rule, QHead) and self.rule.alone else None
@@ -240,22 +245,22 @@ def think(
     Yields:
         The boards in the batch after each segment, until all have halted.
     """
-    every = every or (1 if boards.inputs.device.type == "cpu" else COMPACT_EVERY)
     rows = torch.arange(len(boards.inputs), device=boards.inputs.device)
+    fixed = state is None and numbers is None and rules.fixed  # the host knows the course, and reads nothing
+    every = every or (1 if fixed or rows.device.type == "cpu" else COMPACT_EVERY)
     state = AgentState.before(model, len(rows)) if state is None else state
-    state = state if starts is None else state.started(starts)
+    state = state if starts is None else state.starting(starts)
     vectors = model.puzzles[boards.puzzle_ids.long()] if vectors is None else vectors
-    turns, images = rules.turns, 1 if rules.turns is None else rules.turns.count
-    attempts = rules.restart or sys.maxsize
-    halted, x, segment = torch.zeros(len(rows), dtype=torch.bool, device=rows.device), None, 0
-    while len(rows):
+    attempts, x, segment = rules.restart or sys.maxsize, None, 0
+    halted = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    while len(rows) and (not fixed or segment < rules.max_segments):
         carry, waiting = state.carry, state
         attempt, begins = state.segments.long() // attempts, (state.segments.long() % attempts == 0) & ~halted
-        if x is None or (rules.restart and begins.any()):
-            image, start = attempt % images, attempt // images  # every image is tried before another start
-            carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
-            turned = turns if image.any() else None
-            x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
+        if fixed:
+            image, turned = attempt, None
+            x = model.embed(boards.inputs, vectors) if x is None else x
+        elif x is None or (rules.restart and begins.any()):
+            carry, x, image, turned = _begin(model, boards, rules, carry, attempt, begins, numbers, vectors)
         before = carry.z_h
         for name, carry in model.updates(carry, x):  # noqa: B020  (the states that came out go in again)
             if on_update is not None:
@@ -268,10 +273,30 @@ def think(
         halted, segment = state.halted, segment + 1
         yield Step(rows, state)
         stay = ~halted
-        if (segment % every == 0 or segment >= rules.max_segments) and not stay.all():
+        if not fixed and (segment % every == 0 or segment >= rules.max_segments) and not stay.all():
             rows, boards, state, halted = rows[stay], boards.rows(stay), state[stay], halted[stay]
             x, vectors, image = x[stay], vectors[stay], image[stay]
             numbers = None if numbers is None else numbers[stay]
+
+
+def _begin(
+    model: HRM,
+    boards: Boards,
+    rules: Rules,
+    carry: Carry,
+    attempt: Tensor,
+    begins: Tensor,
+    numbers: Tensor | None,
+    vectors: Tensor,
+) -> tuple[Carry, Tensor, Tensor, Turns | None]:
+    """The carry with boards that begin their (B,) attempt at its start, the embedded boards (B, T, D), the number of the
+    image that each one is, and the turns if one of them is turned."""
+    images = 1 if rules.turns is None else rules.turns.count
+    image, start = attempt % images, attempt // images  # every image is tried before another start
+    carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
+    turned = rules.turns if image.any() else None
+    x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
+    return carry, x, image, turned
 
 
 def _after(model: HRM, state: AgentState, carry: Carry, before: Tensor, logits: Tensor) -> AgentState:

@@ -74,6 +74,14 @@ def uses_cpu_routine(model: HRM) -> bool:
     return any(isinstance(level.forward, cpu_level.CPULevel) for _, level, _ in model.modules_by_speed)
 
 
+def code_of(model: HRM) -> str:
+    """What runs a network's levels, for records."""
+    if uses_cpu_routine(model):
+        return "CPU routine"
+    levels = (level for _, level, _ in model.modules_by_speed)
+    return "torch.compile" if any(level._compiled_call_impl is not None for level in levels) else "PyTorch"
+
+
 def attend_on_cpu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention over (B, heads, T, head_dim): the fused kernel, but for training short sequences."""
     if q.shape[-2] > EXPLICIT_LENGTH or not torch.is_grad_enabled():

@@ -34,7 +34,7 @@ def test_the_last_evaluation_of_a_curve_and_the_agent_give_the_same_rows(tmp_pat
     trainer.model.load_state_dict(model_that_halts_at_random().state_dict())
     list(trainer.fit())
     last = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])
-    rows = trainer.groups[0].held_out_rows(trainer.model, 0, 40)
+    rows = trainer.group.held_out_rows(trainer.model, 0, 40)
     assert [last[f"eval_{name}"] for name in ("solved", "exact", "segments", "fixed_exact")] == pytest.approx(
         rows.mean(axis=0)
     )
