@@ -289,8 +289,9 @@ def _begin(
     numbers: Tensor | None,
     vectors: Tensor,
 ) -> tuple[Carry, Tensor, Tensor, Turns | None]:
-    """The carry with boards that begin their (B,) attempt at its start, the embedded boards (B, T, D), the number of the
-    image that each one is, and the turns if one of them is turned."""
+    """The carry with boards that begin their (B,) attempt at its start, the embedded boards (B, T, D), the number of
+    each one's image (B,), and the turns if one of them is turned.
+    """
     images = 1 if rules.turns is None else rules.turns.count
     image, start = attempt % images, attempt // images  # every image is tried before another start
     carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
