@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 
@@ -58,6 +58,7 @@ class Train(RunOptions):
         out: Folder of the run. A run found there is continued.
         size: Side length of the grid.
         workers: Processes that make new puzzles ahead: the same puzzles whatever their number.
+        compile_step: Compile forward and backward of a whole step as one graph, instead of the levels alone.
         no_compile: Do not compile the network: it starts half a minute earlier, at about half the speed.
         seeds: Train N times, with the seeds --seed, the next one, and so on.
         launcher: Where several trainings run: local (processes here), ray (a Ray cluster, or one on this machine) or
@@ -76,6 +77,7 @@ class Train(RunOptions):
     out: Annotated[Path | None, arg("FOLDER", "runs/RECIPE")] = None
     size: Annotated[int | None, arg("N", "the environment's own")] = None
     workers: Annotated[int | None, arg("N", "one where there is a core for it")] = None
+    compile_step: Switch = False
     no_compile: Switch = False
     seeds: Annotated[int | None, arg("N", "one training")] = None
     launcher: Launcher = "local"
@@ -231,8 +233,9 @@ def train(config: Train, out: Path) -> None:
         spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
         workers = int(spare) if config.workers is None else config.workers
         check_fits(config.recipe, device, processes.count)
+        compiles: bool | Literal["step"] = "step" if config.compile_step else not config.no_compile
         with run_lock(out) if processes.rank == 0 else nullcontext():
-            trainer = Trainer(config.recipe, out, str(device), not config.no_compile, processes, workers)
+            trainer = Trainer(config.recipe, out, str(device), compiles, processes, workers)
             with closing(trainer), signals_noted(trainer, out):
                 check_held_out(config.recipe, trainer.feed)
                 if processes.rank == 0:

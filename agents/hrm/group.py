@@ -82,6 +82,7 @@ class Group:
         slots: the active boards.
         share: the slots of this process, of all.
         queue: the puzzles of its next updates.
+        judge: a copy of the network for evaluations.
     """
 
     def __init__(self, recipe: Recipe, feed: Feed, model: HRM, processes: Processes, ahead: int = 1) -> None:
@@ -90,6 +91,7 @@ class Group:
         self.share = processes.share(recipe.batch_size)
         self.slots = Slots.waiting(model, self.share.stop - self.share.start, self.device)
         self.queue = PuzzleQueue(recipe, feed, processes, self.device, ahead)
+        self.judge: HRM | None = None
         self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
 
     @property

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder
-from hrm_gym.agents.hrm.accelerate import accelerate, code_of, uses_cpu_routine
+from hrm_gym.agents.hrm.accelerate import accelerate, can_compile, code_of, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
@@ -110,7 +110,7 @@ class Trainer:
         recipe: Recipe,
         run: Path,
         device: str = "cpu",
-        compile: bool = False,
+        compile: bool | Literal["step"] = False,
         processes: Processes = ALONE,
         workers: int = 0,
         ahead: int | None = None,
@@ -119,7 +119,8 @@ class Trainer:
 
         `workers` further processes make new puzzles ahead; they are the same whatever their number. The host prepares
         what `ahead` updates take and does not read from the device until they are made; by default 1 on a CPU, where
-        it is the device, and `AHEAD` elsewhere. The bits do not depend on it.
+        it is the device, and `AHEAD` elsewhere. The bits do not depend on it. `compile` compiles the levels, "step" all
+        of an update in front of the optimiser as one graph, forward and backward.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or a damaged checkpoint; or the slots cannot be
@@ -143,12 +144,14 @@ class Trainer:
         self.groups = [Group(*own, processes, self.ahead) for own in zip(recipes, feeds, models, strict=True)]
         self.update, self.seconds = 0, 0.0
         self.progress = Progress(self.device)
-        self._judges: dict[HRMConfig, HRM] = {}
+        self._compiles = bool(compile) and self.device.type != "cpu"
         self._failed = torch.zeros(3, device=self.device)  # update, loss and norm of the first that was not finite
         before = self._resume()
         for group in self.groups:
-            accelerate(group.model, compile, dynamic=False)
-        self._compiles = uses_cpu_routine(self.model) if self.device.type == "cpu" else compile
+            accelerate(group.model, compile is True, dynamic=False)
+            if compile == "step" and can_compile(self.device.type):
+                whole = recipe.halt_target == "exact"  # the rules judge on the host, between two graphs
+                group.supervise = torch.compile(group.supervise, fullgraph=whole, dynamic=False)  # type: ignore[method-assign]
         if processes.rank == 0:
             checkpoint.warn_of_other_bits(before, self._arithmetic())
 
@@ -350,10 +353,10 @@ class Trainer:
 
     def _evaluate_group(self, group: Group, final: bool) -> Tensor:
         """(4,) float64 means of a group's held-out puzzles."""
-        config = group.recipe.model
-        if config not in self._judges:  # made once, so that levels are compiled once
-            self._judges[config] = accelerate(HRM.from_state(config).to(self.device), self._compiles)
-        model = self._judges[config]
+        if group.judge is None:  # kept, so that it is compiled once
+            group.judge = HRM.from_state(group.recipe.model).to(self.device)
+            accelerate(group.judge, compile=uses_cpu_routine(self.model) or self._compiles)
+        model = group.judge
         model.load_state_dict(self.weights())
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(4, device=self.device)
