@@ -20,6 +20,7 @@ from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.distributed import Processes
 from hrm_gym.agents.hrm.feed import Feed, environment_grid
 from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
+from hrm_gym.agents.hrm.memory import solving_batch
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.queue import PuzzleQueue, auxiliary_labels
 from hrm_gym.agents.hrm.recipes import Recipe
@@ -175,7 +176,8 @@ class Group:
         batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
         boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
-        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments)
+        batch_size = solving_batch(model.config, inputs.device, count)
+        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments, batch=batch_size)
         answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (found.own, found.fixed))
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))

@@ -85,7 +85,7 @@ AHEAD = 16
 of puzzles lie on the device."""
 
 EVAL_BOARDS = 512
-"""Boards that an evaluation solves at a time."""
+"""Boards that an evaluation solves at a time, where the memory allows."""
 
 
 class Trainer:
@@ -431,7 +431,7 @@ class Trainer:
 
     def _resume(self) -> Any:
         """Continue from the newest checkpoint if there is one; returns the arithmetic that it was made with."""
-        found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
+        found = checkpoint.newest(self.run, self.recipe.to_json(), setting_defaults())
         if found is None:
             return None
         path, about = found
@@ -456,7 +456,7 @@ class Trainer:
         return about.get("arithmetic")
 
 
-def _defaults() -> dict[str, Any]:
+def setting_defaults() -> dict[str, Any]:
     """What a recipe means that does not name a setting, because an earlier version did not know it."""
 
     def of(kind: Any) -> dict[str, Any]:
