@@ -186,11 +186,42 @@ def _memory(found: Any) -> str:
     )
 
 
+def _mean(row: Any) -> str:
+    """An interquartile mean over trainings with its interval."""
+    low, high = row["solved_interval"]
+    return f"{percent(row['solved'])} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _arms(found: Any, words: dict[str, str]) -> str:
+    """How the arms of `versus` do on 4x4 Sudoku after the longer time, by the words for each."""
+    arms, long = found["summary"]["sudoku-4x4"], 4 * found["results"][0]["seconds"]
+    shown = ", ".join(f"{words[name]} {_mean(arms[name]['4x'])}" for name in words)
+    return f"4x4 Sudoku, {long:g} s of a core, interquartile mean: {shown}"
+
+
 def _signals(found: Any) -> str:
-    exact = {row["arm"]: row["exact"] for row in found["results"] if row["size"] == "sudoku-4x4"}
+    return _arms(
+        found,
+        {
+            "supervision": "supervision",
+            "reward-writes": "reward for every written symbol",
+            "reward-grid": "reward for a solved grid",
+        },
+    )
+
+
+def _carry(found: Any) -> str:
+    return _arms(found, {"supervision": "up to 4 segments", "supervision-no-carry": "one segment"})
+
+
+def _act_mini(found: Any) -> str:
+    rows = [row for row in found["results"] if row["arm"] == "supervision"]
+    last = [row["curve"][-1] for row in rows]
+    own, used = (float(np.mean([point[name] for point in last])) for name in ("solved", "segments"))
+    four, sixteen = (float(np.mean([row["fixed"][count] for row in rows])) for count in ("4", "16"))
     return (
-        f"4x4 Sudoku, 150 s of a core: supervision {percent(exact['supervision'])}, dense reward "
-        f"{percent(exact['dense'])}, sparse reward {percent(exact['sparse'])}"
+        f"4x4 Sudoku, means over trainings: own decision {percent(own)} with {used:.2f} segments, always 4 "
+        f"{percent(four)}, always 16 {percent(sixteen)}"
     )
 
 
