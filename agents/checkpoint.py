@@ -8,16 +8,15 @@ import logging
 import os
 import re
 import reprlib
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load
 from torch import Tensor
 
-from hrm_gym.files import check_ours, replace_folder, sweep
+from hrm_gym.files import check_ours, remove, replace_folder, sweep
 from hrm_gym.reading import read_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ def write_folder(path: Path, fill: Callable[[Path], None], ours: bool = False) -
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir()
     fill(temporary)
     write_sums(temporary)
@@ -103,6 +102,7 @@ KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
     "symbols": str,
     "model": dict,
     "recipe": dict,
+    "arithmetic": dict,
     "before": list,
     "update": int,
     "updates": int,
@@ -118,10 +118,6 @@ KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
 """What the JSON of weights may say, as far as it is read; all but `model` may be missing."""
 
 _NAMES = {str: "a text", dict: "an object", list: "a list", int: "a whole number", bool: "true or false"}
-
-
-def _a(kind: type | tuple[type, ...]) -> str:
-    return _NAMES.get(kind, "a number") if isinstance(kind, type) else "a number"
 
 
 def write_config(folder: Path, about: dict[str, Any]) -> None:
@@ -146,12 +142,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a checkpoint of format_version {FORMAT_VERSION}, got {found!r}")
     for name, kind in KINDS_OF_FIELDS.items():
         if name in content and not isinstance(content[name], kind):
-            raise ValueError(f"{path}: expected {name} to be {_a(kind)}, got {reprlib.repr(content[name])}")
+            wanted = "a number" if isinstance(kind, tuple) else _NAMES[kind]
+            raise ValueError(f"{path}: expected {name} to be {wanted}, got {reprlib.repr(content[name])}")
     return content
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+    """All tensors of a safetensors file, in memory: mapped ones end the process if the file is cut short later.
 
     Raises:
         FileNotFoundError: no such file.
@@ -160,8 +157,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
-        return load_file(path)
-    except (SafetensorError, ValueError, OSError) as error:
+        return load(path.read_bytes())
+    except Exception as error:  # safetensors' own, and an AssertionError at tensors without numbers
         raise ValueError(f"{path} is damaged or cut short: {error}") from None
 
 
@@ -186,6 +183,27 @@ def model_path(run: Path) -> Path:
     if path.is_dir():
         check_ours(path)
     return path
+
+
+def arithmetic(device: torch.device | str, code: str = "PyTorch", processes: int = 1) -> dict[str, Any]:
+    """What the bits of a training depend on besides its recipe, as plain values; `code` runs the network's levels."""
+    return {
+        "torch": torch.__version__,
+        "device": torch.device(device).type,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "code": code,
+    }
+
+
+def warn_of_other_bits(before: Any, now: Mapping[str, Any]) -> None:
+    """Log one warning if a run is continued under another `arithmetic` than that of its checkpoint."""
+    known = before if isinstance(before, dict) else {}
+    differs = [name for name in now if name in known and known[name] != now[name]]
+    if differs:
+        shown = ", ".join(f"{name} {reprlib.repr(known[name])} before, {now[name]!r} now" for name in differs)
+        logger.warning("bits will differ from those of a run without a break: %s", shown)
 
 
 def counter(about: Mapping[str, Any], name: str, path: Path) -> Any:
@@ -218,7 +236,7 @@ def check_state(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path:
 def drop_old(run: Path, keep: int) -> None:
     """Remove all checkpoints but the newest `keep`, and what killed processes left half-written."""
     for path in checkpoints(run)[:-keep]:
-        shutil.rmtree(path)
+        remove(path)
     sweep(run)
 
 

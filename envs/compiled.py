@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
+
+# Else a .numba_config.yaml in the current folder, whoever wrote it, names a cache, and numba unpickles what lies there.
+for _name in ("NUMBA_CACHE_DIR", "NUMBA_CACHE_LOCATOR_CLASSES"):
+    os.environ.setdefault(_name, "")
+
+from numba import njit  # noqa: E402
+from numba.core.caching import FunctionCache  # noqa: E402
 
 
 class _Cache(FunctionCache):

@@ -88,6 +88,15 @@ def expect_one_shape(*boards: Grids) -> None:
         raise ValueError(f"expected boards of one shape, got {', '.join(str(board.shape) for board in boards)}")
 
 
+def expect_tokens(grids: NDArray[Any], vocab_size: int, dimensions: int = 2) -> None:
+    """Raise ValueError unless `grids` is an array of token ids below `vocab_size`, by default of one (H, W) grid."""
+    if not isinstance(grids, np.ndarray) or grids.ndim != dimensions or grids.dtype.kind not in "ui":
+        kind = f"shape {grids.shape}, {grids.dtype}" if isinstance(grids, np.ndarray) else type(grids).__name__
+        raise ValueError(f"expected an array of integer token ids in {dimensions} dimensions, got {kind}")
+    if grids.size and not 0 <= grids.min() <= grids.max() < vocab_size:
+        raise ValueError(f"expected token ids 0..{vocab_size - 1}, got {grids.min()}..{grids.max()}")
+
+
 class PuzzleFamily(ABC):
     """One kind of puzzle. Stateless; a grid is (H, W) uint8 token ids, grids are (N, H, W).
 
@@ -171,7 +180,12 @@ class PuzzleFamily(ABC):
         return Puzzle(clues, solution, name="own puzzle", family=self.name)
 
     def to_text(self, grid: Grid) -> str:
-        """The grid as lines that a person can read, and that `parse` reads: by default the symbols of each row."""
+        """The grid as lines that a person can read, and that `parse` reads: by default the symbols of each row.
+
+        Raises:
+            ValueError: `grid` is no (H, W) array of token ids.
+        """
+        expect_tokens(grid, self.vocab_size)
         return "\n".join("".join(self.symbols[token] for token in row) for row in grid)
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
@@ -190,7 +204,8 @@ class PuzzleFamily(ABC):
         return f"{self.wanted}\n\n{self.answer_text(observation['puzzle'])}"
 
     def answer_text(self, grid: Grid) -> str:
-        """A grid in `letters`, a line a row."""
+        """A grid in `letters`, a line a row. Raises ValueError as `to_text` does."""
+        expect_tokens(grid, self.vocab_size)
         return "\n".join("".join(self.letters[token] for token in row) for row in grid.tolist())
 
     def read_answer(self, lines: Sequence[str], shape: tuple[int, int]) -> Grid:
@@ -304,6 +319,17 @@ class PuzzleFamily(ABC):
         """(N, H*W, len(writable)) bool: `may_write` for every free cell and every writable token."""
         return np.repeat(self.free(clues).reshape(len(clues), -1, 1), len(self.writable), axis=2)
 
+    def cell_masks(self, clues: Grids, shown: Grids) -> NDArray[np.bool_]:
+        """(N, H*W*len(writable) + 1) bool, cell mode's legal actions: `legal_writes`, and halting."""
+        legal = self.legal_writes(clues, shown).reshape(len(clues), -1)
+        return np.concatenate([legal, np.ones((len(clues), 1), dtype=np.bool_)], axis=1)
+
+    def answer_masks(self, clues: Grids) -> NDArray[np.bool_]:
+        """(N, H*W*vocab + 2) bool, answer mode's legal choices: the tokens that alter no clue, and both halt bits."""
+        free, tokens = self.free(clues)[..., None], np.arange(self.vocab_size)
+        allowed = np.where(free, np.isin(tokens, self.writable), clues[..., None] == tokens).reshape(len(clues), -1)
+        return np.concatenate([allowed, np.ones((len(clues), 2), dtype=np.bool_)], axis=1)
+
     def candidates(self, clues: Grids) -> NDArray[np.bool_]:
         """(N, H*W, len(writable)) bool: the tokens that a free cell may hold without breaking a rule at once."""
         return self.legal_writes(clues, clues)
@@ -336,12 +362,18 @@ class PuzzleFamily(ABC):
         return np.arange(shape[0] * shape[1]), np.arange(self.vocab_size, dtype=np.uint8)
 
     def image(self, grids: Grids, key: int) -> Grids:
-        """Puzzles or answers under one symmetry: that of `symmetry`, unless the family has a richer way."""
+        """Puzzles or answers under one symmetry: that of `symmetry`, unless the family has a richer way.
+
+        Raises:
+            ValueError: `grids` is no (N, H, W) array of token ids.
+        """
+        expect_tokens(grids, self.vocab_size, 3)
         cells, tokens = self.symmetry(grids.shape[1:], key)
         return tokens[grids.reshape(len(grids), -1)[:, cells]].reshape(grids.shape)
 
     def preimage(self, grids: Grids, key: int) -> Grids:
-        """The inverse of `image`: answers to images of puzzles become answers to the puzzles."""
+        """The inverse of `image`: answers to images of puzzles become answers to the puzzles; raises as it does."""
+        expect_tokens(grids, self.vocab_size, 3)
         cells, tokens = self.symmetry(grids.shape[1:], key)
         back = np.argsort(tokens).astype(np.uint8)
         return back[grids.reshape(len(grids), -1)[:, np.argsort(cells)]].reshape(grids.shape)

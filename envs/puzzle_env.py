@@ -115,7 +115,7 @@ class AnswerMode(ActionMode):
 
     def mask(self) -> NDArray[np.bool_]:
         """(H*W*vocab + 2,) bool: given cells allow their own token only, free cells the writable ones."""
-        return answer_masks(self.family, self.puzzle.clues[None])[0]
+        return self.family.answer_masks(self.puzzle.clues[None])[0]
 
 
 class CellMode(ActionMode):
@@ -135,6 +135,7 @@ class CellMode(ActionMode):
         """Show the clues alone."""
         super().begin(puzzle)
         self._clues = puzzle.clues.copy()  # compiled rules want an array of their usual kind, whatever the source gave
+        self._judged = self._clues[None], puzzle.solution.copy()[None]
         self._free: list[bool] = self.family.free(puzzle.clues).ravel().tolist()
 
     def act(self, action: Any) -> bool:
@@ -147,11 +148,11 @@ class CellMode(ActionMode):
         if not self._free[cell] or not self.family.may_write(clues, self.shown, cell, token):
             return False
         self.violations += self.family.write(clues, self.shown, cell, token)
-        return self.violations == 0 and self.solved()
+        return self.violations == 0 and bool(self.family.judge(*self._judged, self.shown[None])[0])
 
     def mask(self) -> NDArray[np.bool_]:
         """(H*W*symbols + 1,) bool: every legal symbol in every free cell, and halting."""
-        return np.append(self.family.legal_writes(self.puzzle.clues[None], self.shown[None]).ravel(), True)
+        return self.family.cell_masks(self._clues[None], self.shown[None])[0]
 
 
 def one_integer(action: Any, last: int) -> int:
@@ -176,15 +177,6 @@ def _as_array(action: Any) -> NDArray[Any]:
         return np.asarray(action)
     except ValueError:
         raise ValueError(f"expected an action of integers in one array, got {reprlib.repr(action)}") from None
-
-
-def answer_masks(family: PuzzleFamily, clues: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(N, H*W*vocab + 2) bool for (N, H, W) puzzles: the tokens that alter no clue, and both halt bits."""
-    count, cells = len(clues), clues[0].size
-    free = family.free(clues).reshape(count, cells)
-    tokens = np.arange(family.vocab_size)
-    allowed = np.where(free[..., None], np.isin(tokens, family.writable), clues.reshape(count, cells, 1) == tokens)
-    return np.concatenate([allowed.reshape(count, -1), np.ones((count, 2), dtype=np.bool_)], axis=1)
 
 
 Observation = dict[str, NDArray[Any]]

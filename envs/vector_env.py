@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.family import CellBoards, PuzzleFamily
 from hrm_gym.envs.puzzle import Moment, Puzzle, PuzzleBatch, puzzle_keys
-from hrm_gym.envs.puzzle_env import Observation, PuzzleEnv, answer_masks
+from hrm_gym.envs.puzzle_env import Observation, PuzzleEnv
 
 Info = dict[str, Any]
 Rows = NDArray[np.int64]
@@ -91,8 +91,8 @@ class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any], ABC):
         Args:
             num_envs: how many boards, at least 1.
             autoreset_mode: what happens after an episode has ended.
-            max_episode_steps: steps after which an episode is truncated, as Gymnasium's `TimeLimit` does it; the
-                environment's own budgets hold next to it.
+            max_episode_steps: steps after which an episode is truncated, as of Gymnasium's `TimeLimit`; -1 for never;
+                the environment's own budgets hold next to it.
             arguments: those of the single environment.
 
         Raises:
@@ -100,6 +100,8 @@ class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any], ABC):
             ValueError: if an argument is out of its range.
         """
         _positive("num_envs", num_envs)
+        if max_episode_steps == -1:  # `gym.make`'s way of asking for no limit
+            max_episode_steps = None
         if max_episode_steps is not None:
             _positive("max_episode_steps", max_episode_steps)
         self.world = world = self.single(**arguments)
@@ -432,7 +434,7 @@ class VectorAnswerMode(VectorMode):
 
     def masks(self) -> NDArray[np.bool_]:
         """(N, H*W*vocab + 2) bool."""
-        return answer_masks(self.family, self.boards.clues)
+        return self.family.answer_masks(self.boards.clues)
 
 
 class VectorCellMode(VectorMode):
@@ -457,9 +459,7 @@ class VectorCellMode(VectorMode):
 
     def masks(self) -> NDArray[np.bool_]:
         """(N, H*W*symbols + 1) bool."""
-        legal = self.family.legal_writes(self.boards.clues, self.shown)
-        count = len(legal)
-        return np.concatenate([legal.reshape(count, -1), np.ones((count, 1), dtype=np.bool_)], axis=1)
+        return self.family.cell_masks(self.boards.clues, self.shown)
 
 
 class PuzzleVectorEnv(BatchedEnv):

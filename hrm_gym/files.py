@@ -25,6 +25,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
     try:
+        draft.unlink(missing_ok=True)  # a link that lay there would be written through
         yield draft
         # Without this order a power cut can leave the new name on an empty file.
         sync(draft)
@@ -47,6 +48,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 MARKER = ".hrm-gym"
 """The file in a folder that lists what this program has written there: nothing else is ever deleted with the folder."""
 
+UNFINISHED = frozenset(("parts/*", "whole/*", ".*.part*"))
+"""What may lie in the folder of a data set that is being built."""
+
 
 def check_ours(folder: Path) -> None:
     """Find out whether a folder may be replaced: it is empty, or holds only what its marker lists.
@@ -55,10 +59,12 @@ def check_ours(folder: Path) -> None:
         FileExistsError: names what else there is.
     """
     marker = folder / MARKER
-    listed = marker.read_text(encoding="utf-8").splitlines() if marker.is_file() else []
+    listed = set(marker.read_text(encoding="utf-8", errors="replace").splitlines() if marker.is_file() else ())
+    patterns = listed & UNFINISHED  # others could be `*`, in a marker that someone else wrote
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name != MARKER and not path.is_dir() and not any(fnmatchcase(name, pattern) for pattern in listed):
+        known = name in (MARKER, ".lock") or glob.escape(name) in listed
+        if not path.is_dir() and not known and not any(fnmatchcase(name, pattern) for pattern in patterns):
             wanted = "expected a new folder or one that hrm-gym wrote"
             raise FileExistsError(f"{folder}: {wanted}, got one that holds {name}")
 
@@ -111,8 +117,27 @@ def check_writable(path: Path) -> None:
         raise IsADirectoryError(f"expected a file to write, got the folder {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
+    draft.unlink(missing_ok=True)
     draft.touch()
     draft.unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_no_link(path: Path) -> None:
+    """Find out whether `path` may be written in place: through a link from elsewhere any file could be.
+
+    Raises:
+        OSError: it is a symbolic link.
+    """
+    if path.is_symlink():
+        raise OSError(f"{path}: expected a file of this program, got a symbolic link to {os.readlink(path)}")
 
 
 def finished_weights(path: Path) -> Path:
@@ -149,6 +174,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    check_no_link(folder / ".lock")
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             _lock(file)

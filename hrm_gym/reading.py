@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import reprlib
 import typing
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,9 @@ MOST_YAML = 2**20
 
 MOST_ARRAYS = 4 * 2**30
 """Bytes that the arrays of one npz file may unpack to."""
+
+MOST_READ = 2**28
+"""Bytes of an npy file that is read as a whole."""
 
 DEEPEST = 100
 """Levels of nesting; the files of this field have four or five."""
@@ -196,8 +201,10 @@ def read_npz(
     return arrays
 
 
-def open_npy(path: Path) -> NDArray[Any]:
-    """The array of an npy file, mapped into memory.
+def open_npy(path: Path) -> NDArray[Any] | NpyRows:
+    """The array of an npy file: in memory up to `MOST_READ` bytes, else rows that are read when they are asked for.
+
+    It is never mapped into memory: a file that is cut short while it is mapped ends the process with a bus error.
 
     Raises:
         OSError: it cannot be read.
@@ -205,14 +212,62 @@ def open_npy(path: Path) -> NDArray[Any]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: expected a file with an array, found no such file")
-    try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # numpy hands on whatever the parser of a damaged header raises
-        kind = type(error).__name__
-        raise ValueError(f"{path}: expected an array in the npy format, got a file that is none ({kind})") from None
-    return array
+    with path.open("rb") as file:
+        try:
+            headers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+            read_header = headers[np.lib.format.read_magic(file)[0]]
+            shape, by_columns, dtype = read_header(file)
+            wanted, found = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - file.tell()
+            if min(shape, default=0) < 0 or dtype.hasobject or wanted > found:
+                raise ValueError(f"{shape} of {dtype} in {found} bytes")
+        except OSError:
+            raise
+        except Exception as error:  # numpy hands on whatever the parser of a damaged header raises
+            kind = type(error).__name__
+            raise ValueError(f"{path}: expected an array in the npy format, got a file that is none ({kind})") from None
+        if wanted > MOST_READ and len(shape) == 2 and not by_columns:
+            return NpyRows(path, dtype, (shape[0], shape[1]), file.tell())
+        content = file.read(wanted)
+    if len(content) != wanted:
+        raise ValueError(f"{path}: expected {wanted:,} bytes, got a file that was cut short while it was read")
+    return np.ndarray(shape, dtype, content, order="F" if by_columns else "C")
+
+
+@dataclass(frozen=True)
+class NpyRows:
+    """A large (N, L) array in an npy file, row by row.
+
+    Attributes:
+        path: the file.
+        dtype: of the numbers.
+        shape: (N, L).
+        start: bytes of the header.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, int]
+    start: int
+    ndim: ClassVar[int] = 2
+
+    def __len__(self) -> int:
+        """N."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """(K, L) numbers of some rows, none negative. ValueError if the file was cut short since it was opened."""
+        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        found = np.empty((len(numbers), self.shape[1]), self.dtype)
+        stride = self.shape[1] * self.dtype.itemsize
+        # Neighbours are read at once: whole files are looked at in blocks.
+        pieces = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers) != 1) + 1) if len(numbers) else []
+        with self.path.open("rb", buffering=0) as file:
+            for piece in pieces:
+                target = found[piece[0] : piece[-1] + 1]
+                file.seek(self.start + int(numbers[piece[0]]) * stride)
+                if file.readinto(memoryview(target).cast("B")) != target.nbytes:
+                    raise ValueError(f"{self.path}: expected {self.shape[0]} rows, got a file that was cut short")
+        return found
 
 
 def check_arrays(arrays: Mapping[str, NDArray[Any]], schema: Schema, origin: object) -> None:

@@ -30,8 +30,8 @@ from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.envs.sudoku.boxes import BOXES, usual_box
 from hrm_gym.envs.sudoku.rules import sudoku
-from hrm_gym.files import check_writable, written_atomically
-from hrm_gym.reading import read_object
+from hrm_gym.files import check_writable, remove, written_atomically
+from hrm_gym.reading import open_npy, read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
 from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
 from hrm_gym.scripts.output import passing_bar, say
@@ -288,11 +288,11 @@ class Job:
     def _finish(self, workplace: Workplace, batches: dict[str, Iterator[PuzzleBatch]]) -> dict[str, SplitRecord]:
         """Write the arrays and the manifest, and put the data set in its place."""
         draft, records = workplace.path / "whole", {}
-        shutil.rmtree(draft, ignore_errors=True)
+        remove(draft)
         for split, found in batches.items():
             groups = self._with_images(split, found)
             records[split] = write_dataset(draft, split, groups, self.family.vocab_size)
-        side = int(np.load(draft / "train" / "all__inputs.npy", mmap_mode="r").shape[1] ** 0.5)
+        side = int(open_npy(draft / "train" / "all__inputs.npy").shape[1] ** 0.5)
         about = {"family": self.family.name, "grid": [side, side], "kind": self.name, "seed": self.config.seed}
         write_manifest(draft, {**about, "command": self.command, "arguments": self._arguments()}, records)
         workplace.finish(draft)

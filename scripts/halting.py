@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, Interval, draw
+from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, draw
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
+from hrm_gym.evaluation.intervals import Figure
 from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text
 from hrm_gym.files import check_ours, check_writable, write_atomically
 from hrm_gym.registry import make_env, read_puzzle_env
@@ -376,7 +377,7 @@ def _verdict(at: AtCost) -> str:
     parts = [
         f"{_signed(gain)} against {LABELS[kind]}{'' if gain.low > 0 else ', no clear difference'}"
         for kind, gain in against.items()
-        if gain != Interval(0.0, 0.0, 0.0)  # the difference of a rule to itself
+        if gain != Figure(0.0, 0.0, 0.0)  # the difference of a rule to itself
     ]
     return f"Cost {at.cost:g}: {LABELS[lead.kind]} returns most; " + "; ".join(parts) + "."
 
@@ -395,5 +396,5 @@ def _row(entry: Entry) -> list[str]:
     ]
 
 
-def _signed(one: Interval) -> str:
+def _signed(one: Figure) -> str:
     return f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -119,11 +120,11 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if signal.getsignal(signal.SIGINT) is _program.leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imported: from here on work is there to be saved
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # so that `--agent module:factory` finds a module in the current folder
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _find_own_modules(arguments)
     with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache():
         try:
-            return command(list(sys.argv[1:] if argv is None else argv))
+            return command(arguments)
         except SystemExit as stop:  # after --help
             return int(stop.code or 0)
         except KeyboardInterrupt as stop:
@@ -144,6 +145,16 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             except (OSError, ValueError):
                 _give_up_stdout()
             return USAGE_ERROR
+
+
+def _find_own_modules(arguments: Sequence[str]) -> None:
+    """Let `module:factory` and `module:ID` find a module in the current folder, if one that is named lies there.
+
+    Only then: libraries look for dozens of optional modules, and whoever filled the folder could have written them.
+    """
+    named = [found[1] for text in arguments if (found := re.match(r"(?:[^:]*=)?([^\W\d]\w*)[\w.]*:[^\W\d]", text))]
+    if any(os.path.isfile(f"{name}.py") or os.path.isdir(name) for name in named):
+        sys.path.append(os.getcwd())
 
 
 def interrupted(stop: KeyboardInterrupt) -> int:

@@ -452,8 +452,16 @@ def gathered(argv: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
         if values is None:
             rest.append(argument)
         elif argument:
-            values += [part for part in argument.split(",") if part] if commas else [argument]
+            values += (
+                [part for part in argument.split(",") if part] if commas and not _is_path(argument) else [argument]
+            )
     return [*rest, *(word for name, many in found.items() for word in (name, *many))]
+
+
+def _is_path(label: str) -> bool:
+    """Whether the weights of `NAME=WEIGHTS` are there under this very name, commas and all."""
+    path = label.partition("=")[2]
+    return path != "" and Path(path).exists()
 
 
 def _lists(kind: type) -> dict[str, bool]:

@@ -27,7 +27,7 @@ from hrm_gym.evaluation.films import Player, columns_for, tiled
 from hrm_gym.evaluation.rollout import Env, caption, puzzle_for
 
 NEXT, EDIT, MORE, ON, QUIT = pygame.K_n, pygame.K_e, pygame.K_PLUS, pygame.K_t, pygame.K_ESCAPE
-FROM_HERE, ANEW, CLEAR = pygame.K_RETURN, pygame.K_f, pygame.K_c
+FROM_HERE, RESTART, CLEAR = pygame.K_RETURN, pygame.K_f, pygame.K_c
 BUTTONS = (
     *WATCHING,
     Button("Next puzzle", NEXT, "N"),
@@ -38,7 +38,7 @@ BUTTONS = (
 )
 EDITING = (
     Button("Continue from here", FROM_HERE, "Enter"),
-    Button("Solve from the start", ANEW, "F"),
+    Button("Solve from the start", RESTART, "F"),
     Button("Clear the board", CLEAR, "C"),
     Button("Discard changes", QUIT, "Esc"),
 )
@@ -71,7 +71,7 @@ class Seat:
         self.world.set_caption(caption(agent))
         self.env.reset()  # wrappers want one; the puzzles come through `begin`
         self.steps: list[Step] = []
-        self.thinks_on = self.world.action_mode == "answer"
+        self.counts_segments = self.world.action_mode == "answer"
 
     def begin(self, puzzle: Puzzle) -> None:
         """Put a puzzle before the agent, unchecked."""
@@ -99,7 +99,7 @@ class Seat:
         An agent that had ended before stays at its end until then, so that all show the same puzzle in every round. An
         answer that was found for another puzzle is looked for again.
         """
-        if not self.thinks_on:
+        if not self.counts_segments:
             if puzzle is not None:
                 self.begin(puzzle)
             return
@@ -111,7 +111,7 @@ class Seat:
 
     def raise_budget(self, by: int) -> bool:
         """Allow more segments; whether the last step had ended for want of them."""
-        if not self.thinks_on:
+        if not self.counts_segments:
             return False
         now = self.steps[-1]
         spent = now.last and now.moment.used >= self.world.max_steps
@@ -155,7 +155,7 @@ class Show:
         self._columns = columns_for(len(self.seats), self._tile)
         width = self._columns * self._tile[0]
         self._height = -(-len(self.seats) // self._columns) * self._tile[1]
-        editable = bool(self.family.clue_tokens) and any(seat.thinks_on for seat in self.seats)
+        editable = bool(self.family.clue_tokens) and any(seat.counts_segments for seat in self.seats)
         self._deck = Deck([button for button in BUTTONS if editable or button.key != EDIT], width)
         symbols = {token: self.family.symbols[token] for token in self.family.clue_tokens}
         tokens = [Button(_NAMES.get(symbol, symbol), _TOKEN + token, symbol) for token, symbol in symbols.items()]
@@ -248,29 +248,29 @@ class Show:
         for seat in self.seats:
             if seat.raise_budget(_MORE):
                 seat.resume(len(seat.steps) - 1)
-        budgets = {seat.world.max_steps for seat in self.seats if seat.thinks_on}
+        budgets = {seat.world.max_steps for seat in self.seats if seat.counts_segments}
         self._said = (
             f"up to {', '.join(map(str, sorted(budgets)))} segments" if budgets else "nobody here counts segments"
         )
         self.playing = True
 
-    def _think_on(self) -> None:
+    def _continue(self) -> None:
         for seat in self.seats:
-            if seat.thinks_on and min(self.place, len(seat.steps) - 1) == len(seat.steps) - 1:
+            if seat.counts_segments and min(self.place, len(seat.steps) - 1) == len(seat.steps) - 1:
                 if seat.steps[-1].moment.used >= seat.world.max_steps:
                     seat.raise_budget(_MORE)
                 if seat.steps[-1].last:
                     seat.resume(len(seat.steps) - 1)
         self.playing = True
 
-    def _use_draft(self, anew: bool) -> None:
+    def _use_draft(self, restart: bool) -> None:
         assert self.draft is not None
         draft, self.draft, self._said = self.draft, None, ""
         try:
             puzzle = self.family.make_puzzle(self.family.to_text(draft))
         except ValueError as error:  # teaching: what does it do with a puzzle that cannot be solved?
-            puzzle, self._said = Puzzle(draft, draft, name="own puzzle"), f"{error}; they think all the same"
-        if anew:
+            puzzle, self._said = Puzzle(draft, draft, name="own puzzle"), f"{error}; they think nevertheless"
+        if restart:
             said = self._said
             self._begin(puzzle)
             self._said = said
@@ -292,7 +292,7 @@ class Show:
         if event.type != pygame.KEYDOWN:
             return
         key = MORE if event.unicode == "+" else _ALIASES.get(event.key, event.key)
-        later = {NEXT: self._next, MORE: self._raise, ON: self._think_on, EDIT: self._open_draft}
+        later = {NEXT: self._next, MORE: self._raise, ON: self._continue, EDIT: self._open_draft}
         if key == QUIT:
             self.window.close()
         elif key in later and (key != EDIT or self.family.clue_tokens):
@@ -345,8 +345,8 @@ class Show:
                 (here + by) % length for here, by, length in zip(self._cursor, _ARROWS[key], self._shape, strict=True)
             )
             self._cursor = (row, column)
-        elif key in (FROM_HERE, ANEW):
-            self._use_draft(anew=key == ANEW)
+        elif key in (FROM_HERE, RESTART):
+            self._use_draft(restart=key == RESTART)
         elif key == CLEAR:
             self.draft = self.family.cleared(self.draft)
         elif key == QUIT:
@@ -383,7 +383,7 @@ class Show:
                 pygame.draw.rect(whole, WHITE, frame.inflate(6, 6), 2, border_radius=5)
                 pygame.draw.rect(whole, BLUE, frame.inflate(2, 2), 3, border_radius=4)
             line = "Choose a symbol and click a cell, or use arrows and keys."
-            if not all(seat.thinks_on for seat in self.seats):
+            if not all(seat.counts_segments for seat in self.seats):
                 line += " Agents that act step by step restart."
             self._editing.paint(whole, self._height, self._said or line, {_TOKEN + self._brush})
         else:

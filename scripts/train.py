@@ -16,6 +16,7 @@ import torch
 from hrm_gym.agents.checkpoint import checkpoints, read_config
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
+from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.memory import check_fits, largest_batch
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
@@ -29,6 +30,9 @@ from hrm_gym.scripts.output import progress_bar, say
 
 OWN = "sudoku-4x4"
 """The recipe whose settings an environment without one takes."""
+
+LOOKED_AT = 100_000
+"""Puzzles of a file that are compared with the held-out ones."""
 
 ABOUT = f"""Train an HRM by deep supervision. The run's folder holds checkpoints, curve.jsonl, TensorBoard scalars and,
 at the end, model/. Started again with the same settings, a run continues from its newest checkpoint as if it had never
@@ -134,6 +138,7 @@ def train(config: Train, out: Path) -> None:
         with run_lock(out) if processes.rank == 0 else nullcontext():
             trainer = Trainer(config.recipe, out, str(device), not config.no_compile, processes, workers)
             with closing(trainer), signals_noted(trainer, out):
+                check_held_out(config.recipe, trainer.feed)
                 if processes.rank == 0:
                     _follow(trainer)
                 else:
@@ -141,6 +146,25 @@ def train(config: Train, out: Path) -> None:
                         pass
     finally:
         leave()
+
+
+def check_held_out(recipe: Recipe, feed: Feed) -> None:
+    """Say if puzzles of the recipe's `test_source` are trained on, up to symmetry.
+
+    Raises:
+        ValueError: all of them are.
+    """
+    sources: Any = (feed.stream.source, feed.held_out.source)
+    # of ARC a task is trained on by its demonstrations, and judged by its test grids
+    if not recipe.test_source or not feed.family.has_solver or not all(hasattr(one, "__getitem__") for one in sources):
+        return
+    trained, held_out = ([feed.family.cluster(one[k]) for k in range(min(len(one), LOOKED_AT))] for one in sources)
+    known = set(trained)
+    shared = sum(cluster in known for cluster in held_out)
+    if shared == len(held_out):
+        raise ValueError(f"expected --test-source of puzzles that are not trained on, got {recipe.test_source}")
+    if shared:
+        say(f"{shared:,} of {len(held_out):,} held-out puzzles are trained on too, up to symmetry", file=sys.stderr)
 
 
 def _follow(trainer: Trainer) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hrm_gym.evaluation.films import FilmRecorder, Image, Player, columns_for, pictures_of, play_together, scaled, tiled
+from hrm_gym.evaluation.films import FilmRecorder, Player, columns_for, pictures_of, play_together, scaled, tiled
 from hrm_gym.evaluation.replay import follow, write_replay
 from hrm_gym.evaluation.rollout import Env, Frame, caption
 
@@ -74,7 +74,9 @@ def film_together(
         height, width = pictures[0].shape[:2]
         # no more columns than leave the letters legible
         columns = min(columns_for(len(pictures), (width, height)), max(1, round(FILM_WIDTH / width)))
-        recorder.add(_shrunk(tiled(pictures, columns)), all(frame.last for frame in frames))
+        whole = tiled(pictures, columns)
+        whole = whole if whole.shape[1] <= FILM_WIDTH else scaled(whole, FILM_WIDTH)
+        recorder.add(whole, all(frame.last for frame in frames))
 
     try:
         for world, (_, agent) in zip(_worlds(players), players, strict=True):
@@ -113,8 +115,3 @@ def replay_together(players: Sequence[Player], episodes: int, seed: int | None, 
         write_replay(players, puzzles, path, command, seed)
     finally:
         _close(env for env, _ in players)
-
-
-def _shrunk(picture: Image) -> Image:
-    """The picture, no wider than a film may be."""
-    return picture if picture.shape[1] <= FILM_WIDTH else scaled(picture, FILM_WIDTH)

@@ -20,10 +20,11 @@ from hrm_gym.agents.halting.rules import (
     Rule,
     best_segments,
     halting_segments,
+    returns_at_all,
     solved_at,
 )
 from hrm_gym.envs.halting.bank import SCALARS, HaltingBank
-from hrm_gym.evaluation.intervals import wilson
+from hrm_gym.evaluation.intervals import Figure, wilson
 from hrm_gym.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, RED, doubling, legend, level, new_figure, save
 
 RESAMPLES = 4000
@@ -34,15 +35,6 @@ _GRID = 60
 
 Kind = str
 """q, q_tuned, fixed, confidence, dqn, ppo or oracle."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with the bounds of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -63,9 +55,9 @@ class Entry:
     kind: Kind
     rule: str
     segments: float
-    solved: Interval
-    reward: Interval
-    gain: Interval
+    solved: Figure
+    reward: Figure
+    gain: Figure
     seeds: tuple[float, ...]
     train_reward: float
 
@@ -84,9 +76,9 @@ class Lead:
 
     kind: Kind
     next_kind: Kind
-    gain: Interval
+    gain: Figure
     plain_kind: Kind
-    plain_gain: Interval
+    plain_gain: Figure
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ class CurvePoint:
 
     rule: str
     segments: float
-    solved: Interval
+    solved: Figure
 
 
 @dataclass(frozen=True)
@@ -196,7 +188,7 @@ def _at_cost(
     for kind, one in played.items():
         some = rules.get(kind, ())
         seeds = tuple(float(_returns(_played([rule], test), cost).mean()) for rule in some) if kind in learned else ()
-        on_train = _returns(_played(some, train), cost) if some else _best_returns(train, cost)
+        on_train = _returns(_played(some, train), cost) if some else returns_at_all(train, cost).max(axis=1)
         entries.append(
             Entry(
                 kind=kind,
@@ -222,11 +214,6 @@ def _lead(
     return Lead(ranked[0], ranked[1], gains[0], plain[0], gains[1])
 
 
-def _best_returns(bank: HaltingBank, cost: float) -> NDArray[np.float64]:
-    best = best_segments(bank, cost)
-    return solved_at(bank, best) - cost * best
-
-
 def _played(rules: Sequence[Rule], bank: HaltingBank) -> Played:
     """What rules of one kind do, on average over them."""
     segments = np.stack([halting_segments(rule, bank) for rule in rules])
@@ -245,16 +232,16 @@ def _curve(rules: Sequence[Rule], bank: HaltingBank) -> tuple[CurvePoint, ...]:
     return tuple(sorted(points, key=lambda point: point.segments))
 
 
-def _share(solved: NDArray[np.float64]) -> Interval:
+def _share(solved: NDArray[np.float64]) -> Figure:
     """The share solved with its Wilson interval; over seeds the mean share, as if of one run."""
-    return Interval(float(solved.mean()), *wilson(round(float(solved.sum())), len(solved)))
+    return Figure(float(solved.mean()), *wilson(round(float(solved.sum())), len(solved)))
 
 
-def _mean(values: NDArray[np.float64], picks: NDArray[np.int32]) -> Interval:
+def _mean(values: NDArray[np.float64], picks: NDArray[np.int32]) -> Figure:
     """The mean of (M,) values with its bootstrap interval, from (R, M) resampled rows."""
     means = np.array([values[rows].mean() for rows in picks])
     low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
+    return Figure(float(values.mean()), float(low), float(high))
 
 
 LABELS: dict[Kind, str] = {
@@ -362,6 +349,6 @@ def _entry(study: HaltingStudy, kind: Kind, k: int) -> Entry:
     return found
 
 
-def _bars(values: Sequence[Interval]) -> Any:
+def _bars(values: Sequence[Figure]) -> Any:
     """(2, N) lengths of error bars."""
     return np.maximum(0, np.array([(one.value - one.low, one.high - one.value) for one in values]).T)

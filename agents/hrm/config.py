@@ -144,6 +144,9 @@ class HRMConfig:
         for name, most in MOST.items():
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"HRMConfig.{name} must be at most {most:,}, got {getattr(self, name):,}")
+        for name in ("expansion", "rope_theta", "norm_eps"):
+            if not 0 < getattr(self, name) < 1e30:
+                raise ValueError(f"HRMConfig.{name} must be positive and below 1e30, got {getattr(self, name)}")
         multiple = self.heads * (4 if self.positions in ("rope2d", "learned_rope2d") else 2)
         if self.mixer in ("attention", "colours") and self.hidden_size % multiple:
             raise ValueError(

@@ -73,8 +73,14 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def swiglu_width(hidden: int, expansion: float) -> int:
-    """Width of a SwiGLU's inner layer: two thirds of the expansion, rounded up to a multiple of 256."""
-    return -(-round(expansion * hidden * 2 / 3) // 256) * 256
+    """Width of a SwiGLU's inner layer: two thirds of the expansion, rounded up to a multiple of 256.
+
+    Raises:
+        ValueError: there is nothing to round up.
+    """
+    if not (width := round(expansion * hidden * 2 / 3)) > 0:
+        raise ValueError(f"expected an expansion that gives an inner layer of at least 1, got {expansion} of {hidden}")
+    return -(-width // 256) * 256
 
 
 def inner_width(config: HRMConfig) -> int:

@@ -126,7 +126,7 @@ class HRM(nn.Module):
             config: the architecture.
             state: its weights; None leaves it with the initialisation of a fixed seed, to be loaded into.
         """
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(0)
             model = cls(config)
         if state is not None:

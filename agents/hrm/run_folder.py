@@ -18,19 +18,16 @@ from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.files import write_atomically
+from hrm_gym.files import check_no_link, write_atomically
 from hrm_gym.reading import read_curve
 
 
 def write_model(folder: Path, state: dict[str, Tensor], config: HRMConfig, about: dict[str, Any]) -> None:
     """Write weights and their JSON into an existing folder."""
-    save_file({name: tensor.contiguous() for name, tensor in _unshared(state, config).items()}, folder / WEIGHTS)
+    second = "h_level." if config.shared else "-"  # the second name of a shared level
+    kept = {name: tensor.contiguous() for name, tensor in state.items() if not name.startswith(second)}
+    save_file(kept, folder / WEIGHTS)
     write_config(folder, {**about, "model": config.to_json()})
-
-
-def _unshared(state: dict[str, Tensor], config: HRMConfig) -> dict[str, Tensor]:
-    """The state without the second name of a shared level."""
-    return {name: tensor for name, tensor in state.items() if not (config.shared and name.startswith("h_level."))}
 
 
 def load_model(folder: Path | str) -> tuple[HRM, dict[str, Any]]:
@@ -158,6 +155,7 @@ def where_to_go_on(run: Path) -> str:
 def append_curve(run: Path, row: Mapping[str, float]) -> None:
     """Add one evaluation to the curve."""
     run.mkdir(parents=True, exist_ok=True)
+    check_no_link(run / CURVE)
     with (run / CURVE).open("a") as file:
         file.write(json.dumps(dict(row)) + "\n")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder
-from hrm_gym.agents.hrm.accelerate import accelerate, uses_cpu_routine
+from hrm_gym.agents.hrm.accelerate import accelerate, code_of, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
@@ -134,9 +134,11 @@ class Trainer:
         self.groups = [Group(*own, processes) for own in zip(recipes, feeds, models, strict=True)]
         self.update, self.seconds = 0, 0.0
         self.progress = Progress(self.device)
-        self._resume()
+        before = self._resume()
         for group in self.groups:
             accelerate(group.model, compile, dynamic=False)
+        if processes.rank == 0:
+            checkpoint.warn_of_other_bits(before, self._arithmetic())
 
     @property
     def group(self) -> Group:
@@ -256,8 +258,8 @@ class Trainer:
         check_finite(*torch.stack([loss, norm]).tolist(), self.update, run_folder.where_to_go_on(self.run))
         clip(gradients, norm, r.clip_norm)
         rate = learning_rate(self.update, r.lr, r.warmup, r.updates, r.lr_min_ratio, r.lr_decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
         self.optimizer.step()
         sign_sgd_rows(self.model.puzzles.data, ids, sums[places], r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
         if self.ema:
@@ -356,6 +358,9 @@ class Trainer:
             **({"before": self.before} if self.before else {}),
         }
 
+    def _arithmetic(self) -> dict[str, Any]:
+        return checkpoint.arithmetic(self.device, code_of(self.groups[0].model), self.processes.count)
+
     def _append_curve(self, row: dict[str, float]) -> None:
         if self.processes.rank == 0:
             at = {"update": self.update, "fed": self.fed, "seconds": round(self.seconds, 1)}
@@ -366,7 +371,8 @@ class Trainer:
         state = self._state() | pack_optimizer(self.optimizer, [name for name, _ in self.named])
         if self.processes.rank == 0:
             config = self.recipe.model
-            run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, self._about(), keep)
+            about = {**self._about(), "arithmetic": self._arithmetic()}
+            run_folder.write_checkpoint(self.run, self.update, self.weights(), state, config, about, keep)
         self.processes.wait()
         return checkpoint.checkpoint_path(self.run, self.update)
 
@@ -395,10 +401,11 @@ class Trainer:
         self.processes.wait()
         return path
 
-    def _resume(self) -> None:
+    def _resume(self) -> Any:
+        """Continue from the newest checkpoint if there is one; returns the arithmetic that it was made with."""
         found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
         if found is None:
-            return
+            return None
         path, about = found
         tensors = checkpoint.read_tensors(path / checkpoint.STATE)
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
@@ -420,6 +427,7 @@ class Trainer:
         self.processes.wait()
         if self.processes.rank == 0:
             run_folder.trim_curve(self.run, self.update)
+        return about.get("arithmetic")
 
 
 def _defaults() -> dict[str, Any]:

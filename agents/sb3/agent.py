@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents import pretrained
@@ -37,13 +38,9 @@ def legal_actions(family: PuzzleFamily, action_mode: str, observation: Observati
     """
     clues = observation["puzzle"]
     if action_mode == "cell":
-        legal = family.legal_writes(clues, observation["answer"]).reshape(len(clues), -1)
-        return np.append(legal, np.ones((len(clues), 1), dtype=np.bool_), axis=1)
+        return family.cell_masks(clues, observation["answer"])
     if action_mode == "answer":
-        tokens = np.arange(family.vocab_size)
-        free, written = family.free(clues)[..., None], np.isin(tokens, family.writable)
-        legal = np.where(free, written, clues[..., None] == tokens).reshape(len(clues), -1)
-        return np.append(legal, np.ones((len(clues), 2), dtype=np.bool_), axis=1)
+        return family.answer_masks(clues)
     return family.legal_moves(clues, observation["answer"])
 
 
@@ -146,8 +143,8 @@ class SB3Agent(ShownAgent):
         """Actions for one observation or a batch, and the next state.
 
         Args:
-            observation: the environment's: `puzzle` and `answer` (H, W) uint8, `segment` (1,) and what ARC has
-                besides, or all with a leading batch axis B.
+            observation: the environment's: `puzzle` and `answer` (H, W) uint8, `segment` (1,) and what else ARC
+                has, or all with a leading batch axis B.
             state: what the last call returned; None starts every board.
             episode_start: (B,) bool, boards on which a new puzzle begins; those whose `segment` is 0 begin in any case.
             deterministic: the likeliest action, or one drawn from the policy.
@@ -196,15 +193,9 @@ class SB3Agent(ShownAgent):
 
     def _masks(self, observation: Observation) -> dict[str, Any]:
         """The named argument `action_masks` for a policy that knows it."""
-        if self.family is None or not _takes_masks(self.policy):
+        if self.family is None or not isinstance(self.policy, MaskableActorCriticPolicy):
             return {}
         return {"action_masks": legal_actions(self.family, self.action_mode, observation)}
-
-
-def _takes_masks(policy: BasePolicy) -> bool:
-    from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-
-    return isinstance(policy, MaskableActorCriticPolicy)
 
 
 def _rules(about: dict[str, Any], world: Any) -> PuzzleFamily:

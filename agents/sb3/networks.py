@@ -211,7 +211,7 @@ class GridModel:
         iterations: calls of the one block; 0 sizes it by the grid, H + W + 4: a wave can cross the board and wind.
         kernel: side of the convolution, odd.
         lines: whether a block also pools over rows and columns.
-        box: rows and columns of the boxes that a block pools over besides, (0, 0) for none.
+        box: rows and columns of the boxes that a block also pools over, (0, 0) for none.
         hidden: width of the value's hidden layer.
     """
 

@@ -196,12 +196,17 @@ def blank_policy(algorithm: str, content: Mapping[str, Any]) -> BasePolicy:
     model, grid = from_json(content), tuple(content["grid"])
     vocab_size = content["vocab_size"]
     spaces = content.get("observation") or _plain_observation(grid, vocab_size)
-    observation = gym.spaces.Dict({name: _box(said) for name, said in spaces.items()})
+    boxes = {
+        name: gym.spaces.Box(said["low"], said["high"], tuple(said["shape"]), np.dtype(said["dtype"]).type)
+        for name, said in spaces.items()
+    }
     arguments = policy_arguments(algorithm, model, vocab_size, content.get("writable", ()), grid)
     found: Any = policy_class(algorithm, model)
     said = content["actions"] if "actions" in content else content["moves"]
     actions = gym.spaces.Discrete(said) if isinstance(said, int) else gym.spaces.MultiDiscrete(said)
-    policy: ActorCriticPolicy | MaskableActorCriticPolicy = found(observation, actions, lambda _: 0.0, **arguments)
+    policy: ActorCriticPolicy | MaskableActorCriticPolicy = found(
+        gym.spaces.Dict(boxes), actions, lambda _: 0.0, **arguments
+    )
     return policy
 
 
@@ -215,10 +220,6 @@ def spaces_json(observation: gym.spaces.Dict, actions: gym.Space) -> dict[str, A
     chosen: Any = actions
     many = isinstance(actions, gym.spaces.MultiDiscrete)
     return {"observation": said, "actions": chosen.nvec.tolist() if many else int(chosen.n)}
-
-
-def _box(said: Mapping[str, Any]) -> gym.spaces.Box:
-    return gym.spaces.Box(said["low"], said["high"], tuple(said["shape"]), np.dtype(said["dtype"]).type)
 
 
 def _plain_observation(grid: tuple[int, ...], vocab_size: int) -> dict[str, Any]:
@@ -265,7 +266,10 @@ def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[
     verify(folder)
     state = read_tensors(folder / WEIGHTS)
     try:
-        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, though none of them stays
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.device("cpu"),
+        ):  # fresh weights are drawn, though none of them stays
             policy = blank_policy(about["kind"], resized(about["model"], grid))
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model lacks {error}") from None

@@ -40,8 +40,8 @@ Watcher = Callable[[dict[str, float]], None]
 class Run(ABC):
     """One run in one folder; a run found there is continued from its newest checkpoint.
 
-    The folder holds `update_N/` checkpoints, `curve.jsonl` (a line an evaluation: updates, timesteps, seconds by the
-    clock and of the processor, shares solved, exact and reached), TensorBoard scalars, and at the end `model/`. The
+    The folder holds `update_N/` checkpoints, `curve.jsonl` (a line an evaluation: updates, timesteps, seconds of
+    wall and of CPU time, shares solved, exact and reached), TensorBoard scalars, and at the end `model/`. The
     order of puzzles and the random draws after a checkpoint follow from the recipe and the number of timesteps, so that
     a continued run ends with the same weights as an uninterrupted one.
 
@@ -186,7 +186,7 @@ class Run(ABC):
         return path
 
     def _fill_checkpoint(self, folder: Path) -> None:
-        write_policy(folder, self.policy, self._about())
+        write_policy(folder, self.policy, {**self._about(), "arithmetic": checkpoint.arithmetic(self.device)})
         self._fill_state(folder)
 
     def _found(self) -> tuple[Path, dict[str, Any]] | None:
@@ -198,6 +198,7 @@ class Run(ABC):
         found = checkpoint.newest(self.folder, self.recipe.to_json())
         if found is not None:
             path, about = found
+            checkpoint.warn_of_other_bits(about.get("arithmetic"), checkpoint.arithmetic(self.device))
             self.updates = self._evaluated = checkpoint.counter(about, "updates", path)
             self._saved_at = self._evaluated_at = checkpoint.counter(about, "timesteps", path)
             self._began -= checkpoint.counter(about, "seconds", path)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
+from hrm_gym.agents.checkpoint import read_tensors
 from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.sb3 import policies
 from hrm_gym.agents.sb3.recipes import RLRecipe, SupervisedSettings
@@ -126,7 +127,7 @@ class SupervisedRun(Run):
 
     def _resume(self, path: Path) -> None:
         try:
-            tensors = load_file(path / STATE)
+            tensors = read_tensors(path / STATE)
         except Exception as error:
             raise ValueError(f"{path} cannot be continued from: {error}") from error
         own = {name.removeprefix("policy."): t for name, t in tensors.items() if name.startswith("policy.")}

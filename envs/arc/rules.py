@@ -28,7 +28,7 @@ from hrm_gym.envs.arc.tokens import (
     write_kernel,
 )
 from hrm_gym.envs.compiled import plain
-from hrm_gym.envs.family import ArrayKind, CellBoards, Grids, PuzzleFamily
+from hrm_gym.envs.family import ArrayKind, CellBoards, Grids, PuzzleFamily, expect_one_shape, expect_tokens
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought, puzzle_keys
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ class ArcFamily(PuzzleFamily):
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """Demonstrations, the test input, and next to it the board of the answer."""
+        expect_tokens(answer, self.vocab_size)
         shown = tuple(puzzle.extras["demonstrations"][: puzzle.extras["pairs"].item()])
         blocks = [
             f"demonstration {number}\n{_beside(*(tokens.to_text(_trimmed(board)) for board in pair))}\n"
@@ -238,6 +239,7 @@ class ArcFamily(PuzzleFamily):
 
     def answer_text(self, grid: Grid) -> str:
         """The grid on a board, as digits."""
+        expect_tokens(grid, self.vocab_size)
         return "\n".join("".join(map(str, row)) for row in tokens.crop(grid).tolist())
 
     def read_answer(self, lines: Sequence[str], shape: tuple[int, int]) -> Grid:
@@ -264,6 +266,7 @@ class ArcFamily(PuzzleFamily):
 
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool: whether the grid read off an answer is that of the stored solution, in shape and in content."""
+        expect_one_shape(solutions, answers)
         solved = np.empty(len(answers), dtype=np.bool_)
         judge_kernel(plain(solutions), plain(answers), solved)
         return solved
@@ -307,11 +310,13 @@ class ArcFamily(PuzzleFamily):
 
     def image(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
         """The grids on (N, C, C) boards, turned or mirrored and in other colours, as `ArcTasks` does it with `key`."""
+        expect_tokens(grids, self.vocab_size, 3)
         turns, colours = draw_symmetries(np.array([key], dtype=np.uint64))
         return _turned_boards(grids, int(turns[0]), colours[0])
 
     def preimage(self, grids: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
         """The inverse of `image` for the grids that are read off (N, C, C) boards; what lies around them is lost."""
+        expect_tokens(grids, self.vocab_size, 3)
         turns, colours = draw_symmetries(np.array([key], dtype=np.uint64))
         shown = np.stack([tokens.place(tokens.crop(board), self.canvas) for board in grids])
         return _turned_boards(shown, BACK[turns[0]], np.argsort(colours[0]).astype(np.uint8))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, PuzzleBatch
-from hrm_gym.reading import open_npy, read_object
+from hrm_gym.reading import NpyRows, open_npy, read_object
 
 INDICES = ("puzzle_identifiers", "puzzle_indices", "group_indices")
 _BLOCK_CELLS = 1 << 24
@@ -58,16 +58,16 @@ class NpySet:
     """The arrays of one set.
 
     Attributes:
-        inputs: (N, L) integers on disk, N examples.
-        labels: (N, L) integers on disk.
+        inputs: (N, L) integers, N examples.
+        labels: (N, L) integers.
         puzzle_identifiers: (P,) int32, P puzzles.
         puzzle_indices: (P + 1,) int64 into the examples.
         group_indices: (G + 1,) int64 into the puzzles.
         path: the folder and the beginning of the names of the files.
     """
 
-    inputs: NDArray[Any]
-    labels: NDArray[Any]
+    inputs: NDArray[Any] | NpyRows
+    labels: NDArray[Any] | NpyRows
     puzzle_identifiers: NDArray[np.int32]
     puzzle_indices: NDArray[np.int64]
     group_indices: NDArray[np.int64]
@@ -98,7 +98,7 @@ def read_set(folder: Path, name: str, metadata: Metadata) -> NpySet:
     """
     path = folder / name
     inputs, labels = (_open(_file(path, field), 2) for field in ("inputs", "labels"))
-    identifiers, puzzles, groups = (_open(_file(path, field), 1) for field in INDICES)
+    identifiers, puzzles, groups = (np.asarray(_open(_file(path, field), 1)) for field in INDICES)
     for field, array in (("inputs", inputs), ("labels", labels)):
         if array.shape[1] != metadata.seq_len or len(array) != len(inputs) or not len(array):
             expected = f"({len(inputs) or 'at least 1'}, {metadata.seq_len})"
@@ -130,8 +130,8 @@ def _file(path: Path, field: str) -> Path:
     return path.with_name(f"{path.name}__{field}.npy")
 
 
-def _open(file: Path, dimensions: int) -> NDArray[Any]:
-    """An array of integers, mapped into memory."""
+def _open(file: Path, dimensions: int) -> NDArray[Any] | NpyRows:
+    """An array of integers."""
     array = open_npy(file)
     if array.ndim != dimensions or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
@@ -227,7 +227,7 @@ def splits_of(folder: Path) -> list[str]:
 
 
 class NpyPuzzles:
-    """The examples of one split; inputs and labels stay on disk and are mapped into memory.
+    """The examples of one split; large inputs and labels stay on disk.
 
     A key gives row `key % len`, an index gives that row. An ignored label shows as token 0 of the solution.
 

@@ -46,7 +46,7 @@ class HaltingScreen(LiveView):
             A surface of `SIZE`, valid until the next call.
         """
         self._frame.fill(GROUND)
-        self._write("Halt, or think on?", (20, 18), 34, PAPER)
+        self._write("Halt, or continue?", (20, 18), 34, PAPER)
         self._write(self._bank, (SIZE[0] - 20, 24), 20, DIM, right=True)
         self._write(f"segment {len(shown)} / {budget}, {cost:g} each", (20, 48), 22, DIM)
         values = 1 / (1 + np.exp(-shown.astype(np.float64)))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled, plain
-from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily, expect_one_shape
+from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily, expect_one_shape, expect_tokens
 from hrm_gym.envs.maze import tokens
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, PATH, START, WALL
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
@@ -329,6 +329,8 @@ class MazeFamily(PuzzleFamily):
 
     def describe(self, puzzle: Puzzle, answer: Grid) -> str:
         """The answer; of a walk `@` is the walker, `o` its trail, `x` where it stepped back onto it."""
+        expect_tokens(answer, self.vocab_size)
+        expect_one_shape(puzzle.clues, answer)
         return tokens.describe(puzzle.clues, answer)
 
     # ---- rules ----

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.envs.compiled import compiled, plain
-from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily, expect_one_shape
+from hrm_gym.envs.family import CellBoards, Grids, PuzzleFamily, expect_one_shape, expect_tokens
 from hrm_gym.envs.puzzle import Grid, Puzzle, Thought
 from hrm_gym.envs.sudoku import tokens
 from hrm_gym.envs.sudoku.boxes import board, usual_box
@@ -288,6 +288,7 @@ class SudokuFamily(PuzzleFamily):
 
     def to_text(self, grid: Grid) -> str:
         """The board with lines between the boxes."""
+        expect_tokens(grid, self.vocab_size)
         return tokens.to_text(grid, self.box)
 
     # ---- rules ----

@@ -24,7 +24,7 @@ from hrm_gym.data.stream import stream_keys
 from hrm_gym.data.workers import Workers
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
-from hrm_gym.files import MARKER, check_ours, delete_folder, sweep, write_atomically, written_atomically
+from hrm_gym.files import MARKER, UNFINISHED, check_ours, delete_folder, sweep, write_atomically, written_atomically
 from hrm_gym.reading import Schema, read_json, read_npz
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Workplace:
             delete_folder(self.path)
         self.resumed = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / MARKER, f"{RECIPE}\nparts/*\nwhole/*\n.*.part*\n")
+        write_atomically(self.path / MARKER, "".join(f"{line}\n" for line in (RECIPE, *sorted(UNFINISHED))))
         write_atomically(self.path / RECIPE, json.dumps(wanted, indent=2) + "\n")
 
     def _is_begun_by(self, wanted: dict[str, Any], overwrite: bool) -> bool:

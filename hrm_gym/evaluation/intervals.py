@@ -194,6 +194,15 @@ def mcnemar(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A mean or a rate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Paired:
     """How much better one agent is than another on the same puzzles.
 

@@ -31,7 +31,7 @@ HEAD = 32
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """Train direct-prediction Transformers of several depths and widths, and a recurrent one and an HRM beside them.
+    """Train direct-prediction Transformers of several depths and widths, and a recurrent one and an HRM next to them.
 
     All see as many puzzles an update and make as many updates, with the same settings. The direct ones come from the
     recipe by running every layer once (HRM paper, figure 2). What is finished is kept: the same command goes on where

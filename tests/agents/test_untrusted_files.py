@@ -75,6 +75,9 @@ def test_a_weights_folder_imports_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         ({"mixer": "helpers:Mixer"}, "mixer: expected one of 'attention', .*, got 'helpers:Mixer'"),
         ({"mixr": "attention"}, "unknown settings"),
         ({"heads": None}, "heads: expected int, got null"),
+        ({"expansion": 1e-9}, "expected an expansion that gives"),
+        ({"rope_theta": 0.0}, "rope_theta must be positive"),
+        ({"norm_eps": -1.0}, "norm_eps must be positive"),
     ],
 )
 def test_a_network_of_any_size_takes_no_memory(tmp_path: Path, settings: dict[str, Any], said: str) -> None:

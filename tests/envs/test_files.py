@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hrm_gym
+from hrm_gym import reading
 from hrm_gym.envs.files import NpyPuzzles, PuzzleFile, csv_file, open_puzzles
 from hrm_gym.envs.files.csv_file import encode_rows, symbol_table
 from hrm_gym.envs.maze import tokens
@@ -225,7 +227,6 @@ def test_an_npy_folder_gives_its_examples(tmp_path: Path) -> None:
     assert isinstance(found, PuzzleSource)
     assert len(found) == 8
     assert found.shape == (4, 4)
-    assert isinstance(found._sets[0].inputs, np.memmap)
     assert found.puzzle_ids.tolist() == [1, 2, 3, 3, 4, 4, 5, 5]
     assert found.group_indices.tolist() == [0, 2, 5]
     assert np.array_equal(found[5].clues, batch.clues[5])
@@ -238,6 +239,27 @@ def test_an_npy_folder_gives_its_examples(tmp_path: Path) -> None:
     assert (got.puzzle_ids.tolist(), got.clues.dtype) == ([5, 2], np.uint8)
     with pytest.raises(IndexError, match="expected a puzzle index"):
         found[8]
+
+
+@pytest.mark.parametrize("most", [0, 2**28])
+def test_a_file_that_is_cut_short_while_it_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A mapped file ended the process with a bus error. Large files are read row by row, small ones at once."""
+    monkeypatch.setattr(reading, "MOST_READ", most)
+    batch = mazes(40)
+    write_npy(tmp_path / "train", batch)
+    found = NpyPuzzles(tmp_path, MAZE)
+    some = np.array([39, 3, 4, 5, 3, 0], dtype=np.int64)
+    assert np.array_equal(found.rows(some).clues, batch.clues[some])
+    os.truncate(tmp_path / "train" / "all__inputs.npy", 500)
+    if most:
+        assert np.array_equal(found.rows(some).clues, batch.clues[some])
+    else:
+        with pytest.raises(ValueError, match="expected 40 rows, got a file that was cut short"):
+            found.rows(some)
+    with pytest.raises(ValueError, match="expected an array in the npy format"):
+        NpyPuzzles(tmp_path, MAZE)
 
 
 def test_sets_follow_one_another_and_a_split_can_be_named_itself(tmp_path: Path) -> None:

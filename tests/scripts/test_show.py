@@ -172,7 +172,7 @@ def test_letters_of_buttons_write_nothing_into_a_draft_of_16x16(make: Callable[.
 
 def test_a_puzzle_that_cannot_be_solved_is_told_and_thought_about(make: Callable[..., Show]) -> None:
     window = make("HRMSudokuMini-v0", Counting(3, "thinker"), lambda env: hrm_gym.make_agent("oracle", env))
-    settle(window, show.EDIT, show.CLEAR, show.ANEW)
+    settle(window, show.EDIT, show.CLEAR, show.RESTART)
     assert "exactly one solution" in window._said
     settle(window, show.STEP)
     window.paint()

@@ -120,7 +120,7 @@ def test_several_agents_share_a_film_side_by_side(capsys: pytest.CaptureFixture[
     assert main(["solve", *walk]) == 0
     assert "oracle, slow: 2 puzzles on film in film.gif" in capsys.readouterr().out
     with Image.open("film.gif") as gif:
-        assert gif.width > 1.5 * gif.height, "two boards beside each other"
+        assert gif.width > 1.5 * gif.height, "two boards side by side"
         assert gif.n_frames >= 2 * 4, "the oracle is done after one segment, the other takes three"
 
 

@@ -77,8 +77,8 @@ def test_settings_of_a_recipe_are_shown(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_held_out_puzzles_may_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = "mine,1.3434122143.321,1234341221434321,0\n"
-    for name in ("train.csv", "test.csv"):
+    for name, question in (("train.csv", "1.3434122143.321"), ("test.csv", "12.43412214.4321")):
+        row = f"mine,{question},1234341221434321,0\n"
         (tmp_path / name).write_text("source,question,answer,rating\n" + row)
     short = ["--updates", "2", "--batch-size", "2", "--eval-puzzles", "2", "--no-compile"]
     command = ["train", "sudoku-4x4", "--source", str(tmp_path / "train.csv"), *short, "--out", str(tmp_path / "a")]

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from hrm_gym.agents.checkpoint import drop_old, write_folder
+from hrm_gym.agents.hrm.run_folder import CURVE, append_curve
 from hrm_gym.files import (
+    MARKER,
     check_ours,
     check_writable,
     replace_folder,
@@ -123,3 +126,42 @@ def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
     assert [path.name for path in sweep(tmp_path)] == sorted(left)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "model", "only"])
     assert sweep(tmp_path / "nowhere") == []
+
+
+def test_links_that_someone_else_put_in_a_run_folder_are_not_written_through(tmp_path: Path) -> None:
+    """The lock emptied what it led to; the curve and drafts were written into it."""
+    precious, run = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("mine")
+    run.mkdir()
+    (run / ".lock").symlink_to(precious)
+    with pytest.raises(OSError, match="got a symbolic link"), run_lock(run):
+        pass
+    (run / CURVE).symlink_to(precious)
+    with pytest.raises(OSError, match="got a symbolic link"):
+        append_curve(run, {"update": 1})
+    (run / f".scores.{os.getpid()}.part.json").symlink_to(precious)
+    check_writable(run / "scores.json")
+    (run / f".scores.{os.getpid()}.part.json").symlink_to(precious)
+    write_atomically(run / "scores.json", "{}")
+    assert (precious.read_text(), (run / "scores.json").is_symlink()) == ("mine", False)
+
+
+def test_links_in_place_of_checkpoints_are_removed_and_not_followed(tmp_path: Path) -> None:
+    precious, run = tmp_path / "precious", tmp_path / "run"
+    precious.mkdir()
+    (precious / "mine").touch()
+    run.mkdir()
+    (run / f".model.{os.getpid()}.tmp").symlink_to(precious)
+    write_folder(run / "model", lambda folder: (folder / "a").touch())
+    (run / "update_00000001").symlink_to(precious)
+    (run / "update_00000002").mkdir()
+    drop_old(run, 1)
+    assert sorted(path.name for path in run.iterdir()) == ["model", "update_00000002"]
+    assert (precious / "mine").exists()
+
+
+def test_a_marker_that_someone_else_wrote_lists_no_patterns(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text("*\n**\n[a-z]*\n\xff")
+    (tmp_path / "notes").touch()
+    with pytest.raises(FileExistsError, match="notes"):
+        check_ours(tmp_path)

@@ -44,5 +44,5 @@ def test_a_finite_source_is_read_in_shuffled_rounds(pieces: tuple[int, ...]) -> 
         seen += stream.take(len(seen), count).clues.ravel().tolist()
     rounds = [seen[i : i + 7] for i in (0, 7, 14)]
     assert all(sorted(row) == list(range(7)) for row in rounds)
-    assert rounds[0] != rounds[1], "every round was shuffled alike"
+    assert rounds[0] != rounds[1], "every round was shuffled in the same way"
     assert seen == PuzzleStream(Numbered(), seed=1).take(0, 21).clues.ravel().tolist()  # type: ignore[arg-type]

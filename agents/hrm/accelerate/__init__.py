@@ -74,6 +74,14 @@ def uses_cpu_routine(model: HRM) -> bool:
     return any(isinstance(level.forward, cpu_level.CPULevel) for _, level, _ in model.modules_by_speed)
 
 
+def code_of(model: HRM) -> str:
+    """What runs a network's levels, for records."""
+    if uses_cpu_routine(model):
+        return "CPU routine"
+    levels = (level for _, level, _ in model.modules_by_speed)
+    return "torch.compile" if any(level._compiled_call_impl is not None for level in levels) else "PyTorch"
+
+
 def attend_on_cpu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention over (B, heads, T, head_dim): the fused kernel, but for training short sequences."""
     if q.shape[-2] > EXPLICIT_LENGTH or not torch.is_grad_enabled():
@@ -110,7 +118,7 @@ def can_compile(device: str) -> bool:
 
     On a CPU it needs a C++ compiler, which slim containers do not have.
     """
-    library.keep_compiled_code_private()
+    library.prepare_compile_cache()
     try:
         # a stored graph would hide that there is no compiler for the next one
         torch.compile(lambda x: x + 1, options={"fx_graph_cache": False})(torch.zeros(2, device=device))

@@ -15,9 +15,11 @@ import platform
 import shlex
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -99,6 +101,11 @@ def find_compiler() -> list[str]:
     return words
 
 
+ELF_HEADER = struct.Struct("<40sQ10sHHH")
+"""Of a 64-bit ELF file: what is before the section table's offset, the offset, what is between, the size and number of
+the table's entries, and the last field."""
+
+
 def private_folder() -> Path:
     """Where libraries are kept: `hrm_gym` in `XDG_CACHE_HOME` or `~/.cache`, if no other user can write to it.
 
@@ -127,18 +134,45 @@ def _check_private(folder: Path) -> None:
         raise OSError(f"nothing can be written to {folder}")
 
 
-def keep_compiled_code_private() -> None:
-    """Give `torch.compile` a temporary cache if its own cannot be had or is open to others: it loads what is there."""
+def prepare_compile_cache() -> None:
+    """Make the cache of `torch.compile` safe to use: it loads whatever lies there.
+
+    Libraries that a killed compiler left unfinished are removed; a cache that cannot be had, or is open to others, is
+    replaced by a temporary one.
+    """
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     if os.name == "nt":  # folders have no modes
         return
     try:
         _check_private(Path(cache_dir()))
+        if sys.platform == "linux":
+            remove_unfinished(Path(cache_dir()))
     except OSError as error:
         said = error if error.filename is None else f"{error.strerror}: {error.filename}"
         logger.warning("what torch.compile makes is not kept: %s", said)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(temporary_folder())
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete 64-bit Linux libraries below a folder that end before the section table that their ELF header announces.
+
+    Nobody would make them again, and loading one ends the run. Files that changed in the last half minute stay: another
+    process may be writing them.
+    """
+    for path in folder.glob("**/*.so"):
+        about = path.stat()
+        if time.time() - about.st_mtime < 30:
+            continue
+        with path.open("rb") as file:
+            header = file.read(ELF_HEADER.size)
+        whole = header.startswith(b"\x7fELF\x02") and len(header) == ELF_HEADER.size
+        if whole:
+            _, table, _, entry, count, _ = ELF_HEADER.unpack(header)
+            whole = about.st_size >= table + entry * count
+        if not whole:
+            logger.warning("removed %s, which a compiler left unfinished", path)
+            path.unlink(missing_ok=True)
 
 
 def temporary_folder() -> Path:

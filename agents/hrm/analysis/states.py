@@ -166,7 +166,10 @@ def _network(name: str, model: HRM, boards: Boards, segments: int, batch: int) -
     sums, levels, count = np.zeros(0), list[str](), len(boards.inputs)
     for first in range(0, count, batch):
         part = boards.rows(torch.arange(first, min(first + batch, count), device=boards.inputs.device))
-        moved = [(step.level, _residual(step.before, step.after)) for step in steps_of(model, part, segments)]
+        moved = [
+            (step.level, float((step.after.float() - step.before.float()).square().mean(-1).sqrt().mean()))
+            for step in steps_of(model, part, segments)
+        ]
         levels = [level for level, _ in moved]
         values = np.array([value for _, value in moved]) * len(part.inputs)
         sums = values if first == 0 else sums + values
@@ -177,11 +180,6 @@ def _network(name: str, model: HRM, boards: Boards, segments: int, batch: int) -
     kind = {"L": "hierarchical", "H": "hierarchical", "R": "recurrent", "D": "deep"}[levels[0]]
     calls = len(levels) if is_deep(model) else calls_of(model.config)
     return Network(name, kind, calls, tuple(traces))
-
-
-def _residual(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Root mean square change of an entry, averaged over the boards' positions."""
-    return float((after.float() - before.float()).square().mean(-1).sqrt().mean())
 
 
 LEVELS_DIMENSIONALITY = ("H", "L")

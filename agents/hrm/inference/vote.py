@@ -43,8 +43,9 @@ def members_for(
         ValueError: as `HRMAgent.for_env`.
         FileNotFoundError: there is no checkpoint.
     """
-    folders = str(weights).split("+") if isinstance(weights, Path | str) else weights or (None,)
-    return [HRMAgent.for_env(env, folder, **kwargs) for folder in folders]
+    if isinstance(weights, Path | str):
+        weights = [weights] if Path(weights).exists() else str(weights).split("+")
+    return [HRMAgent.for_env(env, folder, **kwargs) for folder in weights or (None,)]
 
 
 class Votes(NamedTuple):

@@ -179,7 +179,8 @@ def read_state(checkpoint: Path | str | Mapping[str, Tensor]) -> dict[str, Tenso
     # A tensor may be a view that repeats one number billions of times, or all of them the same numbers.
     if (asked := sum(tensor.numel() * tensor.element_size() for tensor in found.values())) > MOST_TIED * size:
         raise ValueError(f"{path}: expected tensors of about the {size:,} bytes of the file, got {asked:,}")
-    return found
+    # Mapped ones would end the process if the file were cut short later.
+    return {name: tensor.clone() for name, tensor in found.items()}
 
 
 def _unwrapped(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -193,9 +194,16 @@ def _unwrapped(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _unpickled(path: Path) -> Any:
-    """What `torch.save` wrote, as far as it is tensors and plain containers; the tensors stay on disk until used."""
+    """What `torch.save` wrote, as far as it is tensors and plain containers."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"  # by which PyTorch knows its own format
+        if zipped:
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise ValueError("expected members that are stored, as PyTorch writes them, got compressed ones")
+        # Mapped, no tensor reaches past the end of the file, whatever sizes it is said to have.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # damaged pickles raise whatever the unpickler comes upon: IndexError, struct.error, …
         reason = _line(error)
         raise ValueError(f"{path} is damaged, or no checkpoint of tensors alone: {reason}") from None

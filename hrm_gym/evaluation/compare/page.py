@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from hrm_gym.evaluation.compare.rows import DEFINITIONS, Figure, Row, Run, Training, band
-from hrm_gym.evaluation.intervals import Paired
+from hrm_gym.evaluation.compare.rows import DEFINITIONS, Row, Run, band
+from hrm_gym.evaluation.intervals import Figure, Paired
 from hrm_gym.evaluation.pages import (
     data_url,
     markdown_code,
@@ -42,6 +42,7 @@ def columns(row: Row) -> dict[str, tuple[str, str]]:
     """The figures of a row by column: the figure, and what is written small next to it."""
     training = row.runs[0].training
     seen = count(training.puzzles if training.puzzles is not None else training.transitions)
+    processor = "" if training.processor_seconds is None else f"({duration(training.processor_seconds)} of processor)"
     kind = "" if seen == NONE else "puzzles" if training.puzzles is not None else "transitions"
     return {
         "solved": _share(row.solved),
@@ -56,7 +57,7 @@ def columns(row: Row) -> dict[str, tuple[str, str]]:
         "parameters": (count(row.parameters), ""),
         "training steps": (count(training.steps), _each(row)),
         "seen": (seen, " ".join(filter(None, (kind, _each(row))))),
-        "training time": (duration(training.seconds), _each(row) or _on_processor(training)),
+        "training time": (duration(training.seconds), _each(row) or processor),
     }
 
 
@@ -182,11 +183,6 @@ def _number(figure: Figure | None, digits: int) -> tuple[str, str]:
     if figure is None:
         return NONE, ""
     return f"{figure.value:.{digits}f}", f"({figure.low:.{digits}f}-{figure.high:.{digits}f})"
-
-
-def _on_processor(training: Training) -> str:
-    """Processor time, where it was written down."""
-    return "" if training.processor_seconds is None else f"({duration(training.processor_seconds)} of processor)"
 
 
 def _each(row: Row) -> str:

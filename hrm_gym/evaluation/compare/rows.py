@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hrm_gym import reading
 from hrm_gym.evaluation.compare.plan import Entrant, Label, World
 from hrm_gym.evaluation.compare.run import FIELDS, Comparison, Part, Played
-from hrm_gym.evaluation.intervals import Paired, bootstrap_mean, bootstrap_runs, paired, rate
+from hrm_gym.evaluation.intervals import Figure, Paired, bootstrap_mean, bootstrap_runs, paired, rate
 from hrm_gym.evaluation.rollout import halting_rules
 from hrm_gym.reading import convert, read_object, read_text
 from hrm_gym.registry import bundled_weights
@@ -211,15 +211,6 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A mean or a rate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Run:
     """One set of weights: where it lies, how it came about, and how it did.
 
@@ -318,6 +309,7 @@ def _row_rows(
     machines = sorted({content.machine for _, contents in read for content in contents})
     reached = np.concatenate([table["reached"] for table in tables])
     clusters = tables[0].get("cluster")
+    counted = all("tokens" in table and not np.isnan(table["tokens"]).any() for table in tables)
     row = Row(
         world=world.label,
         agent=label.text,
@@ -331,12 +323,12 @@ def _row_rows(
         total_return=_mean([table["total_return"] for table in tables]),
         actions=_mean([table["steps"] for table in tables]),
         milliseconds=_mean([1000 * table["seconds"] for table in tables]),
-        tokens=_mean([table["tokens"] for table in tables]) if all(map(_has_tokens, tables)) else None,
+        tokens=_mean([table["tokens"] for table in tables]) if counted else None,
         parameters=parameter_count(entrants[0].agent, entrants[0].weights),
         runs=tuple(_run(entrant, table) for entrant, table in zip(entrants, tables, strict=True)),
         machines=tuple(machines),
         loads=tuple(content.load for _, contents in read for content in contents if content.load is not None),
-        puzzles_sha256=_joined_hash([content.puzzles_sha256 for content in read[0][1]]),
+        puzzles_sha256=hashlib.sha256("".join(content.puzzles_sha256 for content in read[0][1]).encode()).hexdigest(),
     )
     return row, [table["solved"] for table in tables]
 
@@ -350,14 +342,6 @@ def _gathered(parts: Sequence[Part]) -> tuple[Mapping[str, NDArray[np.float64]],
         if all(len(content.episodes.get(name, ())) == len(content.episodes["index"]) for content in contents)
     }
     return table, contents
-
-
-def _has_tokens(table: Mapping[str, NDArray[np.float64]]) -> bool:
-    return "tokens" in table and not np.isnan(table["tokens"]).any()
-
-
-def _joined_hash(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _rate(runs: Sequence[NDArray[np.float64]], clusters: NDArray[np.float64] | None) -> Figure:

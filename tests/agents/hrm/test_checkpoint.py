@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and every kind of damage is named."""
+"""Checkpoints: atomic, and every kind of damage is named."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -212,10 +213,23 @@ def test_the_cache_of_torch_compile_is_private(
 ) -> None:
     """What lies in it is loaded, as compiled code and as pickles."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
-    library.keep_compiled_code_private()
+    library.prepare_compile_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "own")
     (tmp_path / "own").chmod(0o777)
     with caplog.at_level(logging.WARNING):
-        library.keep_compiled_code_private()
+        library.prepare_compile_cache()
     assert "others can write to" in caplog.text
     assert stat.S_IMODE(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="knows ELF files only")
+def test_what_a_killed_compiler_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    whole = next(Path(torch.__file__).parent.glob("lib/libtorch_global_deps.so")).read_bytes()
+    ages = {"whole": 60, "cut": 60, "empty": 60, "cut_just_now": 0}
+    for name, age in ages.items():
+        path = tmp_path / "ab" / f"{name}.main.so"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes({"whole": whole, "empty": b""}.get(name, whole[: len(whole) // 2]))
+        os.utime(path, (time.time() - age,) * 2)
+    library.remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("ab/*")) == ["cut_just_now.main.so", "whole.main.so"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +281,24 @@ def test_damaged_pickles(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "step_1").write_bytes(content)
     with pytest.raises(ValueError, match="is damaged, or no checkpoint of tensors alone"):
         read_state(tmp_path / "step_1")
+
+
+@pytest.mark.parametrize("name", ["step_7", "model.safetensors"])
+def test_a_checkpoint_that_is_cut_short_after_it_was_read(name: str, tmp_path: Path) -> None:
+    """Tensors that were mapped ended the process with a bus error."""
+    path, state = tmp_path / name, {"a": torch.ones(1_000_000)}
+    torch.save(state, path) if name == "step_7" else save_file(state, path)
+    found = read_state(path)
+    os.truncate(path, 100)
+    assert found["a"].sum() == 1_000_000
+
+
+def test_a_checkpoint_with_compressed_members_is_refused(tmp_path: Path) -> None:
+    """PyTorch unpacks them whatever they unpack to."""
+    stored, packed = tmp_path / "step_7", tmp_path / "step_8"
+    torch.save({"a": torch.zeros(1_000_000)}, stored)
+    with zipfile.ZipFile(stored) as good, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in good.namelist():
+            archive.writestr(member, good.read(member))
+    with pytest.raises(ValueError, match="expected members that are stored"):
+        read_state(packed)

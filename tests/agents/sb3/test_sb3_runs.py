@@ -276,3 +276,18 @@ def test_a_model_that_someone_else_put_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / "model" / "thesis.tex").write_text("years of work")
     with pytest.raises(FileExistsError, match="thesis"):
         start_run(tiny("sudoku-4x4-ppo"), tmp_path)
+
+
+def test_a_run_that_is_continued_with_other_threads_says_that_bits_will_differ(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    recipe = tiny("sudoku-4x4-dqn")
+    torch.set_num_threads(1)
+    start_run(recipe, tmp_path).learn(ignore)
+    start_run(recipe, tmp_path)
+    assert "bits" not in caplog.text
+    torch.set_num_threads(2)
+    start_run(recipe, tmp_path)
+    assert caplog.text.count("bits will differ from those of a run without a break: threads 1 before, 2 now") == 1
