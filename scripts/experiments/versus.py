@@ -291,7 +291,8 @@ def averaged(policy: Any, average: EMA) -> Iterator[None]:
 def summarised(results: Sequence[dict[str, Any]], size: str, arm: str) -> dict[str, Any]:
     """At the shorter and the longer time the interquartile mean over trainings with its interval."""
     rows = [row for row in results if (row["size"], row["arm"]) == (size, arm)]
-    found: dict[str, Any] = {"trainings": len(rows)}
+    used = [row["curve"][-1]["segments"] for row in rows]
+    found: dict[str, Any] = {"trainings": len(rows), "segments": float(np.mean(used))}
     for name, mark in (("1x", 1.0), ("4x", 4.0)):
         scores = [row["curve"][MARKS.index(mark)]["solved"] for row in rows]
         mean, interval = intervals.method(np.array(scores))
@@ -320,17 +321,18 @@ def page(config: VersusConfig, said: dict[str, str], summary: dict[str, Any], re
         "puzzles of the test split. Interquartile mean over trainings; in brackets its 95 % interval by a bootstrap of "
         "the trainings. An environment step is a segment; the states pass from one to the next and gradient does not; "
         "weights are averaged in all arms. At most 16 segments a puzzle when judged (1 under supervision without "
-        "carry; where symbols are written one at a time, as many as writes).",
+        "carry; where symbols are written one at a time, as many as writes); the last column has their mean.",
         "",
         *(f"- **{name}**: {ARMS[name].words}" for name in config.arm),
         "",
-        f"| puzzles | arm | solved after {config.seconds:g} s | after {long:g} s | each training, {long:g} s |",
-        "|---|---|---|---|---|",
+        f"| puzzles | arm | solved after {config.seconds:g} s | after {long:g} s | each, {long:g} s | segments |",
+        "|---|---|---|---|---|---|",
     ]
     for size, arms in summary.items():
         for name, row in arms.items():
             scores = ", ".join(f"{100 * score:.1f}" for score in row["4x"]["scores"])
-            lines.append(f"| {size} | {name} | {rate(row['1x'], 'solved')} | {rate(row['4x'], 'solved')} | {scores} |")
+            rates = f"{rate(row['1x'], 'solved')} | {rate(row['4x'], 'solved')}"
+            lines.append(f"| {size} | {name} | {rates} | {scores} | {row['segments']:.1f} |")
     lines += ["", "![curves](versus.png)", "", f"`{command(config)}`, {said['date']}, {said['machine']}.", ""]
     return "\n".join(lines)
 
