@@ -441,7 +441,8 @@ class PuzzleEnv(gym.Env[Observation, Any]):
     def chosen(self, options: dict[str, Any]) -> Puzzle:
         """The puzzle that reset options ask for; ValueError if they are bad."""
         if len(options) != 1 or not options.keys() <= {"puzzle", "index"}:
-            raise ValueError(f"expected options with one key, 'puzzle' or 'index', got {sorted(map(str, options))}")
+            found = reprlib.repr(sorted(map(str, options)))
+            raise ValueError(f"expected options with one key, 'puzzle' or 'index', got {found}")
         if "index" in options:
             return self._indexed(options["index"])
         if isinstance(options["puzzle"], Puzzle):

@@ -22,6 +22,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     Raises:
         OSError: if the folder cannot be made, or the file not be put in place.
     """
+    _expect_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
     try:
@@ -61,12 +62,15 @@ def check_ours(folder: Path) -> None:
     marker = folder / MARKER
     listed = set(marker.read_text(encoding="utf-8", errors="replace").splitlines() if marker.is_file() else ())
     patterns = listed & UNFINISHED  # others could be `*`, in a marker that someone else wrote
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        known = name in (MARKER, ".lock") or glob.escape(name) in listed
-        if not path.is_dir() and not known and not any(fnmatchcase(name, pattern) for pattern in patterns):
-            wanted = "expected a new folder or one that hrm-gym wrote"
-            raise FileExistsError(f"{folder}: {wanted}, got one that holds {name}")
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for path in sorted(Path(place, name) for name in (*files, *links)):
+            name = path.relative_to(folder).as_posix()
+            known = name in (MARKER, ".lock") or glob.escape(name) in listed
+            if not known and not any(fnmatchcase(name, pattern) for pattern in patterns):
+                wanted = "expected a new folder or one that hrm-gym wrote"
+                raise FileExistsError(f"{folder}: {wanted}, got one that holds {name}")
 
 
 def replace_folder(draft: Path, folder: Path, ours: bool = False) -> None:
@@ -113,13 +117,19 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: if the folder cannot be made or written to, or `path` is a folder.
     """
-    if path.is_dir():
-        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    _expect_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
     draft.unlink(missing_ok=True)
     draft.touch()
     draft.unlink()
+
+
+def _expect_file(path: Path) -> None:
+    """Raise OSError if something is at `path` that is no file: a new file would take the place of /dev/null."""
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise OSError(f"expected a file to write, got the {kind} {path}")
 
 
 def remove(path: Path) -> None:
@@ -130,14 +140,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_no_link(path: Path) -> None:
-    """Find out whether `path` may be written in place: through a link from elsewhere any file could be.
+def check_in_place(path: Path) -> None:
+    """Find out whether `path` may be written in place: a link may lead to any file, and a pipe keeps a writer waiting.
 
     Raises:
-        OSError: it is a symbolic link.
+        OSError: something is there that is no file.
     """
     if path.is_symlink():
         raise OSError(f"{path}: expected a file of this program, got a symbolic link to {os.readlink(path)}")
+    _expect_file(path)
 
 
 def finished_weights(path: Path) -> Path:
@@ -174,7 +185,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    check_no_link(folder / ".lock")
+    check_in_place(folder / ".lock")
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             _lock(file)
@@ -209,6 +220,29 @@ def _lock(file: IO[str]) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes that hold a folder from it, without a file in it, which may be moved meanwhile.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    if os.name == "nt":  # opens no folders
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BlockingIOError(f"{folder} is in use by another process; give another --out, or wait") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def sweep(folder: Path, name: str = "") -> list[Path]:

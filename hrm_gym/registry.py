@@ -277,7 +277,8 @@ def read_arguments(text: str, expected: str = "") -> dict[str, Any]:
         if not part.strip():
             continue
         if not equals or not name.strip().isidentifier():
-            raise ValueError(f"expected {expected or f'arguments as name=value,name=value, got {text!r}'}: {part!r}")
+            said = expected or f"arguments as name=value,name=value, got {text[:200]!r}"
+            raise ValueError(f"expected {said}: {part[:200]!r}")
         found[name.strip()] = _value(value.strip())
     return found
 
@@ -313,7 +314,7 @@ def _split_at_commas(text: str) -> list[str]:
 def _value(written: str) -> Any:
     try:
         return ast.literal_eval(written)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: brackets nested too deep
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # `{[]: 1}`; brackets nested too deep
         return written
 
 
@@ -452,7 +453,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = closest(name, names)
     hint = f", did you mean {near!r}? Expected" if near else ": expected"
-    return f"unknown {what} {name!r}{hint} one of {', '.join(names)}"
+    return f"unknown {what} {name[:100]!r}{hint} one of {', '.join(names)}"
 
 
 def _load(target: Target, what: str = "") -> Any:

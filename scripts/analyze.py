@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -348,7 +349,7 @@ class Curve:
 def curve(argv: Sequence[str]) -> None:
     """Run `hrm-gym analyze curve`."""
     config = parse(Curve, "hrm-gym analyze curve", argv)
-    out, name = _place(config.out, f"{config.run.resolve().name}-curve"), config.run.name
+    out, name = _place(config.out, f"{os.path.basename(os.path.realpath(config.run))}-curve"), config.run.name
     path = config.run / CURVE if config.run.is_dir() else config.run
     if not (rows := read_curve(path, CURVE_NUMBERS)):
         raise ValueError(f"{path}: expected the evaluations of a training run, found none")

@@ -24,6 +24,7 @@ from hrm_gym.envs.rendering.window import Window
 from hrm_gym.evaluation.rollout import Env, Episode, play, puzzle_for
 from hrm_gym.evaluation.scores import score, write_json
 from hrm_gym.files import check_writable
+from hrm_gym.reading import read_text
 from hrm_gym.registry import make_env
 from hrm_gym.scripts import viewer
 from hrm_gym.scripts.options import DEFAULT_EPISODES, Json, PuzzleOptions, Switch, arg, parse
@@ -292,10 +293,14 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+MOST_TEXT = 2**20
+"""Bytes of a puzzle."""
+
+
 def _own_puzzle(world: Any, path: Path) -> Puzzle:
     """The puzzle in a text file, checked."""
     try:
-        puzzle: Puzzle = world.family.make_puzzle(path.read_text(encoding="utf-8"))
+        puzzle: Puzzle = world.family.make_puzzle(read_text(path, MOST_TEXT))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return puzzle

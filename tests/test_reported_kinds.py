@@ -444,3 +444,40 @@ def test_held_out_puzzles_are_not_those_of_training(
     words = ["--source", str(file), "--test-source", make(file), "--workers", "0", "--out", str(tmp_path / "run")]
     assert main(["train", "sudoku-4x4", *short, *words]) == (2 if "expected" in expected else 0)
     assert expected in capsys.readouterr().err
+
+
+# ---- a compiler that is missing, broken, or killed ----
+
+THINK = f"""
+import gymnasium as gym, hrm_gym
+env = gym.make("{MINI}")
+agent = hrm_gym.make_agent("hrm", env, compile=True)
+seen, _ = env.reset(seed=1)
+print("ok", agent.predict(seen)[0].shape)
+"""
+COMPILERS: dict[str, tuple[str, dict[str, str]]] = {
+    "none": ("", {}),
+    "CXX names nothing": ("", {"CXX": "/nowhere/g++"}),
+    "it fails": ("exit 1", {}),
+    "it is killed": ("kill -9 $$", {}),
+    "it writes garbage where code cannot be kept": (
+        'while [ $# -gt 0 ]; do if [ "$1" = -o ]; then echo garbage > "$2"; fi; shift; done',
+        {"TORCHINDUCTOR_CACHE_DIR": "/proc/nowhere"},
+    ),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize("variant", COMPILERS)
+def test_networks_run_whatever_the_compiler_does(tmp_path: Path, variant: str) -> None:
+    script, places = COMPILERS[variant]
+    (tmp_path / "bin").mkdir()
+    for name in ("g++", "c++", "clang++", "gcc", "cc") if script else ():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    own = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    env = {k: v for k, v in os.environ.items() if k not in ("CXX", "TORCHINDUCTOR_CACHE_DIR")} | own | places
+    done = subprocess.run([sys.executable, "-c", THINK], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "ok (17,)"), done.stderr
+    assert "Traceback" not in done.stderr

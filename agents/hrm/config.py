@@ -35,6 +35,10 @@ MOST = {
 """Far above anything that was ever built: a config from a file that asks for more is a mistake, or worse."""
 
 
+MOST_STATES = 2**20
+"""State vectors of a board; those of 30x30 are 900."""
+
+
 class ModuleSpec(NamedTuple):
     """One recurrent module: its name, its blocks, and at every how many steps it moves."""
 
@@ -155,6 +159,8 @@ class HRMConfig:
             )
         if len(self.grid) != 2 or min(self.grid) < 1:
             raise ValueError(f"grid must be (H, W) of positive sizes, got {self.grid}")
+        if self.length > MOST_STATES:
+            raise ValueError(f"expected at most {MOST_STATES:,} state vectors, got {self.length:,} of grid {self.grid}")
         if not self.equivariant and self.prefix * self.hidden_size < self.embedding_dim:
             raise ValueError(f"{self.prefix} puzzle positions cannot hold a puzzle embedding of {self.embedding_dim}")
         if self.levels not in (1, 2) or (self.levels == 1 and not self.shared):

@@ -2,7 +2,7 @@
 
 Every draw of an augmentation (symmetries of the family, turned and shifted grids, partly filled boards) is a function
 of a 64-bit key that belongs to a puzzle's number. So a batch comes out the same on any number of processes and after an
-interruption. The tables of cells and tokens are drawn by the family, and are applied to the boards on their device.
+interruption. The tables of cells and tokens are drawn by the family.
 """
 
 from __future__ import annotations
@@ -360,7 +360,7 @@ def _demonstrations(source: PuzzleSource) -> list[tuple[NDArray[np.uint8], int]]
 
 
 class Feed:
-    """Puzzle number n of a run as tensors on a device: a pure function of the recipe and n.
+    """Puzzle number n of a run as tensors: a pure function of the recipe and n.
 
     Attributes:
         family: of the puzzles.
@@ -390,19 +390,21 @@ class Feed:
             self.stream.close()
 
     def boards(self, first: int, count: int) -> Examples:
-        """Puzzles first … first + count - 1, augmented as the recipe says.
+        """Puzzles first … first + count - 1, augmented as the recipe says; on the host, from where a queue copies them.
 
         Raises:
             ValueError: a puzzle id for which the network has no row of the puzzle embedding.
         """
         batch, numbers = self.stream.take(first, count), range(first, first + count)
         self._check_rows(batch.puzzle_ids)
-        inputs, labels = (self._tensor(grids.reshape(count, -1)) for grids in (batch.clues, batch.solutions))
-        ids = torch.from_numpy(batch.puzzle_ids).to(self._device)
+        inputs, labels = (
+            torch.from_numpy(grids.reshape(count, -1)).to(torch.int32) for grids in (batch.clues, batch.solutions)
+        )
+        ids = torch.from_numpy(batch.puzzle_ids)
         if self._recipe.augment:
             variants, keys = self._keys(numbers)
             inputs, labels = self._augmented(inputs, labels, keys, numbers)
-            ids = self._embedding_rows(ids, torch.tensor(variants, dtype=ids.dtype, device=ids.device))
+            ids = self._embedding_rows(ids, torch.tensor(variants, dtype=ids.dtype))
         elif self._recipe.embed_variants:
             ids = self._embedding_rows(ids, torch.zeros_like(ids))
         if self._recipe.shown:
@@ -411,11 +413,12 @@ class Feed:
         return Examples(inputs, torch.where(labels == 0, IGNORE, labels), ids)
 
     def held_out_boards(self, batch: PuzzleBatch) -> tuple[Tensor, Tensor]:
-        """(N, S) inputs and (N,) embedding rows of puzzles as they are."""
+        """(N, S) inputs and (N,) embedding rows of puzzles as they are, on the device."""
         self._check_rows(batch.puzzle_ids)
         ids = torch.from_numpy(batch.puzzle_ids).to(self._device)
         ids = self._embedding_rows(ids, torch.zeros_like(ids))
-        return self._tensor(batch.clues.reshape(len(batch), -1)), ids
+        inputs = torch.from_numpy(batch.clues.reshape(len(batch), -1))
+        return inputs.to(self._device).to(torch.int32), ids
 
     def _check_rows(self, ids: NDArray[np.int32]) -> None:
         """Refuse puzzle ids for which the puzzle embedding has no row."""
@@ -426,9 +429,6 @@ class Feed:
                 f"expected --model.puzzle-count of at least {last} for puzzle id {int(ids.max())}, "
                 f"got {self._recipe.model.puzzle_count}"
             )
-
-    def _tensor(self, grids: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(grids).to(self._device).to(torch.int32)
 
     def _embedding_rows(self, ids: Tensor, variants: Tensor) -> Tensor:
         """The rows of the puzzle embedding: one a puzzle id, or one a variant of it with `embed_variants`."""
@@ -451,7 +451,7 @@ class Feed:
     ) -> tuple[Tensor, Tensor]:
         """(N, S) inputs and labels, each pair under the symmetry of its key; grids are shifted by puzzle number."""
         grid = self._recipe.model.grid
-        symmetries = draw_symmetries(self.family, grid, keys, self._device)
+        symmetries = draw_symmetries(self.family, grid, keys)
         inputs, labels = (apply_symmetries(symmetries, boards) for boards in (inputs, labels))
         if self._recipe.place_grids:
             inputs, labels = (boards.view(-1, *grid) for boards in (inputs, labels))

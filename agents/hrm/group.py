@@ -7,7 +7,9 @@ networks share all parameters.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +19,13 @@ from torch import Tensor
 from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.distributed import Processes
 from hrm_gym.agents.hrm.feed import Feed, environment_grid
-from hrm_gym.agents.hrm.losses import IGNORE, softmax_cross_entropy
+from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
+from hrm_gym.agents.hrm.memory import solving_batch
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
+from hrm_gym.agents.hrm.queue import PuzzleQueue, auxiliary_labels
 from hrm_gym.agents.hrm.recipes import Recipe
-from hrm_gym.agents.hrm.slots import Examples, Slots
-from hrm_gym.envs.puzzle import PuzzleBatch, mix64
-
-STARTS = 0x5354415254
-"""Sets the random numbers of initial states apart from those of puzzles and exploration."""
+from hrm_gym.agents.hrm.slots import Exploration, Slots, continue_target, training_halt
+from hrm_gym.envs.puzzle import PuzzleBatch
 
 
 def group_recipes(recipe: Recipe) -> list[Recipe]:
@@ -43,16 +44,32 @@ def group_recipes(recipe: Recipe) -> list[Recipe]:
 
 
 def on_grid(model: HRM, grid: tuple[int, int]) -> HRM:
-    """The network for boards of another size, with the same parameters and buffers instead of copies.
-
-    Raises:
-        ValueError: the weights belong to boards of one size.
-    """
-    other = model.on_grid(grid)
+    """The network for boards of another size, with the same parameters and buffers instead of copies."""
+    if grid == model.config.grid:
+        return model
+    other = HRM.from_state(dataclasses.replace(model.config, grid=grid))
     for name, part in other.named_modules():
         own = model.get_submodule(name)
         part._parameters, part._buffers = own._parameters, own._buffers
     return other
+
+
+class Supervised(NamedTuple):
+    """What the segments of an update come to.
+
+    Attributes:
+        total: () summed loss of a segment, the mean over segments, with gradient.
+        losses: of the last segment.
+        carry: of the slots, detached.
+        segments: (B,) int32, segments run on each board.
+        halted: (B,) bool.
+    """
+
+    total: Tensor
+    losses: SegmentLosses
+    carry: Carry
+    segments: Tensor
+    halted: Tensor
 
 
 class Group:
@@ -64,52 +81,39 @@ class Group:
         model: the network on their grid.
         slots: the active boards.
         share: the slots of this process, of all.
-        fed: puzzles taken from the stream, by all processes.
+        queue: the puzzles of its next updates.
+        judge: a copy of the network for evaluations.
     """
 
-    def __init__(self, recipe: Recipe, feed: Feed, model: HRM, processes: Processes) -> None:
+    def __init__(self, recipe: Recipe, feed: Feed, model: HRM, processes: Processes, ahead: int = 1) -> None:
         self.recipe, self.feed, self.model, self.processes = recipe, feed, model, processes
         self.device = model.h_init.device
         self.share = processes.share(recipe.batch_size)
         self.slots = Slots.waiting(model, self.share.stop - self.share.start, self.device)
-        self.fed = 0
+        self.queue = PuzzleQueue(recipe, feed, processes, self.device, ahead)
+        self.judge: HRM | None = None
         self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
 
-    def refill(self) -> None:
-        """Give every halted slot the next puzzle of the stream, in the order of the slots of all processes."""
+    @property
+    def fed(self) -> int:
+        """Puzzles taken from the stream, by all processes; the host reads it from the device."""
+        return int(self.queue.fed)
+
+    def refill(self, updates: Sequence[int]) -> Exploration:
+        """Give every halted slot the next puzzle of the stream, in the order of the slots of all processes.
+
+        Args:
+            updates: numbers of the group's next updates, as many as its queue is for, the present one first.
+
+        Returns:
+            This update's exploration.
+        """
         halted = self.processes.gather(self.slots.halted)
-        waiting = self.slots.halted.nonzero()[:, 0]
-        before = int(halted[: self.share.start].sum())
-        if len(waiting):
-            fresh = self.feed.boards(self.fed + before, len(waiting))
-            rows = torch.zeros(len(self.slots.halted), dtype=torch.int64, device=self.device)
-            rows[waiting] = torch.arange(len(waiting), device=self.device)
-            self.slots.refill(self.model, Examples(*(part[rows] for part in fresh)))
-            self.label(waiting)
-            if self.recipe.random_starts:
-                self._disturb(waiting, self.fed + before)
-        self.fed += int(halted.sum())
-
-    def _disturb(self, rows: Tensor, first: int) -> None:
-        """Add the noise of puzzles number first, first + 1, … to the initial states in the slots `rows`."""
-        states = [state.clone() for state in self.slots.carry]
-        for number, row in enumerate(rows.tolist(), first):
-            generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed ^ STARTS) ^ number) >> 1)
-            noise = self.recipe.random_starts * torch.randn((len(states), *states[0].shape[1:]), generator=generator)
-            for state, own in zip(states, noise, strict=True):
-                state[row] += own.to(state)
-        self.slots.carry = Carry(*states)
-
-    def label(self, rows: Tensor) -> None:
-        """Make the auxiliary labels of the boards in the slots `rows` (K,), for a network that learns them."""
-        if not self.recipe.model.auxiliary or not len(rows):
-            return
-        inputs, grid = self.slots.boards.inputs, self.recipe.model.grid
-        if self.slots.auxiliary is None:
-            self.slots.auxiliary = torch.full(inputs.shape, IGNORE, device=self.device)
-        clues = inputs[rows].cpu().numpy().astype(np.uint8).reshape(-1, *grid)
-        labels = torch.from_numpy(self.feed.family.auxiliary_labels(clues)).flatten(1)
-        self.slots.auxiliary[rows] = labels.to(self.device)
+        if not self.queue.left:
+            self.queue.fill(halted, updates)
+        fresh, exploration = self.queue.take(halted)
+        self.slots.refill(self.model, *fresh)
+        return exploration
 
     def auxiliary_loss(self, z_h: Tensor) -> Tensor | float:
         """() the mean cross-entropy of the auxiliary labels of each board, summed over boards; 0 without any."""
@@ -119,9 +123,32 @@ class Group:
         losses = softmax_cross_entropy(self.model.mixer.auxiliary_logits(self.model, z_h), labels)
         return (losses.sum(1) / (labels != IGNORE).sum(1).clamp(min=1)).sum()
 
-    def segments(self, puzzles: Tensor) -> Segment:
+    def supervise(self, puzzles: Tensor, exploration: Exploration, targeted: bool) -> Supervised:
+        """The segments of an update on every slot, with a loss at each; the slots are left as they are.
+
+        Args:
+            puzzles: (B, embedding_dim) vectors of their puzzles.
+            exploration: of this update.
+            targeted: whether Q(continue) is trained.
+        """
+        recipe, boards, totals = self.recipe, self.slots.boards, []
+        carry, segments = self.slots.carry, self.slots.segments
+        for _ in range(recipe.gradient_segments):
+            result = self.segments(carry, puzzles)
+            carry, segments = result.carry, segments + 1 + recipe.silent_segments
+            halted = training_halt(recipe.model, segments, result, exploration)
+            target = continue_target(self.model, result, segments, boards.inputs, puzzles) if targeted else None
+            solved = self.solved(result.logits) if recipe.halt_target == "solved" else None
+            losses = segment_losses(
+                result.logits, boards.labels, result.q_halt, result.q_continue, target, recipe.loss, solved
+            )
+            totals.append(losses.total + self.auxiliary_loss(carry.z_h))
+        total = totals[0] if len(totals) == 1 else torch.stack(totals).mean()
+        return Supervised(total, losses, carry.detached(), segments, halted)
+
+    def segments(self, carry: Carry, puzzles: Tensor) -> Segment:
         """The recipe's silent segments, then the one that counts, whose carry keeps gradient."""
-        carry, inputs = self.slots.carry, self.slots.boards.inputs
+        inputs = self.slots.boards.inputs
         with torch.no_grad():
             for _ in range(self.recipe.silent_segments):
                 carry = self.model.run(carry, inputs, puzzles).carry
@@ -149,17 +176,19 @@ class Group:
         batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
         boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
-        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments)
+        batch_size = solving_batch(model.config, inputs.device, count)
+        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments, batch=batch_size)
         answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (found.own, found.fixed))
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))
         return np.stack((solved, exact, found.segments.cpu().numpy(), fixed), axis=1).astype(np.float32)
 
-    def load(self, slots: dict[str, Tensor], path: Path) -> None:
+    def load(self, slots: dict[str, Tensor], fed: int, path: Path) -> None:
         """Take this process's share of the slots of a checkpoint.
 
         Args:
             slots: what `Slots.tensors` gave, of all processes.
+            fed: puzzles taken from the stream until then.
             path: the file, for messages.
 
         Raises:
@@ -171,4 +200,7 @@ class Group:
             if not 0 <= int(ids.min()) <= int(ids.max()) < end:
                 raise ValueError(f"{path}: expected {name} in 0..{end - 1}, got {int(ids.max())}")
         self.slots = Slots.from_tensors({name: tensor[self.share].clone() for name, tensor in slots.items()})
-        self.label(torch.arange(len(self.slots.halted), device=self.device))
+        if self.recipe.model.auxiliary:
+            labels = auxiliary_labels(self.feed.family, self.recipe, self.slots.boards.inputs)
+            self.slots.auxiliary = labels.to(self.device)
+        self.queue.start(fed)

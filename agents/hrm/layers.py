@@ -20,8 +20,17 @@ def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Genera
     mass = math.erf(cut / math.sqrt(2))
     density = math.exp(-0.5 * cut**2) / math.sqrt(2 * math.pi)
     scale = std / math.sqrt(1 - 2 * cut * density / mass)
-    values = torch.empty(shape, dtype=torch.float32).uniform_(-mass, mass, generator=generator).erfinv_()
+    values = torch.empty(shape, dtype=torch.float32)
+    if values.is_meta:  # only a shape is asked for; arithmetic on it would import the compiler of torch
+        return values
+    values.uniform_(-mass, mass, generator=generator).erfinv_()
     return values.mul_(math.sqrt(2) * scale).clip_(-cut * scale, cut * scale)
+
+
+def thirds(*shape: int) -> Tensor:
+    """Uniform draws between -1/3 and 1/3: the initialisation of 3x3 neighbourhoods."""
+    values = torch.empty(shape, dtype=torch.float32)
+    return values if values.is_meta else values.uniform_(-1, 1) / 3  # as in `truncated_normal`
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
@@ -127,6 +136,9 @@ def grid_angles(grid: tuple[int, int], prefix: int, head_dim: int, theta: float)
 
 def rotary_tables(config: HRMConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (T, head_dim) float32; empty tensors where positions are not rotary."""
+    if torch.empty(0).is_meta and "rope" in config.positions:  # as in `truncated_normal`
+        shape = (config.prefix + config.cells, config.head_dim)
+        return torch.empty(shape, dtype=torch.float32), torch.empty(shape, dtype=torch.float32)
     if config.positions == "rope":
         angles = sequence_angles(config.prefix + config.cells, config.head_dim, config.rope_theta)
     elif config.positions in ("rope2d", "learned_rope2d"):

@@ -24,6 +24,7 @@ from hrm_gym.agents.hrm.layers import (
     inner_width,
     rms_norm,
     swiglu_width,
+    thirds,
     truncated_normal,
 )
 
@@ -293,7 +294,7 @@ class ColourBlock(nn.Module):
         self.where = Linear(hidden, 2 * hidden)
         self.what = Linear(hidden, hidden)
         self.fetched = Linear(hidden, hidden)
-        self.near = nn.Parameter(torch.empty(9, hidden, dtype=torch.float32).uniform_(-1, 1) / 3)
+        self.near = nn.Parameter(thirds(9, hidden))
         self.own = Linear(hidden, 2 * width)
         self.cell = Linear(hidden, 2 * width)
         self.board = Linear(hidden, 2 * width)
@@ -337,7 +338,7 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         self.grid, self.eps = config.grid, config.norm_eps
         hidden = config.hidden_size
-        self.near = nn.Parameter(torch.empty(hidden, 1, 3, 3, dtype=torch.float32).uniform_(-1, 1) / 3)
+        self.near = nn.Parameter(thirds(hidden, 1, 3, 3))
         self.board = Linear(hidden, hidden)
         self.mlp = SwiGLU(hidden, inner_width(config))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,6 +47,19 @@ def clip(gradients: Sequence[Tensor], norm: Tensor, limit: float) -> None:
         wide = torch.float32 if norm.device.type == "mps" else torch.float64  # so that `limit` is not rounded
         factor = (torch.full_like(norm, limit, dtype=wide) / norm).clamp(max=1)
         torch._foreach_mul_(list(gradients), factor.to(norm.dtype))
+
+
+@contextmanager
+def undone_unless(fine: Tensor, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Within the block `tensors` change; after it they are as before where `fine`, () bool, is False.
+
+    The device decides, so that no host waits for it. A second copy of the tensors lies in memory meanwhile.
+    """
+    before = torch._foreach_clone(list(tensors))
+    yield
+    with torch.no_grad():
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(torch.where(fine, tensor, old))
 
 
 class AdamATan2(torch.optim.Optimizer):
@@ -197,7 +211,9 @@ def sum_by_row(ids: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def sign_sgd_rows(weights: Tensor, rows: Tensor, gradients: Tensor, lr: float, weight_decay: float) -> None:
+def sign_sgd_rows(
+    weights: Tensor, rows: Tensor, gradients: Tensor, lr: float, weight_decay: float, fine: Tensor | None = None
+) -> None:
     """One SignSGD step with decoupled decay on the rows of the puzzle embedding that a batch touched.
 
     Args:
@@ -206,9 +222,12 @@ def sign_sgd_rows(weights: Tensor, rows: Tensor, gradients: Tensor, lr: float, w
         gradients: (R, D) gradients of these rows.
         lr: learning rate.
         weight_decay: decoupled decay.
+        fine: () bool, whether the step is made; None for yes.
     """
     rows = rows.long()
-    weights[rows] = weights[rows] * (1 - lr * weight_decay) - lr * gradients.sign()
+    before = weights[rows]
+    after = before * (1 - lr * weight_decay) - lr * gradients.sign()
+    weights[rows] = after if fine is None else torch.where(fine, after, before)
 
 
 def learning_rate(

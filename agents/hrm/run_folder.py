@@ -18,7 +18,7 @@ from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.files import check_no_link, write_atomically
+from hrm_gym.files import check_in_place, write_atomically
 from hrm_gym.reading import read_curve
 
 
@@ -155,7 +155,7 @@ def where_to_go_on(run: Path) -> str:
 def append_curve(run: Path, row: Mapping[str, float]) -> None:
     """Add one evaluation to the curve."""
     run.mkdir(parents=True, exist_ok=True)
-    check_no_link(run / CURVE)
+    check_in_place(run / CURVE)
     with (run / CURVE).open("a") as file:
         file.write(json.dumps(dict(row)) + "\n")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Evidence, learned
+from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 
 STATE_NAMES = ("z_h", "z_l", "z_3", "z_4")
@@ -61,11 +62,24 @@ class Slots:
             boards,
         )
 
-    def refill(self, model: HRM, fresh: Examples) -> None:
-        """Put row i of `fresh` into slot i wherever slot i has halted."""
+    def refill(self, model: HRM, fresh: Examples, auxiliary: Tensor | None = None, noise: Tensor | None = None) -> None:
+        """Put row i of `fresh` into slot i wherever slot i has halted.
+
+        Args:
+            model: gives the initial states.
+            fresh: a puzzle for every slot.
+            auxiliary: (B, S) int64 their auxiliary labels.
+            noise: (B, modules, T, D) float32, added to the initial states.
+        """
         self.carry = model.reset_rows(self.carry, self.halted)
         self.segments = torch.where(self.halted, 0, self.segments)
         mask = self.halted[:, None]
+        if noise is not None:
+            pairs = zip(self.carry, noise.unbind(1), strict=True)
+            self.carry = Carry(*(torch.where(mask[..., None], state + own.to(state), state) for state, own in pairs))
+        if auxiliary is not None:
+            before = torch.full_like(auxiliary, IGNORE) if self.auxiliary is None else self.auxiliary
+            self.auxiliary = torch.where(mask, auxiliary, before)
         self.boards = Examples(
             torch.where(mask, fresh.inputs, self.boards.inputs),
             torch.where(mask, fresh.labels, self.boards.labels),

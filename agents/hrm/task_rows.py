@@ -6,6 +6,7 @@ weights come with a list of names, a row each (`identifiers.json`), and every ta
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from hrm_gym.reading import read_json
 
 IDENTIFIERS = "identifiers.json"
 """The official list of the names of all rows."""
+
+MOST_NAMES = 64 * 2**20
+"""Bytes of that list; a thousand images of a thousand tasks take 40 million."""
 
 _IMAGE = re.compile(r"(.+?)(?:_|\|\|\|)t([0-7])(?:_|\|\|\|)(0[0-9]{9})")
 """The name of an image: that of the task, its turn, and the colours that take the place of colours 0 to 9.
@@ -124,7 +128,7 @@ class NamedRows:
             raise ValueError(
                 f"{path}: expected {count} names, one for each row of the puzzle embedding, got {len(names)}"
             )
-        return cls(path.resolve(), images_by_task(names))
+        return cls(Path(os.path.realpath(path)), images_by_task(names))
 
     def numbered(self, tasks: Sequence[str]) -> NamedRows:
         """The same rows, for tasks numbered as in `tasks`."""
@@ -180,7 +184,7 @@ def images_by_task(names: Sequence[str]) -> dict[str, list[NamedImage]]:
 
 def _read_names(path: Path) -> list[str]:
     """The names of all rows, in order; ValueError if the file is no JSON list of names."""
-    names = read_json(path)
+    names = read_json(path, MOST_NAMES)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: expected a JSON list of names, got {type(names).__name__}")
     return names

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder
-from hrm_gym.agents.hrm.accelerate import accelerate, code_of, uses_cpu_routine
+from hrm_gym.agents.hrm.accelerate import accelerate, can_compile, code_of, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.group import Group, group_recipes, on_grid
-from hrm_gym.agents.hrm.losses import SegmentLosses, segment_losses
+from hrm_gym.agents.hrm.losses import SegmentLosses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import (
     EMA,
@@ -34,11 +35,11 @@ from hrm_gym.agents.hrm.optim import (
     learning_rate,
     sign_sgd_rows,
     sum_by_row,
+    undone_unless,
 )
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.run_folder import load_weights, pack_optimizer, unpack_optimizer, write_model
-from hrm_gym.agents.hrm.slots import Exploration, Slots, continue_target, draw_exploration, training_halt
-from hrm_gym.envs.puzzle import mix64
+from hrm_gym.agents.hrm.slots import Slots
 
 
 class Progress:
@@ -79,8 +80,12 @@ class Progress:
         }
 
 
+AHEAD = 16
+"""Updates between two reads of the device by the host. An update that is not finite is found that late; as many batches
+of puzzles lie on the device."""
+
 EVAL_BOARDS = 512
-"""Boards that an evaluation solves at a time."""
+"""Boards that an evaluation solves at a time, where the memory allows."""
 
 
 class Trainer:
@@ -105,13 +110,17 @@ class Trainer:
         recipe: Recipe,
         run: Path,
         device: str = "cpu",
-        compile: bool = False,
+        compile: bool | Literal["step"] = False,
         processes: Processes = ALONE,
         workers: int = 0,
+        ahead: int | None = None,
     ) -> None:
         """Start a run, or continue the newest checkpoint in the folder `run`, made by any number of processes.
 
-        `workers` further processes make new puzzles ahead; they are the same whatever their number.
+        `workers` further processes make new puzzles ahead; they are the same whatever their number. The host prepares
+        what `ahead` updates take and does not read from the device until they are made; by default 1 on a CPU, where
+        it is the device, and `AHEAD` elsewhere. The bits do not depend on it. `compile` compiles the levels, "step" all
+        of an update in front of the optimiser as one graph, forward and backward.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or a damaged checkpoint; or the slots cannot be
@@ -120,6 +129,7 @@ class Trainer:
         """
         checkpoint.model_path(Path(run))
         self.recipe, self.run, self.device, self.processes = recipe, Path(run), torch.device(device), processes
+        self.ahead = ahead or (1 if self.device.type == "cpu" else AHEAD)
         recipes = group_recipes(recipe)
         feeds = [Feed(own, self.device, workers) for own in recipes]
         torch.manual_seed(recipe.seed)
@@ -131,12 +141,17 @@ class Trainer:
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
         models = [on_grid(self.model, own.model.grid) for own in recipes]
-        self.groups = [Group(*own, processes) for own in zip(recipes, feeds, models, strict=True)]
+        self.groups = [Group(*own, processes, self.ahead) for own in zip(recipes, feeds, models, strict=True)]
         self.update, self.seconds = 0, 0.0
         self.progress = Progress(self.device)
+        self._compiles = bool(compile) and self.device.type != "cpu"
+        self._failed = torch.zeros(3, device=self.device)  # update, loss and norm of the first that was not finite
         before = self._resume()
         for group in self.groups:
-            accelerate(group.model, compile, dynamic=False)
+            accelerate(group.model, compile is True, dynamic=False)
+            if compile == "step" and can_compile(self.device.type):
+                whole = recipe.halt_target == "exact"  # the rules judge on the host, between two graphs
+                group.supervise = torch.compile(group.supervise, fullgraph=whole, dynamic=False)  # type: ignore[method-assign]
         if processes.rank == 0:
             checkpoint.warn_of_other_bits(before, self._arithmetic())
 
@@ -208,42 +223,20 @@ class Trainer:
             The losses of the last segment.
 
         Raises:
-            FloatingPointError: the loss or the gradient is not finite; nothing was updated.
+            FloatingPointError: the loss or the gradient is not finite, of this update or of one since the host last
+                read from the device; nothing was updated by it, nor since.
         """
-        group = self.group
-        config, slots = group.recipe.model, group.slots
-        group.refill()
+        group, turns = self.group, len(self.groups)
+        if not group.queue.left:
+            self.settle()
+        exploration = group.refill(range(self.update + 1, self.update + 1 + turns * self.ahead, turns))
         self.update += 1
+        slots = group.slots
         puzzles = self.model.puzzles.detach()[slots.boards.puzzle_ids.long()].requires_grad_()
-        count, exploration, totals = self.recipe.gradient_segments, self._exploration(group), []
-        for part in range(count):
-            result = group.segments(puzzles)
-            slots.carry = result.carry.detached() if part == count - 1 else result.carry
-            slots.segments = slots.segments + 1 + self.recipe.silent_segments
-            slots.halted = training_halt(config, slots.segments, result, exploration)
-            target = None
-            if config.halting == "q_learning" and self.update % self.recipe.continue_every == 0:
-                target = continue_target(group.model, result, slots.segments, slots.boards.inputs, puzzles)
-            solved = group.solved(result.logits) if self.recipe.halt_target == "solved" else None
-            losses = segment_losses(
-                result.logits,
-                slots.boards.labels,
-                result.q_halt,
-                result.q_continue,
-                target,
-                self.recipe.loss,
-                solved,
-            )
-            totals.append(losses.total + group.auxiliary_loss(result.carry.z_h))
-        total = totals[0] if count == 1 else torch.stack(totals).mean()
+        targeted = self.recipe.model.halting == "q_learning" and self.update % self.recipe.continue_every == 0
+        total, losses, slots.carry, slots.segments, slots.halted = group.supervise(puzzles, exploration, targeted)
         self._optimise(total / group.recipe.batch_size, puzzles, group)
         return losses
-
-    def _exploration(self, group: Group) -> Exploration:
-        """This update's draws for the slots of this process, out of those for all."""
-        generator = torch.Generator().manual_seed(mix64(mix64(self.recipe.seed) ^ self.update) >> 1)
-        drawn = draw_exploration(self.recipe.model, group.recipe.batch_size, generator)
-        return Exploration(*(draw[group.share].to(self.device) for draw in drawn))
 
     def _optimise(self, loss: Tensor, puzzles: Tensor, group: Group) -> None:
         """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
@@ -255,15 +248,44 @@ class Trainer:
         self.processes.sum([*gradients, loss])
         ids, places, sums = self._puzzle_gradient(puzzles, group)
         norm = gradient_norm([*gradients, sums])
-        check_finite(*torch.stack([loss, norm]).tolist(), self.update, run_folder.where_to_go_on(self.run))
+        fine = self._judged(loss, norm)
         clip(gradients, norm, r.clip_norm)
         rate = learning_rate(self.update, r.lr, r.warmup, r.updates, r.lr_min_ratio, r.lr_decay)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
-        self.optimizer.step()
-        sign_sgd_rows(self.model.puzzles.data, ids, sums[places], r.puzzle_lr * rate / r.lr, r.puzzle_weight_decay)
-        if self.ema:
-            self.ema.update(self.model)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        with nullcontext() if fine is None else undone_unless(fine, self._learnt()):
+            self.optimizer.step()
+            if self.ema:
+                self.ema.update(self.model)
+        puzzle_rate = r.puzzle_lr * rate / r.lr
+        sign_sgd_rows(self.model.puzzles.data, ids, sums[places], puzzle_rate, r.puzzle_weight_decay, fine)
+
+    def _judged(self, loss: Tensor, norm: Tensor) -> Tensor | None:
+        """() bool on the device, whether this update and all before it are finite; None where the host has looked."""
+        found = torch.stack([loss, norm])
+        if self.ahead == 1:
+            check_finite(*found.tolist(), self.update, run_folder.where_to_go_on(self.run))
+            return None
+        failure = torch.cat((torch.full_like(found[:1], self.update), found))
+        self._failed = torch.where((self._failed[0] > 0) | found.isfinite().all(), self._failed, failure)
+        return self._failed[0] == 0
+
+    def settle(self) -> None:
+        """Read whether all updates were finite.
+
+        Raises:
+            FloatingPointError: one was not; the message names it.
+        """
+        if self.ahead > 1:
+            update, loss, norm = self._failed.tolist()
+            if update:
+                check_finite(loss, norm, int(update), run_folder.where_to_go_on(self.run))
+
+    def _learnt(self) -> list[Tensor]:
+        """What an optimiser step changes on the device: parameters, the optimiser's state, averages."""
+        states = [own for state in self.optimizer.state.values() for own in state.values() if isinstance(own, Tensor)]
+        every = [*(p for _, p in self.named), *states, *(self.ema.shadow.values() if self.ema else ())]
+        return [own for own in every if own.device == self.device]  # AdamW counts its steps on the host
 
     def _puzzle_gradient(self, puzzles: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of the puzzle embedding of the boards of all processes, and `sum_by_row` of their gradients."""
@@ -303,7 +325,9 @@ class Trainer:
         self.export()
 
     def _asked_to_stop(self) -> bool:
-        """Whether any of the processes is to stop; all come to the same answer."""
+        """Whether any of the processes is to stop; all come to the same answer, when the host reads anyway."""
+        if self.processes.count == 1 or self.group.queue.left:
+            return bool(self.stopping) and self.processes.count == 1
         asked = torch.tensor(float(bool(self.stopping)), device=self.device)
         self.processes.sum([asked])
         return bool(asked)
@@ -329,8 +353,11 @@ class Trainer:
 
     def _evaluate_group(self, group: Group, final: bool) -> Tensor:
         """(4,) float64 means of a group's held-out puzzles."""
-        model = HRM.from_state(group.recipe.model, self.weights()).to(self.device)
-        accelerate(model, compile=uses_cpu_routine(self.model))
+        if group.judge is None:  # kept, so that it is compiled once
+            group.judge = HRM.from_state(group.recipe.model).to(self.device)
+            accelerate(group.judge, compile=uses_cpu_routine(self.model) or self._compiles)
+        model = group.judge
+        model.load_state_dict(self.weights())
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(4, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
@@ -368,6 +395,7 @@ class Trainer:
 
     def save(self, keep: int = 2) -> Path:
         """Write a checkpoint from which the run continues exactly; returns its folder."""
+        self.settle()
         state = self._state() | pack_optimizer(self.optimizer, [name for name, _ in self.named])
         if self.processes.rank == 0:
             config = self.recipe.model
@@ -403,7 +431,7 @@ class Trainer:
 
     def _resume(self) -> Any:
         """Continue from the newest checkpoint if there is one; returns the arithmetic that it was made with."""
-        found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
+        found = checkpoint.newest(self.run, self.recipe.to_json(), setting_defaults())
         if found is None:
             return None
         path, about = found
@@ -415,14 +443,12 @@ class Trainer:
         unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)
         if self.ema:
             self.ema.shadow = run_folder.part(tensors, "ema.")
-        for front, group in self._named_groups():
-            group.load(run_folder.part(tensors, front), path / checkpoint.STATE)
-        if self.processes.rank == 0 and "progress" in tensors:
-            self.progress.sums = tensors["progress"]
         self.update, fed, self.seconds = (checkpoint.counter(about, n, path) for n in ("update", "fed", "seconds"))
         numbers = tensors["fed"].tolist() if len(self.groups) > 1 else [fed]
-        for group, number in zip(self.groups, numbers, strict=True):
-            group.fed = number
+        for (front, group), number in zip(self._named_groups(), numbers, strict=True):
+            group.load(run_folder.part(tensors, front), number, path / checkpoint.STATE)
+        if self.processes.rank == 0 and "progress" in tensors:
+            self.progress.sums = tensors["progress"]
         self.before = about.get("before", [])
         self.processes.wait()
         if self.processes.rank == 0:
@@ -430,7 +456,7 @@ class Trainer:
         return about.get("arithmetic")
 
 
-def _defaults() -> dict[str, Any]:
+def setting_defaults() -> dict[str, Any]:
     """What a recipe means that does not name a setting, because an earlier version did not know it."""
 
     def of(kind: Any) -> dict[str, Any]:

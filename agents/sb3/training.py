@@ -232,7 +232,8 @@ def fill_replay(buffer: Any, path: Path) -> None:
     """
     arrays = _arrays(buffer)
     schema: Any = {name: (array.dtype, ("rows", *array.shape[1:])) for name, array in arrays.items()}
-    content = read_npz(path, {**schema, "pos": (np.int64, ()), "full": (np.bool_, ())})
+    size = sum(array.nbytes for array in arrays.values())
+    content = read_npz(path, {**schema, "pos": (np.int64, ()), "full": (np.bool_, ())}, most=2 * size + 2**20)
     rows, pos, size = len(content["actions"]), int(content["pos"]), buffer.buffer_size
     if not (0 <= pos <= size and rows == (size if content["full"] else pos)):
         raise ValueError(f"{path}: expected {size} transitions, or as many as pos says, got {rows} and {pos}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
 import os
 import re
@@ -78,6 +79,9 @@ _SHORTEST = 16
 _MOST_LISTED = 10
 """Lines that a message lists."""
 _CHUNK_CHARACTERS = 1 << 20
+_LONGEST = 1 << 20
+"""Characters of a line; a maze of 700x700 cells and its answer have as many."""
+
 _BAR_AFTER_SECONDS = 3.0
 
 
@@ -175,12 +179,18 @@ class _Chunk:
     ratings: list[str]
 
 
-def _read(path: Path, family: PuzzleFamily) -> _Columns:
-    """All rows of a file, checked."""
+def _expect_file(path: Path) -> None:
+    """Raise unless there is a file: a pipe would keep its reader waiting for ever."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: expected a CSV file of puzzles, found no such file")
     if not path.is_file():
-        raise ValueError(f"{path}: expected a CSV file of puzzles, got a folder")
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise ValueError(f"{path}: expected a CSV file of puzzles, got a {kind}")
+
+
+def _read(path: Path, family: PuzzleFamily) -> _Columns:
+    """All rows of a file, checked."""
+    _expect_file(path)
     columns, count, cells = None, 0, None
     unsolved: list[tuple[int, str]] = []
     with _bar(path) as bar:
@@ -247,6 +257,7 @@ def _chunks(path: Path, family: PuzzleFamily) -> Iterator[_Chunk]:
 
 def first_question(path: Path) -> str:
     """The first puzzle of a file as it is written there, "" if there is none; so its family can be guessed."""
+    _expect_file(path)
     with contextlib.suppress(UnicodeDecodeError, ValueError), path.open(newline="", encoding="utf-8-sig") as stream:
         # A wall of a maze is a # too, but words have letters that no maze has.
         rows = (row for row in _rows(path.name, stream) if not re.match("#.*[a-np-z0-9]", row[1][0]))
@@ -272,14 +283,27 @@ def _rows(name: str, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
     Up to the first block with a quotation mark in it the lines are merely split, which is six times as fast as `csv`.
     """
     number = 0
-    while lines := stream.readlines(_CHUNK_CHARACTERS):
+    blocks = _blocks(name, stream)
+    for lines in blocks:
         if '"' in "".join(lines):
-            yield from _quoted_rows(name, chain(lines, stream), number)
+            yield from _quoted_rows(name, chain(lines, chain.from_iterable(blocks)), number)
             return
         for line in lines:
             number += 1
             if fields := line.rstrip("\r\n"):
                 yield number, fields.split(",")
+
+
+def _blocks(name: str, stream: TextIO) -> Iterator[list[str]]:
+    """Some whole lines at a time; ValueError at one that would fill the memory."""
+    number = 0
+    while block := stream.read(_CHUNK_CHARACTERS):
+        last = stream.readline(_LONGEST)
+        lines = io.StringIO(block + last, newline="").readlines()
+        number += len(lines)
+        if len(lines[-1]) >= _LONGEST:
+            raise ValueError(f"{name}:{number}: expected lines of less than {_LONGEST:,} characters, got a longer one")
+        yield lines
 
 
 def _quoted_rows(name: str, lines: Iterable[str], number: int) -> Iterator[tuple[int, list[str]]]:

@@ -31,7 +31,8 @@ _BLOCK_CELLS = 1 << 24
 
 
 _Count = Annotated[int, Meta(ge=1, lt=2**31)]
-_Name = Annotated[str, Meta(pattern=r"\A[^/\\\x00]+\Z")]  # of a set: begins the names of files in the same folder
+# Of a set: begins the names of files in the same folder.
+_Name = Annotated[str, Meta(pattern=r"\A[^/\\\x00]+\Z", max_length=100)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Metadata:
     seq_len: _Count
     vocab_size: _Count
     num_puzzle_identifiers: _Count
-    sets: Annotated[tuple[_Name, ...], Meta(min_length=1)]
+    sets: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=100)]
     ignore_label_id: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
 
 

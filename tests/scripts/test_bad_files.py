@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,6 +290,31 @@ def findings(shop: Path, reader: Reader, seed: int, most: int) -> Iterator[str]:
 def test_spoilt_files_are_refused_with_one_line(shop: Path, name: str) -> None:
     found = list(findings(shop, READERS[name], seed=1, most=12))
     assert not found, "\n".join(found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("command", [
+    ["data", "info", "pipe"], ["play", "HRMMaze-v0", "--puzzle", "pipe", "--no-render"],
+    ["solve", "HRMMaze-v0", "--source", "pipe", "--agent", "oracle", "--no-render"],
+    ["solve", "HRMARC-v0", "--source", "pipe", "--agent", "stored", "--no-render"],
+    ["halting", "bank", "info", "pipe"], ["analyze", "curve", "pipe"],
+    ["data", "build", "maze", "--from", "pipe", "--out", "x"],
+    ["solve", "HRMMaze-v0", "--agent", "random", "--episodes", "1", "--no-render", "--json", "pipe"],
+])  # fmt: skip
+def test_a_pipe_in_place_of_a_file_keeps_no_command_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """A device that was to be written, like /dev/null, was replaced by a file."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(120)
+    try:
+        code, told = said(command)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert (code, told.count("hrm-gym: error:"), (tmp_path / "pipe").is_fifo()) == (2, 1, True), told
 
 
 def explore(argv: list[str]) -> int:

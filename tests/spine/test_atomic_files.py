@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,22 @@ def test_links_that_someone_else_put_in_a_run_folder_are_not_written_through(tmp
     (run / f".scores.{os.getpid()}.part.json").symlink_to(precious)
     write_atomically(run / "scores.json", "{}")
     assert (precious.read_text(), (run / "scores.json").is_symlink()) == ("mine", False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_pipes_and_devices_are_not_written(tmp_path: Path) -> None:
+    """A curve that is a pipe kept a training waiting; a device that was to be written was replaced by a file."""
+    writers: tuple[Callable[[Path], None], ...] = (
+        lambda path: append_curve(path.parent, {"update": 1}),
+        check_writable,
+        lambda path: write_atomically(path, "x"),
+    )
+    for write in writers:
+        os.mkfifo(tmp_path / CURVE)
+        with pytest.raises(OSError, match="got the device or pipe"):
+            write(tmp_path / CURVE)
+        assert (tmp_path / CURVE).is_fifo()
+        (tmp_path / CURVE).unlink()
 
 
 def test_links_in_place_of_checkpoints_are_removed_and_not_followed(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_bad_texts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, te
         ("data='open,size=3", {"data": "'open", "size": 3}),
         (",,size=3,", {"size": 3}),
         (f"deep={'[' * 5000}", {"deep": "[" * 5000}),
+        ("odd={[]: 1}", {"odd": "{[]: 1}"}),
     ],
 )
 def test_commas_within_quotes_and_brackets_separate_nothing(text: str, expected: dict[str, object]) -> None:

@@ -140,11 +140,13 @@ def prepare_compile_cache() -> None:
     Libraries that a killed compiler left unfinished are removed; a cache that cannot be had, or is open to others, is
     replaced by a temporary one.
     """
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
     if os.name == "nt":  # folders have no modes
         return
     try:
+        if given := os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+            os.makedirs(given, exist_ok=True)  # as the import below does, which must not be what fails
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
         _check_private(Path(cache_dir()))
         if sys.platform == "linux":
             remove_unfinished(Path(cache_dir()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -368,5 +369,5 @@ def _run(entrant: Entrant, table: Mapping[str, NDArray[np.float64]]) -> Run:
 
 def _shown(folder: Path) -> str:
     """A folder as a reader of the page can find it: bundled ones by their name, others as they were given."""
-    bundled = folder.resolve().parent == bundled_weights().resolve()
+    bundled = Path(os.path.realpath(folder)).parent == bundled_weights().resolve()
     return f"bundled {folder.name}" if bundled else str(folder)

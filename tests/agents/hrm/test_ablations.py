@@ -99,28 +99,28 @@ def test_silent_segments_are_counted_and_leave_no_gradient(tmp_path: Path) -> No
     assert trainer.slots.halted.all()
     assert trainer.fed == 16
     plain, silent = (Trainer(one, tmp_path / str(i)) for i, one in enumerate((TINY, recipe)))
-    plain.groups[0].refill()
-    silent.groups[0].refill()
+    plain.group.refill([1])
+    silent.group.refill([1])
     puzzles = plain.model.puzzles.detach()[plain.slots.boards.puzzle_ids.long()]
     carry = plain.slots.carry
     for _ in range(4):
         result = plain.model.run(carry, plain.slots.boards.inputs, puzzles)
         carry = result.carry
-    assert torch.allclose(silent.groups[0].segments(puzzles).logits, result.logits, atol=1e-3)
+    assert torch.allclose(silent.group.segments(silent.slots.carry, puzzles).logits, result.logits, atol=1e-3)
 
 
 def test_halting_can_learn_from_the_rules(tmp_path: Path) -> None:
     """Other shortest paths than the stored ones are right by the rules, and what Q(halt) is told then."""
     recipe = dataclasses.replace(TINY, halt_target="solved", batch_size=64)
     trainer = Trainer(recipe, tmp_path)
-    trainer.groups[0].refill()
+    trainer.group.refill([1])
     boards, solve = trainer.slots.boards, trainer.feed.family.solve
     clues = boards.inputs.numpy().astype(np.uint8).reshape(-1, 5, 5)
     others = np.stack([solve(clue.T).T for clue in clues])  # the same mazes, ties broken the other way
     others[:8] = clues[:8]  # no path drawn
     answers = torch.from_numpy(others).long().flatten(1)
     logits = F.one_hot(answers, TINY.model.vocab_size).float() * 50
-    solved = trainer.groups[0].solved(logits)
+    solved = trainer.group.solved(logits)
     assert solved.tolist() == [False] * 8 + [True] * 56
     exact = (answers == boards.labels).all(dim=1)
     assert not exact.all()
@@ -135,7 +135,7 @@ def test_the_target_of_halting_changes_what_is_learnt(tmp_path: Path) -> None:
     """A recipe says which; the answers' loss stays."""
     solved = dataclasses.replace(TINY, halt_target="solved")
     trainer = Trainer(solved, tmp_path)
-    trainer.groups[0].solved = lambda logits: torch.ones(len(logits), dtype=torch.bool)  # type: ignore[method-assign]
+    trainer.group.solved = lambda logits: torch.ones(len(logits), dtype=torch.bool)  # type: ignore[method-assign]
     plain = Trainer(TINY, tmp_path / "plain")
     told, paper = trainer.step(), plain.step()
     assert torch.equal(told.answer, paper.answer)

@@ -102,7 +102,7 @@ def test_a_random_start_belongs_to_a_puzzle_number_and_not_to_a_slot(tmp_path: P
     recipe = dataclasses.replace(RECIPE, model=network)
     few, many = (Trainer(dataclasses.replace(recipe, batch_size=batch), tmp_path / str(batch)) for batch in (4, 8))
     for trainer in (few, many):
-        trainer.groups[0].refill()
+        trainer.group.refill([1])
     initial = few.model.initial_carry(4)
     for own, other, start in zip(few.slots.carry, many.slots.carry, initial, strict=True):
         assert torch.equal(own, other[:4])
