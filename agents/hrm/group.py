@@ -112,7 +112,8 @@ class Group:
         if not self.queue.left:
             self.queue.fill(halted, updates)
         fresh, exploration = self.queue.take(halted)
-        self.slots.refill(self.model, *fresh)
+        if not self.queue.idle:
+            self.slots.refill(self.model, *fresh)
         return exploration
 
     def auxiliary_loss(self, z_h: Tensor) -> Tensor | float:
