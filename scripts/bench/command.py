@@ -48,7 +48,8 @@ class Bench:
             paper's), solving (mazes a second with real halting, next to a fixed budget), evaluation (Sudokus a second,
             next to an evaluation in which nothing halts); all but training-27m and evaluation if none is named. Also,
             alone and with options of its own (--only flops --help): flops (operations a second of a recipe's training),
-            memory (of a training step against its cycles) or scaling (computed: a training on 8 to 512 GPUs).
+            memory (of a training step against its cycles), scaling (computed: a training on 8 to 512 GPUs), reads (by
+            the host in a training step) or feeding (puzzles a second against what a GPU takes).
         peers: Measure Jumanji, Minigrid and ARCLE next to ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -68,8 +69,8 @@ class Bench:
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Run `hrm-gym bench`; `--only flops`, `--only memory` and `--only scaling` have options of their own."""
-    for name in ("flops", "memory", "scaling"):
+    """Run `hrm-gym bench`; `--only flops` and its like have options of their own."""
+    for name in ("flops", "memory", "scaling", "reads", "feeding"):
         if list(argv[:2]) == ["--only", name] or argv[:1] == [f"--only={name}"]:
             importlib.import_module(f"hrm_gym.scripts.bench.{name}").main(argv[1 if "=" in argv[0] else 2 :])
             return 0
