@@ -60,8 +60,6 @@ class Bench:
         "hrm-gym bench --only single vector --rounds 3 --seconds 0.4",
         "hrm-gym bench --only flops sudoku-extreme-1k",
         "hrm-gym bench --only memory --cycles 1 2 4",
-        "hrm-gym bench --only reads",
-        "hrm-gym bench --only feeding",
     )
     only: tuple[Group, ...] = ()
     peers: Switch = False
