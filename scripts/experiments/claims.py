@@ -401,8 +401,8 @@ CLAIMS = (
         _signals,
         5,
         NOT,
-        "a reward for every symbol, which says as much, starts later and then learns as well, without carry better; one "
-        "for a solved grid alone is hardly ever met. Same network and segments in all arms",
+        "a reward for every symbol, which says as much, starts later and then learns as well, without carry better; "
+        "one for a solved grid alone is hardly ever met. Same network and segments in all arms",
         ("versus",),
     ),
     Claim(

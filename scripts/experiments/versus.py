@@ -339,12 +339,12 @@ def page(config: VersusConfig, said: dict[str, str], summary: dict[str, Any], re
 
 def drawn(config: VersusConfig, results: Sequence[dict[str, Any]]) -> Figure:
     """Every training thin, and the interquartile mean of each arm, a panel a size."""
-    width = 3.6 * len(config.size) + 0.8
+    width = 4.6 * len(config.size) + 1.4
     picture, (panels,) = new_figure((width, 3.8), "one network, three signals", columns=len(config.size), sharey=True)
     seconds = [0.0, *(mark * config.seconds for mark in MARKS)]
     for axes, size in zip(panels, config.size, strict=True):
         for name in config.arm:
-            colour = CYCLE[list(ARMS).index(name) % len(CYCLE)]
+            colour = CYCLE[config.arm.index(name) % len(CYCLE)]
             rows = [row for row in results if (row["size"], row["arm"]) == (size, name)]
             curves = np.array([[0.0, *(point["solved"] for point in row["curve"])] for row in rows])
             axes.plot(seconds, curves.T, color=colour, alpha=0.25, linewidth=0.7)
