@@ -157,7 +157,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
-        return load(path.read_bytes())
+        with torch.device("cpu"):
+            return load(path.read_bytes())
     except Exception as error:  # safetensors' own, and an AssertionError at tensors without numbers
         raise ValueError(f"{path} is damaged or cut short: {error}") from None
 

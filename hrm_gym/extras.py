@@ -14,6 +14,8 @@ EXTRAS = {
     "minari": "minari",
     "IPython": "notebook",
     "onnx": "web",
+    "ray": "ray",
+    "submitit": "slurm",
     "onnxscript": "web",
     "onnxruntime": "web",
 }

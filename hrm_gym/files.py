@@ -222,6 +222,29 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes that hold a folder from it, without a file in it, which may be moved meanwhile.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    if os.name == "nt":  # opens no folders
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BlockingIOError(f"{folder} is in use by another process; give another --out, or wait") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def sweep(folder: Path, name: str = "") -> list[Path]:
     """Delete what killed processes of this machine left half-written in a folder; returns what is gone.
 

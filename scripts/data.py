@@ -30,7 +30,7 @@ from hrm_gym.envs.files.npy import DESCRIPTION, read_metadata, splits_of
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.envs.sudoku.boxes import BOXES, usual_box
 from hrm_gym.envs.sudoku.rules import sudoku
-from hrm_gym.files import check_writable, remove, written_atomically
+from hrm_gym.files import check_writable, held, remove, written_atomically
 from hrm_gym.reading import open_npy, read_object
 from hrm_gym.registry import family_names, make_family, make_puzzle_env, read_puzzle_env, unknown
 from hrm_gym.scripts.options import Switch, arg, at_least, parse, print_about
@@ -230,20 +230,23 @@ class Job:
         for split in counts:
             plan.source(split)  # bad options are refused here, before a folder is made
         workplace = self._workplace()
-        work = DatasetBuild(plan, workplace)
-        if work.done:
-            say(f"continuing in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
-        with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
-            for done in work.run(config.processes):
-                bar.update(done - bar.n)
-        return self._finish(workplace, {split: work.batches(split) for split in counts if counts[split]})
+        with held(workplace.path):
+            work = DatasetBuild(plan, workplace)
+            if work.done:
+                say(f"continuing in {workplace.path} with {work.done:,} puzzles", file=sys.stderr)
+            with passing_bar(sum(counts.values()), " puzzles", "building", initial=work.done) as bar:
+                for done in work.run(config.processes):
+                    bar.update(done - bar.n)
+            return self._finish(workplace, {split: work.batches(split) for split in counts if counts[split]})
 
     def convert(self) -> dict[str, SplitRecord]:
         """Take the puzzles of files."""
         sources = {split: open_puzzles(path, self.family, split) for split, path in self._paths().items()}
         chosen = {split: self._chosen(split, source) for split, source in sources.items()}
         batches = {split: _rows_of(sources[split], rows) for split, rows in chosen.items()}
-        return self._finish(self._workplace(), batches)
+        workplace = self._workplace()
+        with held(workplace.path):
+            return self._finish(workplace, batches)
 
     def _paths(self) -> dict[str, str]:
         """Where each split comes from."""

@@ -40,7 +40,8 @@ class Evaluate(RunOptions, BatchOptions):
             owner/name on the Hugging Face hub.
         data: A CSV file, a folder in the official layout, or owner/name on the hub.
         split: Which part of a folder or a data set on the hub.
-        fixed: Segments of every board; the own decision has to halt within them.
+        fixed: Segments of every board.
+        max_segments: Segments within which the own decision has to halt.
         max_puzzles: Take the first N puzzles only.
         json: Write the figures to this file.
     """
@@ -53,12 +54,14 @@ class Evaluate(RunOptions, BatchOptions):
     data: Annotated[str, arg("FILE")]
     split: Annotated[str, arg("NAME", "test")] = "test"
     fixed: Annotated[int, arg("N", "16")] = 16
+    max_segments: Annotated[int | None, arg("M", "those of --fixed")] = None
     max_puzzles: Annotated[int | None, arg("N", "all")] = None
     json: Json = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, self, "fixed", "max_puzzles")
+        at_least(self.fixed, self, "max_segments")
         if self.json is not None:
             check_writable(self.json)
 
@@ -120,7 +123,7 @@ def figures(config: Evaluate, agent: HRMAgent, puzzles: PuzzleFile | NpyPuzzles)
         for first in range(0, count, batch):
             rows = range(first, min(first + batch, count))
             begin = time.perf_counter()
-            counts.append(_counts(agent, puzzles, rows, config.fixed))
+            counts.append(_counts(agent, puzzles, rows, config))
             seconds += time.perf_counter() - begin
             bar.update(len(rows))
     exact, cells, own_exact, own_cells, segments = np.concatenate(counts).T
@@ -141,9 +144,9 @@ def figures(config: Evaluate, agent: HRMAgent, puzzles: PuzzleFile | NpyPuzzles)
 
 
 def _counts(
-    agent: HRMAgent, puzzles: PuzzleFile | NpyPuzzles, rows: Sequence[int], segments: int
+    agent: HRMAgent, puzzles: PuzzleFile | NpyPuzzles, rows: Sequence[int], config: Evaluate
 ) -> NDArray[np.float64]:
-    """(K, 5) of some puzzles: exact (0 or 1) and share of cells right after all `segments`, the same by the own
+    """(K, 5) of some puzzles: exact (0 or 1) and share of cells right after the fixed segments, the same by the own
     decision, and its segments. Cells whose label is padding do not count, as in the official code."""
     batch = puzzles.batch(np.array(rows, dtype=np.uint64))
     boards = agent.boards(batch.clues, batch.puzzle_ids[:, None])
@@ -151,7 +154,7 @@ def _counts(
         # The identifiers of an official data set are rows of the embedding.
         ids = np.where(batch.puzzle_ids < agent.model.config.puzzle_count, batch.puzzle_ids, 0)
         boards = boards._replace(puzzle_ids=torch.from_numpy(ids).to(agent.device))
-    found = own_and_fixed(agent.model, boards, segments)
+    found = own_and_fixed(agent.model, boards, config.max_segments or config.fixed, config.fixed)
     labels = batch.solutions.reshape(len(batch), -1)
     counted = labels != 0
     columns: list[NDArray[Any]] = []

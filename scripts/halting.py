@@ -18,7 +18,7 @@ from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStud
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.evaluation.intervals import Figure
 from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text
-from hrm_gym.files import check_ours, check_writable, write_atomically
+from hrm_gym.files import check_ours, check_writable, held, write_atomically
 from hrm_gym.registry import make_env, read_puzzle_env
 from hrm_gym.scripts.options import Bank, RunOptions, arg, at_least, parse
 from hrm_gym.scripts.output import machine, new_table, progress_bar, say, share, show, write_json
@@ -134,10 +134,11 @@ def build(argv: Sequence[str]) -> None:
         say(f"continuing {work.place}", file=sys.stderr)
     if work.puzzles < sum(counts):
         say(f"only {work.puzzles:,} puzzles that differ were found", file=sys.stderr)
-    with progress_bar(work.total, "block") as bar:
-        for finished in work.run():
-            bar.update(finished - bar.n)
-    work.finish()
+    with held(work.place):
+        with progress_bar(work.total, "block") as bar:
+            for finished in work.run():
+                bar.update(finished - bar.n)
+        work.finish()
     _print(find_bank(config.out))
     say(f"bank: {config.out} ({config.out.stat().st_size / 1e6:.2f} MB)")
 

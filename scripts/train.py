@@ -5,27 +5,29 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 
+from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import checkpoints, read_config
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.distributed import Processes, join, leave
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.memory import check_fits, largest_batch
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
-from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.agents.hrm.trainer import Trainer, setting_defaults
 from hrm_gym.agents.scalars import scalar_writer
 from hrm_gym.evaluation.pages import slug
 from hrm_gym.files import run_lock
 from hrm_gym.registry import make_puzzle_env, read_puzzle_env
+from hrm_gym.scripts.launch import Launcher, Training, launch
 from hrm_gym.scripts.main import signals_noted
-from hrm_gym.scripts.options import RunOptions, Switch, arg, parse_recipe
+from hrm_gym.scripts.options import RunOptions, Switch, arg, at_least, parse_recipe
 from hrm_gym.scripts.output import progress_bar, say
 
 OWN = "sudoku-4x4"
@@ -41,7 +43,10 @@ stopped; so does one that Ctrl-C stopped. A finished run continues with more --u
 recipes: {", ".join(RECIPES)}
 
 What an HRM is compared with is the same recipe with {", ".join(VARIANTS)} behind its name. An environment (ID,
-ID:argument=value,… or module:ID) takes the settings of {OWN}, on its own boards."""
+ID:argument=value,… or module:ID) takes the settings of {OWN}, on its own boards.
+
+Several recipes with commas between, or --seeds N, are that many trainings, RECIPE/seed-K in the folder --out. Given
+again, the command skips those that are finished and continues the others. Where they run is what --launcher says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,34 +58,127 @@ class Train(RunOptions):
         out: Folder of the run. A run found there is continued.
         size: Side length of the grid.
         workers: Processes that make new puzzles ahead: the same puzzles whatever their number.
+        compile_step: Compile forward and backward of a whole step as one graph, instead of the levels alone.
         no_compile: Do not compile the network: it starts half a minute earlier, at about half the speed.
+        seeds: Train N times, with the seeds --seed, the next one, and so on.
+        launcher: Where several trainings run: local (processes here), ray (a Ray cluster, or one on this machine) or
+            slurm (jobs through submitit); the folder --out has to be seen from there.
+        jobs: Local trainings at a time.
+        slurm: Parameters of submitit's executor, e.g. timeout_min=600 slurm_partition=gpu gpus_per_node=1.
     """
 
     EXAMPLES = (
         ("hrm-gym train maze --size 6 --updates 2000", "6x6 mazes, a few minutes of one CPU core"),
         "hrm-gym train sudoku-4x4 --source train.csv --test-source test.csv",
         ("hrm-gym train takuzu:Takuzu-v0", "a puzzle of your own, see docs/own_puzzle.md"),
+        ("hrm-gym train sudoku-4x4,sudoku-4x4-direct --seeds 5 --jobs 2", "ten trainings, two at a time"),
     )
     recipe: Annotated[Recipe, arg(name="")]
     out: Annotated[Path | None, arg("FOLDER", "runs/RECIPE")] = None
     size: Annotated[int | None, arg("N", "the environment's own")] = None
     workers: Annotated[int | None, arg("N", "one where there is a core for it")] = None
+    compile_step: Switch = False
     no_compile: Switch = False
+    seeds: Annotated[int | None, arg("N", "one training")] = None
+    launcher: Launcher = "local"
+    jobs: Annotated[int, arg("N", "1")] = 1
+    slurm: Annotated[tuple[str, ...], arg("NAME=VALUE")] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range, before any work."""
+        at_least(1, self, "seeds", "jobs")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `hrm-gym train RECIPE [options]`; returns 0."""
+    """Run `hrm-gym train RECIPE [options]`; returns 0, or 1 if one of several trainings failed."""
+    names = argv[0].split(",") if argv and ":" not in argv[0] else list(argv[:1])
+    if len(names) > 1:
+        return train_many([_read([name, *argv[1:]]) for name in names], argv[1:])
+    read = _read(argv)
+    if read.config.seeds is not None or read.config.launcher != "local":
+        return train_many([read], argv[1:])
+    out = read.config.out or Path("runs") / slug(read.name)
+    recipe = read.config.recipe
+    if read.auto:
+        recipe = dataclasses.replace(recipe, batch_size=fitting_batch(recipe, out, choose_device(read.config.device)))
+    train(dataclasses.replace(read.config, recipe=recipe), out)
+    return 0
+
+
+class Command(NamedTuple):
+    """What one command line asks for: the recipe's name, the settings, and whether the batch is what fits."""
+
+    name: str
+    config: Train
+    auto: bool
+
+
+def _read(argv: Sequence[str]) -> Command:
+    """A command line of one recipe.
+
+    Raises:
+        ValueError: no such recipe, or bad settings.
+    """
     rest, auto = _without_auto(list(argv))
     name, config = parse_recipe(Train, RECIPES, "hrm-gym train", rest, ABOUT, recipe_for)
     recipe = config.recipe
     if config.size is not None:
         model = dataclasses.replace(recipe.model, grid=(config.size, config.size))
         recipe = dataclasses.replace(recipe, env={**recipe.env, "size": config.size}, model=model)
-    out = config.out or Path("runs") / slug(name)
-    if auto:
-        recipe = dataclasses.replace(recipe, batch_size=fitting_batch(recipe, out, choose_device(config.device)))
-    train(dataclasses.replace(config, recipe=recipe), out)
-    return 0
+    return Command(name, dataclasses.replace(config, recipe=recipe), auto)
+
+
+def train_many(commands: Sequence[Command], options: Sequence[str]) -> int:
+    """Train every recipe with every seed through a launcher; returns 0, or 1 if one failed.
+
+    Args:
+        commands: one a recipe, with the same options.
+        options: as they were given, after the recipe's name.
+
+    Raises:
+        ValueError: the launcher is not to be had, or a folder holds a run of other settings.
+    """
+    first = commands[0].config
+    own = _without(options, {"--seeds": 1, "--launcher": 1, "--jobs": 1, "--slurm": len(options)})
+    trainings = []
+    for name, config, auto in commands:
+        for seed in range(config.recipe.seed, config.recipe.seed + (config.seeds or 1)):
+            out = ((config.out or Path("runs")) / slug(name) / f"seed-{seed}").resolve()
+            recipe = dataclasses.replace(config.recipe, seed=seed)
+            if not auto and finished(recipe, out):
+                say(f"{out}: finished, skipped", file=sys.stderr)
+                continue
+            arguments = (name, *own, "--seed", str(seed), "--out", str(out))
+            trainings.append(Training(arguments, out, max(1, config.threads), config.device in ("auto", "cuda")))
+    return launch(trainings, first.launcher, first.jobs, first.slurm)
+
+
+def finished(recipe: Recipe, out: Path) -> bool:
+    """Whether the folder holds the finished weights of this recipe.
+
+    Raises:
+        ValueError: it holds a run of another one.
+    """
+    found = checkpoint.newest(out, recipe.to_json(), setting_defaults())
+    at_end = found is not None and checkpoint.counter(found[1], "update", found[0]) >= recipe.updates
+    return at_end and (checkpoint.model_path(out) / checkpoint.CONFIG).is_file()
+
+
+def _without(options: Sequence[str], values: Mapping[str, int]) -> list[str]:
+    """The options without some of them, whose values are at most so many."""
+    rest: list[str] = []
+    skipped = 0
+    for word in options:
+        name, equals, _ = word.partition("=")
+        if word.startswith("--"):
+            skipped = 0 if name not in values or equals else values[name]
+            if name in values:
+                continue
+        elif skipped:
+            skipped -= 1
+            continue
+        rest.append(word)
+    return rest
 
 
 def _without_auto(argv: list[str]) -> tuple[list[str], bool]:
@@ -135,8 +233,9 @@ def train(config: Train, out: Path) -> None:
         spare = (os.cpu_count() or 1) > (config.threads or torch.get_num_threads()) * processes.count
         workers = int(spare) if config.workers is None else config.workers
         check_fits(config.recipe, device, processes.count)
+        compiles: bool | Literal["step"] = "step" if config.compile_step else not config.no_compile
         with run_lock(out) if processes.rank == 0 else nullcontext():
-            trainer = Trainer(config.recipe, out, str(device), not config.no_compile, processes, workers)
+            trainer = Trainer(config.recipe, out, str(device), compiles, processes, workers)
             with closing(trainer), signals_noted(trainer, out):
                 check_held_out(config.recipe, trainer.feed)
                 if processes.rank == 0:

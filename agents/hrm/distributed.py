@@ -44,8 +44,7 @@ class Processes:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        torch._foreach_copy_(tensors, [part.view_as(tensor) for tensor, part in zip(tensors, parts, strict=True)])
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The rows (B/count, …) of every process, in the order of slots: (B, …), the same dtype."""

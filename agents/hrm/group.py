@@ -20,6 +20,7 @@ from hrm_gym.agents.hrm import thinking
 from hrm_gym.agents.hrm.distributed import Processes
 from hrm_gym.agents.hrm.feed import Feed, environment_grid
 from hrm_gym.agents.hrm.losses import IGNORE, SegmentLosses, segment_losses, softmax_cross_entropy
+from hrm_gym.agents.hrm.memory import solving_batch
 from hrm_gym.agents.hrm.model import HRM, Carry, Segment
 from hrm_gym.agents.hrm.queue import PuzzleQueue, auxiliary_labels
 from hrm_gym.agents.hrm.recipes import Recipe
@@ -81,6 +82,7 @@ class Group:
         slots: the active boards.
         share: the slots of this process, of all.
         queue: the puzzles of its next updates.
+        judge: a copy of the network for evaluations.
     """
 
     def __init__(self, recipe: Recipe, feed: Feed, model: HRM, processes: Processes, ahead: int = 1) -> None:
@@ -89,6 +91,7 @@ class Group:
         self.share = processes.share(recipe.batch_size)
         self.slots = Slots.waiting(model, self.share.stop - self.share.start, self.device)
         self.queue = PuzzleQueue(recipe, feed, processes, self.device, ahead)
+        self.judge: HRM | None = None
         self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
 
     @property
@@ -109,7 +112,8 @@ class Group:
         if not self.queue.left:
             self.queue.fill(halted, updates)
         fresh, exploration = self.queue.take(halted)
-        self.slots.refill(self.model, *fresh)
+        if not self.queue.idle:
+            self.slots.refill(self.model, *fresh)
         return exploration
 
     def auxiliary_loss(self, z_h: Tensor) -> Tensor | float:
@@ -173,7 +177,8 @@ class Group:
         batch = self._held_out[first, count]
         inputs, ids = self.feed.held_out_boards(batch)
         boards = thinking.Boards(inputs, ids, torch.ones_like(inputs, dtype=torch.bool))
-        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments)
+        batch_size = solving_batch(model.config, inputs.device, count)
+        found = thinking.own_and_fixed(model, boards, self.recipe.model.max_segments, batch=batch_size)
         answers, last = (grids.cpu().numpy().reshape(batch.clues.shape) for grids in (found.own, found.fixed))
         solved = self.feed.family.judge(batch.clues, batch.solutions, answers)
         exact, fixed = ((grids == batch.solutions).all(axis=(1, 2)) for grids in (answers, last))

@@ -1,17 +1,24 @@
-"""What a training step needs in memory, found out before it runs: from shapes alone, on torch's meta device."""
+"""What a training step or a segment of solving needs in memory, found out before it runs: from shapes alone, on torch's
+meta device."""
 
 from __future__ import annotations
 
+import functools
+import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hrm_gym.agents.devices import free_memory
 from hrm_gym.agents.hrm.accelerate import attend_on_cpu
+from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.layers import Attention
 from hrm_gym.agents.hrm.losses import segment_losses
-from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.model import HRM, Carry
 from hrm_gym.agents.hrm.recipes import Recipe
 
 WORKING = 1.6
@@ -101,3 +108,66 @@ def largest_batch(recipe: Recipe, device: torch.device) -> int:
     while found.peak(2 * batch) <= MARGIN * free:
         batch *= 2
     return batch if found.peak(batch) <= MARGIN * free else 0
+
+
+# ---- solving ----
+
+
+class _Peak(TorchDispatchMode):
+    """Within, the bytes of all tensors that are alive at once are counted; `peak` is the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) else None
+            if storage is not None and storage not in self._known:
+                self._known.add(storage)
+                self.alive += storage.nbytes()
+                self.peak = max(self.peak, self.alive)
+                weakref.finalize(storage, self._free, storage.nbytes())
+        return found
+
+    def _free(self, size: int) -> None:
+        self.alive -= size
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The room that a fused attention takes: that of its result."""
+    return torch.empty_like(q)
+
+
+@functools.cache
+def estimate_solving(config: HRMConfig) -> StepEstimate:
+    """The memory of a segment without gradient, weights included; attention is taken to keep no scores, as fused."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = HRM(config)
+    for part in model.modules():
+        if isinstance(part, Attention):
+            part.attend = _fused  # type: ignore[assignment]
+
+    def peak(boards: int) -> int:
+        with torch.no_grad(), _Peak() as counted:
+            tokens = torch.zeros((boards, config.cells), dtype=torch.int32, device="meta")
+            carry = Carry(*(state.clone() for state in model.initial_carry(boards)))
+            model.segment(carry, tokens, tokens[:, 0]).logits.float()
+        return counted.peak
+
+    one, two = peak(1), peak(2)
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    return StepEstimate(weights + 2 * one - two, two - one)
+
+
+def solving_batch(config: HRMConfig, device: torch.device, most: int) -> int:
+    """Boards to solve at a time: `most`, halved until `FACTOR` times its estimate fits the free memory; at least 1.
+
+    Where the system does not tell how much is free, `most`.
+    """
+    free, found = free_memory(device), estimate_solving(config)
+    while free is not None and most > 1 and FACTOR * found.peak(most) > free:
+        most = -(-most // 2)
+    return most

@@ -65,6 +65,7 @@ class PuzzleQueue:
         left: updates that can run before the queue has to be filled again.
         fed: () int64 on the device, puzzles taken by the slots of all processes.
         end: number behind the last puzzle that was prepared.
+        idle: whether the host knows that no slot takes a puzzle in the next update, which it can only for one.
     """
 
     def __init__(self, recipe: Recipe, feed: Feed, processes: Processes, device: torch.device, updates: int) -> None:
@@ -96,7 +97,7 @@ class PuzzleQueue:
     def start(self, fed: int) -> None:
         """Continue behind the first `fed` puzzles of the stream, with an empty queue."""
         self.fed = torch.full((), fed, dtype=torch.int64, device=self.device)
-        self.end, self.left = fed, 0
+        self.end, self.left, self.idle = fed, 0, False
 
     @property
     def rows(self) -> int:
@@ -111,6 +112,7 @@ class PuzzleQueue:
             numbers: of these N updates.
         """
         end = self.read(halted) + (self.updates - 1) * self.recipe.batch_size
+        self.idle = self.updates == 1 and end == self.end
         if end > self.end:
             self._put(self.end, self._gathered(self.end, end - self.end))
         self.end, self.left = end, self.updates

@@ -21,6 +21,10 @@ from hrm_gym.agents.hrm.model import HRM, Carry
 STARTS = 4096
 """More than there are lanes on one puzzle at a time: sets apart the starts of their restarts."""
 
+COMPACT_EVERY = 4
+"""Segments between two times at which halted boards leave the batch, away from a CPU: to look who has halted, the host
+waits for the device, and a batch of another size runs other kernels."""
+
 
 class Boards(NamedTuple):
     """Puzzles of a batch: inputs (B, S) int32 tokens, puzzle_ids (B,) int32, free (B, S) bool cells."""
@@ -100,6 +104,10 @@ class AgentState:
         """This state, where boards `starts` (B,) bool have run no segment; `think` puts their carry back."""
         answers, segments = torch.where(starts[:, None], 0, self.answers), torch.where(starts, 0, self.segments)
         return dataclasses.replace(self, answers=answers, segments=segments)
+
+    def unless(self, rows: Tensor, other: AgentState) -> AgentState:
+        """This state, but for the boards `rows` (B,) bool that of `other`."""
+        return self._mapped(lambda own, new: torch.where(rows.view(-1, *[1] * (own.ndim - 1)), new, own), other)
 
     @staticmethod
     def joined(states: list[AgentState]) -> AgentState:
@@ -199,7 +207,10 @@ class Rules:
 
 
 class Step(NamedTuple):
-    """A segment of the active boards: their numbers, rows (K,) int64, and their state after it."""
+    """A segment of the boards in the batch: their numbers, rows (K,) int64, and their state after it.
+
+    A board that has halted and waits to leave (`every` of `think`) keeps the state in which it halted.
+    """
 
     rows: Tensor
     state: AgentState
@@ -215,8 +226,9 @@ def think(
     numbers: Tensor | None = None,
     vectors: Tensor | None = None,
     on_update: Callable[[str, Carry], Any] | None = None,
+    every: int | None = None,
 ) -> Iterator[Step]:
-    """Run segments; a board that halts leaves the batch after it, so that thinking less costs less.
+    """Run segments; boards that have halted leave the batch, so that thinking less costs less.
 
     Args:
         model: the network.
@@ -227,44 +239,73 @@ def think(
         numbers: (B,) int64, from which start each board begins (`HRM.start`); 0 by default.
         vectors: (B, embedding_dim) puzzle vectors; by default the network's own, of `puzzle_ids`.
         on_update: called with the name of a module and all states after each of its updates.
+        every: segments between two times at which halted boards leave; by default 1 on a CPU, else `COMPACT_EVERY`. A
+            board's results do not depend on it, but for the rounding of products in batches of another size.
 
     Yields:
-        The active boards after each segment, until all have halted.
+        The boards in the batch after each segment, until all have halted.
     """
     rows = torch.arange(len(boards.inputs), device=boards.inputs.device)
     fixed = state is None and numbers is None and rules.fixed  # the host knows the course, and reads nothing
+    every = every or (1 if fixed or rows.device.type == "cpu" else COMPACT_EVERY)
     state = AgentState.before(model, len(rows)) if state is None else state
     state = state if starts is None else state.starting(starts)
     vectors = model.puzzles[boards.puzzle_ids.long()] if vectors is None else vectors
-    turns, images = rules.turns, 1 if rules.turns is None else rules.turns.count
-    every, x, count = rules.restart or sys.maxsize, None, 0
-    while len(rows) and (not fixed or count < rules.max_segments):
-        carry = state.carry
-        attempt, begins = state.segments.long() // every, state.segments.long() % every == 0
+    attempts, x, segment = rules.restart or sys.maxsize, None, 0
+    halted = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    while len(rows) and (not fixed or segment < rules.max_segments):
+        carry, waiting = state.carry, state
+        attempt, begins = state.segments.long() // attempts, (state.segments.long() % attempts == 0) & ~halted
         if fixed:
             image, turned = attempt, None
             x = model.embed(boards.inputs, vectors) if x is None else x
-        elif x is None or begins.any():
-            image, start = attempt % images, attempt // images  # every image is tried before another start
-            carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
-            turned = turns if image.any() else None
-            x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
+        elif x is None or (rules.restart and begins.any()):
+            carry, x, image, turned = _begin(model, boards, rules, carry, attempt, begins, numbers, vectors)
         before = carry.z_h
         for name, carry in model.updates(carry, x):  # noqa: B020  (the states that came out go in again)
             if on_update is not None:
                 on_update(name, carry)
         logits = model.answer_logits(carry.z_h)
-        answers, confidence = read_answer(logits if turned is None else turned.back(logits, image))
-        unchanged = torch.where((answers == state.answers).all(dim=1), state.unchanged + 1, 0)
-        q_logits = torch.stack(model.q_values(carry.z_h, before), dim=1)
-        state = AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, attempt)
+        state = _after(model, state, carry, before, logits if turned is None else turned.back(logits, image))
         state = dataclasses.replace(state, outcome=_outcome(state, boards, rules, begins & (attempt > 0)))
+        if segment % every:  # some may have halted before this segment
+            state = state.unless(halted, waiting)
+        halted, segment = state.halted, segment + 1
         yield Step(rows, state)
-        count += 1
-        if not fixed and not (stay := ~state.halted).all():
-            rows, boards, state = rows[stay], boards.rows(stay), state[stay]
+        stay = ~halted
+        if not fixed and (segment % every == 0 or segment >= rules.max_segments) and not stay.all():
+            rows, boards, state, halted = rows[stay], boards.rows(stay), state[stay], halted[stay]
             x, vectors, image = x[stay], vectors[stay], image[stay]
             numbers = None if numbers is None else numbers[stay]
+
+
+def _begin(
+    model: HRM,
+    boards: Boards,
+    rules: Rules,
+    carry: Carry,
+    attempt: Tensor,
+    begins: Tensor,
+    numbers: Tensor | None,
+    vectors: Tensor,
+) -> tuple[Carry, Tensor, Tensor, Turns | None]:
+    """The carry with boards that begin their (B,) attempt at its start, the embedded boards (B, T, D), the number of
+    each one's image (B,), and the turns if one of them is turned.
+    """
+    images = 1 if rules.turns is None else rules.turns.count
+    image, start = attempt % images, attempt // images  # every image is tried before another start
+    carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
+    turned = rules.turns if image.any() else None
+    x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
+    return carry, x, image, turned
+
+
+def _after(model: HRM, state: AgentState, carry: Carry, before: Tensor, logits: Tensor) -> AgentState:
+    """`state` after a segment that led from the H-level state `before` (B, T, D) to `carry` and logits (B, S, V)."""
+    answers, confidence = read_answer(logits)
+    unchanged = torch.where((answers == state.answers).all(dim=1), state.unchanged + 1, 0)
+    q_logits = torch.stack(model.q_values(carry.z_h, before), dim=1)
+    return AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, state.outcome)
 
 
 def _outcome(state: AgentState, boards: Boards, rules: Rules, restarted: Tensor) -> Tensor:
@@ -285,11 +326,19 @@ def _outcome(state: AgentState, boards: Boards, rules: Rules, restarted: Tensor)
 def finish(steps: Iterable[Step]) -> AgentState:
     """The state of every board when it halted, in their order."""
     rows, states = [], []
-    for step in steps:
+
+    def leave(step: Step) -> None:
         halted = step.state.halted
-        if halted.any():
-            rows.append(step.rows[halted])
-            states.append(step.state[halted])
+        rows.append(step.rows[halted])
+        states.append(step.state[halted])
+
+    last: Step | None = None
+    for step in steps:
+        if last is not None and len(step.rows) < len(last.rows):  # to ask for the halted ones would make the host wait
+            leave(last)
+        last = step
+    assert last is not None
+    leave(last)
     return AgentState.joined(states)[torch.cat(rows).argsort()]
 
 
@@ -300,6 +349,7 @@ def solve(
     max_segments: int,
     rule: Halting | None = None,
     free: Tensor | None = None,
+    every: int | None = None,
 ) -> AgentState:
     """Run N boards until they halt.
 
@@ -310,30 +360,62 @@ def solve(
         max_segments: segments at most; may exceed the number used in training.
         rule: when to halt; the learned rule by default.
         free: (N, S) bool, the cells that count in a confidence; all by default.
+        every: as in `think`.
     """
     free = torch.ones_like(inputs, dtype=torch.bool) if free is None else free
     rules = Rules(rule or learned(model.config), max_segments)
-    return finish(think(model, Boards(inputs, puzzle_ids, free), rules))
+    return finish(think(model, Boards(inputs, puzzle_ids, free), rules, every=every))
 
 
 class OwnAndFixed(NamedTuple):
     """What B boards come to: `own` answers (B, S) uint8, those of the segment in which the network's own decision would
-    have halted them, `segments` (B,) int32; `fixed` answers (B, S) uint8, those after all segments."""
+    have halted them, `segments` (B,) int32; `fixed` answers (B, S) uint8, those after a fixed number of segments."""
 
     own: Tensor
     segments: Tensor
     fixed: Tensor
 
 
-def own_and_fixed(model: HRM, boards: Boards, limit: int) -> OwnAndFixed:
-    """`limit` segments of every board, as the official evaluation counts; what the Q-head would have said is noted."""
+def own_and_fixed(
+    model: HRM,
+    boards: Boards,
+    limit: int,
+    fixed: int | None = None,
+    every: int | None = None,
+    batch: int | None = None,
+) -> OwnAndFixed:
+    """Both figures of an evaluation from the same segments.
+
+    Args:
+        model: the network.
+        boards: B puzzles.
+        limit: segments within which the own decision has to halt; then it is forced.
+        fixed: segments that every board runs, as the official evaluation counts; 1 to `limit`, which is the default.
+            After them, boards that have halted leave the batch.
+        every: as in `think`.
+        batch: boards to run at a time; all of them by default.
+
+    Raises:
+        ValueError: `fixed` is not in 1..limit.
+    """
+    fixed = limit if fixed is None else fixed
+    if not 1 <= fixed <= limit:
+        raise ValueError(f"expected fixed segments in 1..{limit}, got {fixed}")
+    if batch is not None and batch < len(boards.inputs):
+        parts = zip(*(part.split(batch) for part in boards), strict=True)
+        every_part = [own_and_fixed(model, Boards(*part), limit, fixed, every) for part in parts]
+        return OwnAndFixed(*(torch.cat(part) for part in zip(*every_part, strict=True)))
     rule = learned(model.config)
     own = torch.zeros_like(boards.inputs, dtype=torch.uint8)
     segments = torch.zeros(len(own), dtype=torch.int32, device=own.device)
-    for _, state in think(model, boards, Rules(Never(), limit)):
+    for _, state in think(model, boards, Rules(Never(), fixed)):
         halts = (rule.halts(state.evidence(None)) | (state.segments >= limit)) & (segments == 0)
         own = torch.where(halts[:, None], state.answers, own)
         segments = torch.where(halts, state.segments, segments)
+    left = (segments == 0).nonzero()[:, 0] if fixed < limit else segments.new_empty(0)
+    if len(left):
+        found = finish(think(model, boards.rows(left), Rules(rule, limit), state[left], every=every))
+        own, segments = own.index_copy(0, left, found.answers), segments.index_copy(0, left, found.segments)
     return OwnAndFixed(own, segments, state.answers)
 
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder
-from hrm_gym.agents.hrm.accelerate import accelerate, code_of, uses_cpu_routine
+from hrm_gym.agents.hrm.accelerate import accelerate, can_compile, code_of, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.distributed import ALONE, Processes
 from hrm_gym.agents.hrm.feed import Feed
@@ -85,7 +85,7 @@ AHEAD = 16
 of puzzles lie on the device."""
 
 EVAL_BOARDS = 512
-"""Boards that an evaluation solves at a time."""
+"""Boards that an evaluation solves at a time, where the memory allows."""
 
 
 class Trainer:
@@ -110,7 +110,7 @@ class Trainer:
         recipe: Recipe,
         run: Path,
         device: str = "cpu",
-        compile: bool = False,
+        compile: bool | Literal["step"] = False,
         processes: Processes = ALONE,
         workers: int = 0,
         ahead: int | None = None,
@@ -119,7 +119,8 @@ class Trainer:
 
         `workers` further processes make new puzzles ahead; they are the same whatever their number. The host prepares
         what `ahead` updates take and does not read from the device until they are made; by default 1 on a CPU, where
-        it is the device, and `AHEAD` elsewhere. The bits do not depend on it.
+        it is the device, and `AHEAD` elsewhere. The bits do not depend on it. `compile` compiles the levels, "step" all
+        of an update in front of the optimiser as one graph, forward and backward.
 
         Raises:
             ValueError: the folder holds a run of another recipe, or a damaged checkpoint; or the slots cannot be
@@ -143,10 +144,14 @@ class Trainer:
         self.groups = [Group(*own, processes, self.ahead) for own in zip(recipes, feeds, models, strict=True)]
         self.update, self.seconds = 0, 0.0
         self.progress = Progress(self.device)
+        self._compiles = bool(compile) and self.device.type != "cpu"
         self._failed = torch.zeros(3, device=self.device)  # update, loss and norm of the first that was not finite
         before = self._resume()
         for group in self.groups:
-            accelerate(group.model, compile, dynamic=False)
+            accelerate(group.model, compile is True, dynamic=False)
+            if compile == "step" and can_compile(self.device.type):
+                whole = recipe.halt_target == "exact"  # the rules judge on the host, between two graphs
+                group.supervise = torch.compile(group.supervise, fullgraph=whole, dynamic=False)  # type: ignore[method-assign]
         if processes.rank == 0:
             checkpoint.warn_of_other_bits(before, self._arithmetic())
 
@@ -348,8 +353,11 @@ class Trainer:
 
     def _evaluate_group(self, group: Group, final: bool) -> Tensor:
         """(4,) float64 means of a group's held-out puzzles."""
-        model = HRM.from_state(group.recipe.model, self.weights()).to(self.device)
-        accelerate(model, compile=uses_cpu_routine(self.model))
+        if group.judge is None:  # kept, so that it is compiled once
+            group.judge = HRM.from_state(group.recipe.model).to(self.device)
+            accelerate(group.judge, compile=uses_cpu_routine(self.model) or self._compiles)
+        model = group.judge
+        model.load_state_dict(self.weights())
         count = (self.recipe.test_puzzles if final else 0) or self.recipe.eval_puzzles
         sums = torch.zeros(4, device=self.device)
         for first in range(EVAL_BOARDS * self.processes.rank, count, EVAL_BOARDS * self.processes.count):
@@ -423,7 +431,7 @@ class Trainer:
 
     def _resume(self) -> Any:
         """Continue from the newest checkpoint if there is one; returns the arithmetic that it was made with."""
-        found = checkpoint.newest(self.run, self.recipe.to_json(), _defaults())
+        found = checkpoint.newest(self.run, self.recipe.to_json(), setting_defaults())
         if found is None:
             return None
         path, about = found
@@ -448,7 +456,7 @@ class Trainer:
         return about.get("arithmetic")
 
 
-def _defaults() -> dict[str, Any]:
+def setting_defaults() -> dict[str, Any]:
     """What a recipe means that does not name a setting, because an earlier version did not know it."""
 
     def of(kind: Any) -> dict[str, Any]:

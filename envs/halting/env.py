@@ -117,7 +117,10 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
         """
         if isinstance(cost, bool) or not isinstance(cost, int | float | np.integer | np.floating) or not 0 <= cost <= 1:
             raise ValueError(f"expected cost to be a number in 0..1, got {reprlib.repr(cost)}")
-        for name, value, allowed in (("order", order, ORDERS), ("render_mode", render_mode, self._render_modes())):
+        for name, value, allowed in (
+            ("order", order, ORDERS),
+            ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
+        ):
             if not isinstance(value, str | None) or value not in allowed:
                 raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
         whole = find_bank(bank)
@@ -133,10 +136,6 @@ class HaltingEnv(gym.Env[NDArray[np.float32], int]):
         self._next_index = 0
         self._row, self._segment, self._running = -1, 0, False
         self._screen: Any = None
-
-    @classmethod
-    def _render_modes(cls) -> tuple[str | None, ...]:
-        return (None, *cls.metadata["render_modes"])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

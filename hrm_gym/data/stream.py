@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count as count_from
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,15 +79,13 @@ class PrefetchedStream(PuzzleStream):
         self._chunks = {number: chunk for number, chunk in self._chunks.items() if number >= wanted.start}
         if wanted.start not in self._chunks and self._next != wanted.start:
             self._chunks, self._next = {}, wanted.start
-            self._coming = self._workers.ordered(self._jobs(wanted.start))
+            jobs = ((self.source, self.seed, number * CHUNK, CHUNK) for number in count_from(wanted.start))
+            self._coming = self._workers.ordered(jobs)
         while self._next < wanted.stop:
             self._chunks[self._next] = next(self._coming)
             self._next += 1
         place = first - wanted.start * CHUNK
         return PuzzleBatch.joined([self._chunks[number] for number in wanted]).rows(slice(place, place + count))
-
-    def _jobs(self, first: int) -> Iterator[tuple[Any, ...]]:
-        return ((self.source, self.seed, number * CHUNK, CHUNK) for number in count_from(first))
 
     def close(self) -> None:
         """End the processes."""

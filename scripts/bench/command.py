@@ -13,7 +13,9 @@ from hrm_gym.scripts.bench.timing import Contest, Result, race
 from hrm_gym.scripts.options import Json, Switch, parse
 from hrm_gym.scripts.output import machine, new_table, show, write_json
 
-Group = Literal["single", "vector", "reset", "render", "generators", "training", "training-27m", "solving"]
+Group = Literal[
+    "single", "vector", "reset", "render", "generators", "training", "training-27m", "solving", "evaluation"
+]
 GROUPS: dict[Group, str] = {
     "single": "worlds:single",
     "vector": "worlds:vector",
@@ -23,8 +25,12 @@ GROUPS: dict[Group, str] = {
     "training": "training:small",
     "solving": "solving:solving",
     "training-27m": "training:large",
+    "evaluation": "solving:evaluation",
 }
 """module:function that makes the contest."""
+
+ONLY_NAMED = ("training-27m", "evaluation")
+"""Contests of minutes, held if they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,11 @@ class Bench:
         only: single (one environment, steps a second next to CartPole-v1), vector (1,024 at once, next to
             CartPole-v1's), reset (seconds until 1,024 environments are made and reset), render (steps with a picture a
             second), generators (new puzzles a second), training (updates of a small network), training-27m (of the
-            paper's), solving (mazes a second with real halting, next to a fixed budget); all but training-27m if none
-            is named. Also, alone and with options of its own (--only flops --help): flops (operations a second of a
-            recipe's training) or memory (of a training step against its cycles).
+            paper's), solving (mazes a second with real halting, next to a fixed budget), evaluation (Sudokus a second,
+            next to an evaluation in which nothing halts); all but training-27m and evaluation if none is named. Also,
+            alone and with options of its own (--only flops --help): flops (operations a second of a recipe's training),
+            memory (of a training step against its cycles), scaling (computed: a training on 8 to 512 GPUs), reads (by
+            the host in a training step) or feeding (puzzles a second against what a GPU takes).
         peers: Measure Jumanji, Minigrid and ARCLE next to ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -61,8 +69,8 @@ class Bench:
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Run `hrm-gym bench`; `--only flops` and `--only memory` have options of their own."""
-    for name in ("flops", "memory"):
+    """Run `hrm-gym bench`; `--only flops` and its like have options of their own."""
+    for name in ("flops", "memory", "scaling", "reads", "feeding"):
         if list(argv[:2]) == ["--only", name] or argv[:1] == [f"--only={name}"]:
             importlib.import_module(f"hrm_gym.scripts.bench.{name}").main(argv[1 if "=" in argv[0] else 2 :])
             return 0
@@ -88,7 +96,7 @@ def contests(config: Bench) -> Iterator[Contest]:
         yield from peers.contests()
         return
     for name, place in GROUPS.items():
-        if name in config.only or (not config.only and name != "training-27m"):
+        if name in config.only or (not config.only and name not in ONLY_NAMED):
             module, _, function = place.partition(":")
             yield getattr(importlib.import_module(f"hrm_gym.scripts.bench.{module}"), function)()
 

@@ -1,9 +1,10 @@
-"""Solving for `hrm-gym bench`: the bundled HRM with real halting next to a fixed budget, and what either gets right."""
+"""Solving for `hrm-gym bench`: bundled HRMs with real halting next to a fixed budget, and what either gets right."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -66,3 +67,50 @@ def _boards(agent: HRMAgent, clues: np.ndarray[Any, np.dtype[np.uint8]]) -> Iter
     """The batches that a turn takes."""
     for first in range(0, len(clues), BATCH):
         yield agent.boards(clues[first : first + BATCH])
+
+
+# ---- evaluations ----
+
+LIMIT = 64
+MIXED = ("easy", "extreme")
+
+
+def evaluation() -> Contest:
+    """9x9 Sudokus a second, half easy and half extreme: both figures of an evaluation, and the own decision alone."""
+    hrm_gym.register_environments()
+    torch.set_num_threads(1)
+    worlds: list[Any] = [
+        gym.make("HRMSudoku-v0", difficulty=name, disable_env_checker=True).unwrapped for name in MIXED
+    ]
+    agent: Any = hrm_gym.make_agent("hrm", worlds[0], device="cpu")
+    keys = stream_keys(SEED, 0, BATCH // len(MIXED))
+    clues = np.concatenate([world.puzzle_source.batch(keys).clues for world in worlds])
+    boards, model = agent.boards(clues), agent.model
+
+    def turn(run: Callable[[], Any]) -> Turn:
+        def rate(seconds: float) -> float:
+            count, begin = 0, time.perf_counter()
+            while count == 0 or time.perf_counter() - begin < seconds:
+                run()
+                count += BATCH
+            return count / (time.perf_counter() - begin)
+
+        return rate
+
+    both, own = f"own decision within {LIMIT} and fixed {BUDGET}", f"own decision within {LIMIT} alone"
+    every = dict.fromkeys((1, thinking.COMPACT_EVERY, LIMIT))
+    turns = {
+        f"{both}: nobody leaves": turn(partial(thinking.own_and_fixed, model, boards, LIMIT)),
+        f"{both}: halted boards leave after {BUDGET}": turn(
+            partial(thinking.own_and_fixed, model, boards, LIMIT, BUDGET)
+        ),
+        **{
+            f"{own}: halted boards leave every {number}": turn(
+                partial(thinking.solve, model, boards.inputs, boards.puzzle_ids, LIMIT, every=number)
+            )
+            for number in every
+        },
+    }
+    segments = thinking.own_and_fixed(model, boards, LIMIT, BUDGET).segments.float().mean()
+    title = f"evaluation: 9x9 Sudokus a second, {BATCH} at a time, half easy, half extreme; {segments:.1f} segments"
+    return Contest(title, turns, next(iter(turns)))

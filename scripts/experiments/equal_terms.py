@@ -208,7 +208,7 @@ class Sampled(SB3Agent):
         state: Any = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
-    ) -> tuple[NDArray[Any], None]:
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         """Actions drawn from the policy."""
         return super().predict(observation, state, episode_start, deterministic=False)
 

@@ -111,7 +111,9 @@ def draw_versus(results: Path) -> None:
     """Supervision against reward, from the figures of the committed trainings."""
     found = read_json(results / "versus" / "versus.json")["results"]
     sizes = tuple(dict.fromkeys(row["size"] for row in found))
-    save(versus.drawn(versus.VersusConfig(size=sizes), found), results / "versus" / "versus.png")
+    arms = tuple(dict.fromkeys(row["arm"] for row in found))
+    config = versus.VersusConfig(size=sizes, arm=arms, seconds=found[0]["seconds"])
+    save(versus.drawn(config, found), results / "versus" / "versus.png")
 
 
 def draw_halting(results: Path) -> None:

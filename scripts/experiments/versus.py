@@ -1,80 +1,133 @@
-"""Experiment `versus`: one HRM network under dense supervision and under reward, for equal time, on three puzzles."""
+"""Experiment `versus`: one HRM network under dense supervision and under reward, for equal time, with equal carry."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.optim import EMA
 from hrm_gym.agents.hrm.recipes import RECIPES as HRM_RECIPES
-from hrm_gym.agents.hrm.recipes import Recipe
-from hrm_gym.agents.hrm.run_folder import append_curve, trim_curve
+from hrm_gym.agents.hrm.recipes import Recipe, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.agent import SB3Agent
-from hrm_gym.agents.sb3.curves import curve_of
-from hrm_gym.agents.sb3.recipes import POLICY, SMALL_HRM, THINKER, RLRecipe
+from hrm_gym.agents.sb3.hrm_policy import network_parameters
+from hrm_gym.agents.sb3.recipes import SMALL_HRM, THINKER, HRMModel, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
-from hrm_gym.evaluation.plots import CYCLE, heading, legend, line, new_figure, shares
-from hrm_gym.scripts.experiments.evaluate import about, judged, publish, rate, result_of
+from hrm_gym.evaluation import intervals
+from hrm_gym.evaluation.plots import CYCLE, heading, legend, new_figure, shares
+from hrm_gym.scripts.experiments.evaluate import about, played, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIZES: dict[str, tuple[str, dict[str, Any], int]] = {
-    "sudoku-4x4": ("HRMSudokuMini-v0", {}, 4),
-    "maze-6x6": ("HRMMaze-v0", {"size": 6}, 6),
-    "maze-8x8": ("HRMMaze-v0", {"size": 8}, 8),
+EQUIVARIANT = dataclasses.replace(
+    SMALL_HRM, hidden_size=16, mlp_width=32, mixer="symbols", symbols=4, box=(2, 2), positions="none"
+)
+"""For 4x4 Sudoku, equivariant in its digits, lines and boxes: the smallest that learns within seconds."""
+
+SIZES: dict[str, tuple[str, dict[str, Any], HRMConfig]] = {
+    "sudoku-4x4": ("HRMSudokuMini-v0", {}, EQUIVARIANT),
+    "maze-6x6": ("HRMMaze-v0", {"size": 6}, dataclasses.replace(SMALL_HRM, grid=(6, 6))),
 }
-"""Environment, its arguments and the side of its boards."""
+"""Environment, its arguments, and the network of all arms."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of learning.
+
+    Attributes:
+        words: what the page says of it.
+        signal: supervision, or the environment's reward.
+        action_mode: of the rewarded policy.
+        carry: whether the states pass from one segment of an episode to the next.
+        flat: without hierarchy: one module with the layers of both and one state, iterated as often.
+    """
+
+    words: str
+    signal: Literal["supervision", "dense", "sparse"]
+    action_mode: str = "answer"
+    carry: bool = True
+    flat: bool = False
+
 
 ARMS = {
-    "supervision": "dense supervision: cross-entropy on the solution after every segment",
-    "sparse": "sparse reward: MaskablePPO in answer mode, 1 for a solved grid",
-    "dense": "dense reward: MaskablePPO in cell mode, told of every symbol whether it agrees with the solution",
+    "supervision": Arm("cross-entropy on the solution after every segment (deep supervision)", "supervision"),
+    "supervision-no-carry": Arm("the same after a first and only segment", "supervision", carry=False),
+    "supervision-flat": Arm(
+        "the same without hierarchy: a recurrent network of as many parameters and updates", "supervision", flat=True
+    ),
+    "reward-grid": Arm("MaskablePPO, an answer grid a segment: reward 1 for a solved grid", "sparse"),
+    "reward-cells": Arm(
+        "MaskablePPO, an answer grid a segment: reward by how many more of its cells agree with the solution", "dense"
+    ),
+    "reward-writes": Arm(
+        "MaskablePPO, a written symbol a segment: reward by whether it agrees with the solution", "dense", "cell"
+    ),
+    "reward-writes-no-carry": Arm("the same, every segment from the initial states", "dense", "cell", carry=False),
 }
 PROGRAM = "python -m hrm_gym.scripts.experiments.versus"
-UPDATES = 10**9
-"""More than any run makes: time ends them."""
+MARKS = (1.0, 2.0, 4.0)
+"""Moments of a training at which it is judged, in units of `seconds`; the learning rate is constant, so that each of
+them is what a training of that length would have come to."""
+ENDLESS = 10**9
+"""Updates or steps: more than any training makes; time ends them."""
+BETWEEN = 10
+"""Updates of supervision between two looks at the time."""
 
 
 @dataclass(frozen=True)
 class VersusConfig:
-    """Train one HRM network by deep supervision and by reward alone, with equal parameters, puzzles and time.
+    """Train one HRM network by deep supervision and by reward: equal parameters, carry, segments, puzzles and time.
 
-    The clock is this process's time on the processor on a CPU (one thread, so that on an idle core it is wall time, and
-    other work on the machine takes nothing from either side), and wall time elsewhere; evaluations do not count. What
-    is finished is kept: the same command continues where it was stopped.
+    Every environment step is one segment; the states pass from one to the next (but in the arms that say so), and
+    gradient does not. Training episodes have at most 4 segments (where a symbol is written at a time, 3 a line of the
+    board), and all are judged with the average of their weights. Time is this process's CPU time on one thread;
+    evaluations do not count. Each training is written when it is finished: the same command continues.
 
     Attributes:
         size: Which puzzles.
         arm: Which ways of learning.
-        seconds: Time of every run.
-        puzzles: Held-out puzzles on which all finished networks are judged, the same for all.
-        seed: Of weights, puzzles and exploration.
-        runs: Folder of the runs.
+        seconds: The shorter time; every training goes on to four times as long.
+        seeds: Trainings of each arm.
+        puzzles: New puzzles of the test split on which all are judged.
+        runs: Folder of the results of single trainings.
         out: Folder for versus.json, versus.png and versus.md.
-        threads: CPU threads.
     """
 
-    size: tuple[str, ...] = tuple(SIZES)
+    size: tuple[str, ...] = ("sudoku-4x4",)
     arm: tuple[str, ...] = tuple(ARMS)
-    seconds: float = 300.0
-    puzzles: int = 500
-    seed: int = 0
+    seconds: float = 60.0
+    seeds: int = 5
+    puzzles: int = 400
     runs: Path = Path("runs/versus")
     out: Path = Path("runs/versus")
-    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is read of one training's result."""
+
+    size: str
+    arm: str
+    parameters: int
+    curve: tuple[dict[str, float], ...]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -85,11 +138,14 @@ def main(argv: Sequence[str]) -> int:
     """
     config = parse(VersusConfig, PROGRAM, argv)
     check(config)
-    torch.set_num_threads(config.threads)
-    results = [carried_out(config, size, arm) for size in config.size for arm in config.arm]
-    told = about()
-    content = {**told, "arms": ARMS, "results": results}
-    publish(config.out, "versus", content, table(config, told, results), drawn(config, results))
+    torch.set_num_threads(1)
+    trainings = [(size, arm, seed) for size in config.size for seed in range(config.seeds) for arm in config.arm]
+    results = [one(config, *training) for training in trainings]
+    said = about()
+    summary = {size: {arm: summarised(results, size, arm) for arm in config.arm} for size in config.size}
+    words = {name: ARMS[name].words for name in config.arm}
+    content = {**said, "command": command(config), "arms": words, "summary": summary, "results": results}
+    publish(config.out, "versus", content, page(config, said, summary, results), drawn(config, results))
     return 0
 
 
@@ -98,146 +154,206 @@ def check(config: VersusConfig) -> None:
     for given, known in ((config.size, SIZES), (config.arm, ARMS)):
         if unknown := [name for name in given if name not in known]:
             raise ValueError(f"expected some of {', '.join(known)}, got {unknown[0]!r}")
-    if config.seconds <= 0 or config.puzzles < 1 or config.threads < 1:
+    if config.seconds <= 0 or config.puzzles < 1 or config.seeds < 2:
         raise ValueError(
-            f"expected seconds, puzzles and threads above 0, got {config.seconds:g}, {config.puzzles}, {config.threads}"
+            f"expected seconds and puzzles above 0 and at least 2 seeds, got {config.seconds:g}, {config.puzzles} and "
+            f"{config.seeds}"
         )
 
 
-# ---- the two ways of learning ----
+# ---- one training ----
 
 
-def supervised_recipe(size: str, seed: int) -> Recipe:
+def one(config: VersusConfig, size: str, arm: str, seed: int) -> dict[str, Any]:
+    """The result of one training: read if it is there, else worked out and written."""
+    asked = {"size": size, "arm": arm, "seconds": config.seconds, "seed": seed, "puzzles": config.puzzles}
+    env_id, env, _ = SIZES[size]
+
+    def judge(agent: Agent, spent: float, amount: int) -> dict[str, float]:
+        episodes = played(env_id, env, agent, config.puzzles)
+        found = {
+            "solved": float(np.mean([episode.solved for episode in episodes])),
+            "exact": float(np.mean([episode.exact for episode in episodes])),
+            "cells": float(np.mean([episode.cell_accuracy for episode in episodes])),
+            "segments": float(np.mean([episode.segments or episode.steps for episode in episodes])),
+        }
+        print(f"{size}, {arm}, seed {seed}: {spent:.0f} s, solved {found['solved']:.3f}", file=sys.stderr, flush=True)
+        return {"cpu_seconds": round(spent, 2), "amount": amount, **found}
+
+    def work() -> dict[str, Any]:
+        marks = [mark * config.seconds for mark in MARKS]
+        with tempfile.TemporaryDirectory() as folder:
+            if ARMS[arm].signal == "supervision":
+                return supervise(supervised_recipe(size, arm, seed), marks, judge, Path(folder))
+            return reward(rewarded_recipe(size, arm, seed), marks, judge, Path(folder))
+
+    name = f"{size}-{arm}-{config.seconds:g}s-seed{seed}.json"
+    return result_of(config.runs / name, asked, work, Training)
+
+
+Judge = Callable[[Agent, float, int], dict[str, float]]
+"""Of an agent, the CPU seconds that it learnt for, and the updates or steps that it made in them."""
+Learnt = dict[str, Any]
+"""`parameters` of the network; `curve`, how it did at every mark; under supervision with carry `fixed`, how it does at
+the end with numbers of segments that are fixed."""
+
+
+def supervised_recipe(size: str, arm: str, seed: int) -> Recipe:
     """Deep supervision: the recipe of `hrm-gym train sudoku-4x4` on these puzzles, at a constant learning rate."""
-    env_id, env, side = SIZES[size]
-    model = dataclasses.replace(SMALL_HRM, grid=(side, side))
+    env_id, env, model = SIZES[size]
+    if not ARMS[arm].carry:
+        model = dataclasses.replace(model, max_segments=1)
     recipe = dataclasses.replace(HRM_RECIPES["sudoku-4x4"], env_id=env_id, env=env, model=model, seed=seed)
-    return dataclasses.replace(recipe, updates=UPDATES, lr=1e-3, lr_min_ratio=1.0, eval_puzzles=256)
+    recipe = dataclasses.replace(recipe, updates=ENDLESS, lr=1e-3, lr_min_ratio=1.0)
+    return recurrent(recipe) if ARMS[arm].flat else recipe
 
 
 def rewarded_recipe(size: str, arm: str, seed: int) -> RLRecipe:
-    """MaskablePPO with the same network: answer mode and sparse reward, or cell mode and dense reward."""
-    env_id, env, side = SIZES[size]
-    model = dataclasses.replace(POLICY, hrm=dataclasses.replace(SMALL_HRM, grid=(side, side)))
-    learner = dataclasses.replace(THINKER.learner, lr_min_ratio=1.0)
-    changes: dict[str, Any] = {"reward": "dense", "action_mode": "cell", "max_steps": 3 * side}
-    if arm == "sparse":
-        changes = {"reward": "sparse", "action_mode": "answer", "max_steps": 1}
-    changes |= {"env_id": env_id, "env": env, "model": model, "learner": learner, "seed": seed, "timesteps": UPDATES}
-    return dataclasses.replace(THINKER, **changes, eval_every=16_384, checkpoint_every=16_384, eval_puzzles=128)
+    """MaskablePPO with the same network, at a constant learning rate."""
+    env_id, env, hrm = SIZES[size]
+    chosen = ARMS[arm]
+    learner: Any = dataclasses.replace(THINKER.learner, lr_min_ratio=1.0)
+    if chosen.signal == "sparse":  # the reward comes with the last segment, and has to reach the others
+        learner = dataclasses.replace(learner, gamma=0.9, gae_lambda=0.9)
+    return dataclasses.replace(
+        THINKER,
+        env_id=env_id,
+        env=env,
+        model=HRMModel(hrm, segments=1, carry=chosen.carry),
+        learner=learner,
+        action_mode=chosen.action_mode,
+        reward=chosen.signal,
+        max_steps=hrm.max_segments if chosen.action_mode == "answer" else 3 * hrm.grid[0],
+        seed=seed,
+        timesteps=ENDLESS,
+        eval_every=ENDLESS,
+        checkpoint_every=ENDLESS,
+        eval_puzzles=1,
+    )
 
 
-class Clock:
-    """Seconds of learning: processor time on a CPU, wall time elsewhere; stands still while it is stopped."""
-
-    def __init__(self, spent: float, device: str = "cpu") -> None:
-        self._now = time.process_time if device == "cpu" else time.perf_counter
-        self.spent, self._since = spent, self._now()
-
-    def stop(self) -> float:
-        """Stand still; returns the seconds so far."""
-        self.spent += self._now() - self._since
-        return self.spent
-
-    def start(self) -> None:
-        """Go on."""
-        self._since = self._now()
-
-
-def supervise(config: VersusConfig, size: str, folder: Path, every: int = 100) -> tuple[list[dict[str, Any]], Agent]:
-    """Deep supervision for the time that is left; returns its curve and the agent."""
-    trainer = Trainer(supervised_recipe(size, config.seed), folder, compile=False)
-    trim_curve(folder, trainer.update)
-    before = curve_of(folder)
-    clock = Clock(before[-1]["processor_seconds"] if before else 0.0)
-    spent = clock.spent
-    while spent < config.seconds:
-        for _ in range(every):
-            trainer.step()
-        spent = clock.stop()
-        found = trainer.evaluate()
-        append_curve(folder, {"update": trainer.update, "processor_seconds": round(spent, 2), **found})
-        trainer.save()
-        tell(size, "supervision", spent, found)
-        clock.start()
-    model = HRM(trainer.recipe.model)
-    model.load_state_dict(trainer.weights())
-    return curve_of(folder), HRMAgent(model, trainer.feed.family, max_segments=16, device="cpu")
+def supervise(recipe: Recipe, marks: Sequence[float], judge: Judge, folder: Path) -> Learnt:
+    """Deep supervision."""
+    trainer = Trainer(recipe, folder, compile=False)
+    limit = 16 if recipe.model.max_segments > 1 else 1
+    spent, curve = 0.0, []
+    for mark in marks:
+        while spent < mark:
+            begin = time.process_time()
+            for _ in range(BETWEEN):
+                trainer.step()
+            spent += time.process_time() - begin
+        model = HRM.from_state(recipe.model, trainer.weights())
+        agent = HRMAgent(model, trainer.feed.family, max_segments=limit, device="cpu")
+        curve.append(judge(agent, spent, trainer.update))
+    found: Learnt = {"parameters": model.parameter_count(), "curve": curve}
+    if limit > 1:
+        found["fixed"] = {}
+        for segments in (recipe.model.max_segments, limit):
+            agent = HRMAgent(model, trainer.feed.family, max_segments=segments, halting="never", device="cpu")
+            found["fixed"][str(segments)] = judge(agent, spent, trainer.update)["solved"]
+    return found
 
 
-def reward(config: VersusConfig, size: str, arm: str, folder: Path) -> tuple[list[dict[str, Any]], Agent]:
-    """Reward alone for the time that is left; returns its curve and the agent."""
-    run = RLRun(rewarded_recipe(size, arm, config.seed), folder)
-    run.limit = config.seconds
+def reward(recipe: RLRecipe, marks: Sequence[float], judge: Judge, folder: Path) -> Learnt:
+    """Reward alone; the weights are averaged as under supervision."""
+    rl = RLRun(recipe, folder)
+    policy: Any = rl.policy
+    average = EMA(policy.named_parameters(), HRM_RECIPES["sudoku-4x4"].ema)
+    policy.optimizer.register_step_post_hook(lambda *_: average.update(policy))
+    start = rl.processor_seconds()
+    curve: list[dict[str, float]] = []
+    rl.limit = start + marks[-1]
 
     def watch(row: dict[str, float]) -> None:
-        if run.recently_evaluated():
-            tell(size, arm, row["processor_seconds"], {"exact": curve_of(folder)[-1]["exact"]})
+        spent = rl.processor_seconds() - start
+        while len(curve) < len(marks) and spent >= marks[len(curve)]:
+            with rl.standing_still(), averaged(policy, average):
+                agent = SB3Agent(policy, recipe.action_mode, device="cpu", family=rl.family)
+                curve.append(judge(agent, spent, rl.timesteps))
 
-    run.learn(watch)
-    return curve_of(folder), SB3Agent(run.policy, run.recipe.action_mode, device="cpu", family=run.family)
-
-
-def tell(size: str, arm: str, seconds: float, found: dict[str, float]) -> None:
-    """A line of progress."""
-    print(f"{size}, {arm}: {seconds:.0f} s, exact {found['exact']:.3f}", file=sys.stderr, flush=True)
+    rl.learn(watch)
+    return {"parameters": network_parameters(policy), "curve": curve}
 
 
-# ---- results ----
+@contextmanager
+def averaged(policy: Any, average: EMA) -> Iterator[None]:
+    """The policy with averaged weights inside, and with its own again afterwards."""
+    own = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    policy.load_state_dict(average.state_dict(policy))
+    yield
+    policy.load_state_dict(own)
 
 
-def carried_out(config: VersusConfig, size: str, arm: str) -> dict[str, Any]:
-    """The result of one run: read if it is there, else worked out and written."""
-    folder = config.runs / f"{size}-{arm}-{config.seconds:g}s-seed{config.seed}"
-    asked = {"size": size, "arm": arm, "seconds": config.seconds, "seed": config.seed, "puzzles": config.puzzles}
-
-    def work() -> dict[str, Any]:
-        curve, agent = supervise(config, size, folder) if arm == "supervision" else reward(config, size, arm, folder)
-        network: Any = agent.model if isinstance(agent, HRMAgent) else agent.policy.features_extractor.hrm  # type: ignore[attr-defined]
-        found = judged(*SIZES[size][:2], agent, config.puzzles)
-        return {"parameters": network.parameter_count(), **found, "curve": curve}
-
-    return result_of(folder / "result.json", asked, work)
+# ---- all of them ----
 
 
-def table(config: VersusConfig, told: dict[str, str], results: list[dict[str, Any]]) -> str:
+def summarised(results: Sequence[dict[str, Any]], size: str, arm: str) -> dict[str, Any]:
+    """At the shorter and the longer time the interquartile mean over trainings with its interval."""
+    rows = [row for row in results if (row["size"], row["arm"]) == (size, arm)]
+    used = [row["curve"][-1]["segments"] for row in rows]
+    found: dict[str, Any] = {"trainings": len(rows), "segments": float(np.mean(used))}
+    for name, mark in (("1x", 1.0), ("4x", 4.0)):
+        scores = [row["curve"][MARKS.index(mark)]["solved"] for row in rows]
+        mean, interval = intervals.method(np.array(scores))
+        found[name] = {"solved": mean, "solved_interval": interval, "scores": scores}
+    return found
+
+
+def command(config: VersusConfig) -> str:
+    """The command line that makes the result."""
+    chosen = "" if config.arm == tuple(ARMS) else f" --arm {' '.join(config.arm)}"
+    return (
+        f"{PROGRAM} --size {' '.join(config.size)}{chosen} --seconds {config.seconds:g} --seeds {config.seeds} "
+        f"--puzzles {config.puzzles}"
+    )
+
+
+def page(config: VersusConfig, said: dict[str, str], summary: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     """The Markdown page."""
+    long = 4 * config.seconds
+    parameters = sorted({row["parameters"] for row in results})
     lines = [
         "# One network, three signals",
         "",
-        f"An HRM of the same parameters, on generated puzzles of the train split, {config.seconds:g} seconds of one "
-        f"processor core a run; judged on {config.puzzles} held-out puzzles, the same for all. In brackets: 95 % "
-        "Wilson intervals.",
+        f"An HRM of {' and '.join(f'{count:,}' for count in parameters)} parameters, {config.seeds} trainings an arm, "
+        f"{config.seconds:g} and {long:g} seconds of one processor core each, judged on the same {config.puzzles} new "
+        "puzzles of the test split. Interquartile mean over trainings; in brackets its 95 % interval by a bootstrap of "
+        "the trainings. An environment step is a segment; the states pass from one to the next and gradient does not; "
+        "weights are averaged in all arms. At most 16 segments a puzzle when judged (1 under supervision without "
+        "carry; where symbols are written one at a time, as many as writes); the last column has their mean.",
         "",
-        *(f"- **{arm}**: {ARMS[arm]}" for arm in config.arm),
+        *(f"- **{name}**: {ARMS[name].words}" for name in config.arm),
         "",
-        "| puzzles | signal | exact | solved | cells right | parameters |",
+        f"| puzzles | arm | solved after {config.seconds:g} s | after {long:g} s | each, {long:g} s | segments |",
         "|---|---|---|---|---|---|",
     ]
-    for row in results:
-        rates = [rate(row, name) for name in ("exact", "solved")]
-        cells = f"{100 * row['cells']:.1f} %"
-        lines.append(f"| {row['size']} | {row['arm']} | {' | '.join(rates)} | {cells} | {row['parameters']:,} |")
-    chosen = "" if config.size == tuple(SIZES) else f" --size {' '.join(config.size)}"
-    chosen += "" if config.arm == tuple(ARMS) else f" --arm {' '.join(config.arm)}"
-    command = f"{PROGRAM}{chosen} --seconds {config.seconds:g} --puzzles {config.puzzles} --seed {config.seed}"
-    return "\n".join([*lines, "", "![curves](versus.png)", "", f"`{command}`, {told['date']}, {told['machine']}.", ""])
+    for size, arms in summary.items():
+        for name, row in arms.items():
+            scores = ", ".join(f"{100 * score:.1f}" for score in row["4x"]["scores"])
+            rates = f"{rate(row['1x'], 'solved')} | {rate(row['4x'], 'solved')}"
+            lines.append(f"| {size} | {name} | {rates} | {scores} | {row['segments']:.1f} |")
+    lines += ["", "![curves](versus.png)", "", f"`{command(config)}`, {said['date']}, {said['machine']}.", ""]
+    return "\n".join(lines)
 
 
-def drawn(config: VersusConfig, results: list[dict[str, Any]]) -> Figure:
-    """The curves, a panel a size."""
-    width = 3.3 * len(config.size) + 0.6
-    picture, (panels,) = new_figure((width, 3.4), "one network, three signals", columns=len(config.size), sharey=True)
+def drawn(config: VersusConfig, results: Sequence[dict[str, Any]]) -> Figure:
+    """Every training thin, and the interquartile mean of each arm, a panel a size."""
+    width = 4.6 * len(config.size) + 1.4
+    picture, (panels,) = new_figure((width, 3.8), "one network, three signals", columns=len(config.size), sharey=True)
+    seconds = [0.0, *(mark * config.seconds for mark in MARKS)]
     for axes, size in zip(panels, config.size, strict=True):
-        for result in results:
-            if result["size"] == size:
-                rows = [{"processor_seconds": 0.0, "exact": 0.0}, *result["curve"]]
-                seconds, exact = ([row[name] for row in rows] for name in ("processor_seconds", "exact"))
-                line(axes, seconds, exact, CYCLE[list(ARMS).index(result["arm"])], result["arm"], ".-")
+        for name in config.arm:
+            colour = CYCLE[config.arm.index(name) % len(CYCLE)]
+            rows = [row for row in results if (row["size"], row["arm"]) == (size, name)]
+            curves = np.array([[0.0, *(point["solved"] for point in row["curve"])] for row in rows])
+            axes.plot(seconds, curves.T, color=colour, alpha=0.25, linewidth=0.7)
+            means = [intervals.interquartile_mean(column) for column in curves.T]
+            axes.plot(seconds, means, ".-", color=colour, label=name)
         heading(axes, size)
         axes.set(xlabel="seconds of learning, one core")
         shares(axes)
-    panels[0].set_ylabel("held-out puzzles exact")
+    panels[0].set_ylabel("test puzzles solved")
     legend(picture)
     return picture
 

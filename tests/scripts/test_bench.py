@@ -8,9 +8,10 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.scripts.bench import peers, solving, training, worlds
+from hrm_gym.scripts.bench import peers, reads, solving, training, worlds
 from hrm_gym.scripts.bench.timing import Contest, race
 from hrm_gym.scripts.main import main
 
@@ -126,3 +127,33 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.C
     found = capsys.readouterr().err
     assert said in found
     assert found.count("\n") == 1
+
+
+def test_what_passes_between_host_and_device_is_counted() -> None:
+    with reads.Traffic() as traffic:
+        there = torch.arange(4, dtype=torch.float32).to(reads.DEVICE)
+        assert there.device == reads.DEVICE
+        assert dict(traffic.seen) == {"up": 16, "operators": 1}
+        total = (2 * there).sum()
+        assert traffic.seen["operators"] == 3
+        assert not traffic.seen["reads"]
+        assert float(total) == 12.0
+        assert there[there > 1].tolist() == [2.0, 3.0]  # the size of the result, then the result
+        assert traffic.seen["reads"] == 3
+        assert traffic.seen["down"] == 8 + 8 + 8
+
+
+@pytest.mark.parametrize("name", ["reads", "feeding"])
+def test_a_recipe_is_counted_and_fed(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"reads": ["--updates", "1", "--warmup", "1"], "feeding": ["--seconds", "0.01", "--peak", "1"]}[name]
+    assert main(["bench", "--only", name, "sudoku-4x4", *options, "--json", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())["recipes"]["sudoku-4x4"]
+    if name == "reads":
+        assert found["reads"] == 0, "the only read, once in 16 updates, comes before the first"
+        assert found["up"] == 0, "and the copies with it"
+        assert found["operators"] > 100
+    else:
+        assert found["processes"] == -(-found["taken"] // found["prepared"])
+        assert found["taken"] > 0
+    assert main(["bench", "--only", name, "chess"]) == 2
+    assert "unknown recipe 'chess'" in capsys.readouterr().err

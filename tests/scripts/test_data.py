@@ -19,6 +19,7 @@ from hrm_gym.envs.files import NpyPuzzles
 from hrm_gym.envs.maze import tokens
 from hrm_gym.envs.maze.rules import MAZE
 from hrm_gym.envs.maze.source import GeneratedMazes, split_of
+from hrm_gym.files import held
 from hrm_gym.scripts.main import main
 
 BUILD = ["data", "build", "maze", "--size", "6", "--train", "2500", "--test", "40"]
@@ -295,3 +296,21 @@ def test_a_wrong_answer_of_a_maze_in_an_npy_folder_is_named_with_its_row(
     for command in (["data", "info", str(folder)], ["solve", "HRMMaze-v0", "--source", str(folder), "--no-render"]):
         assert main(command) == 2
         assert "row 3: expected an answer that solves its maze" in capsys.readouterr().err
+
+
+def test_two_builds_of_one_data_set_do_not_mix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one deleted what the other was about to put in place."""
+    build = ["data", "build", "maze", "--size", "6", "--train", "4", "--test", "2", "--out", str(tmp_path / "mazes")]
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "finish", stopped)
+        assert main(build) == 130
+    with held(tmp_path / "mazes.partial"):
+        assert main(build) == 2
+    assert "in use by another process" in capsys.readouterr().err
+    assert main(build) == 0

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -157,3 +159,25 @@ def test_a_file_in_place_of_a_recipe_is_told_where_it_goes(tmp_path: Path, capsy
     (tmp_path / "mine.txt").write_text("1..33..42...413.\n")
     assert main(["train", str(tmp_path / "mine.txt")]) == 2
     assert "got a file: hrm-gym train ENV --source" in capsys.readouterr().err
+
+
+def test_a_killed_worker_ends_the_run_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, killed = tmp_path / "run", []
+
+    def kill() -> None:
+        while not (run / "curve.jsonl").exists():
+            time.sleep(0.05)
+        for process in multiprocessing.active_children():
+            process.kill()
+            killed.append(process)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert main([*TINY, "--updates", "100000", "--workers", "2", "--out", str(run)]) == 2
+    killer.join()
+    assert len(killed) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        "hrm-gym: error: a worker process died (out of memory?); the same command continues where it stopped"
+    )
+    assert not multiprocessing.active_children()

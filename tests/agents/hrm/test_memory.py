@@ -13,7 +13,15 @@ import torch
 import hrm_gym
 from hrm_gym.agents.devices import free_memory
 from hrm_gym.agents.hrm import memory
-from hrm_gym.agents.hrm.memory import FACTOR, MARGIN, check_fits, estimate_step, largest_batch
+from hrm_gym.agents.hrm.memory import (
+    FACTOR,
+    MARGIN,
+    check_fits,
+    estimate_solving,
+    estimate_step,
+    largest_batch,
+    solving_batch,
+)
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.scripts.main import main
 
@@ -47,6 +55,40 @@ def test_the_estimate_is_near_a_measured_peak(name: str, batch: int, tmp_path: P
         pytest.skip("the system does not tell the peak")
     estimate = estimate_step(RECIPES[name], CPU).peak(batch)
     assert measured / FACTOR < estimate < measured * FACTOR
+
+
+def test_the_estimate_of_solving_is_near_a_measured_peak() -> None:
+    """In a process of its own, whose peak nothing has raised."""
+    code = """
+import torch
+from hrm_gym.agents.devices import peak_memory, reset_peak_memory
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.recipes import RECIPES
+torch.set_num_threads(1)
+model = HRM.from_state(RECIPES["sudoku"].model)
+def segment(boards):
+    tokens = torch.ones((boards, model.config.cells), dtype=torch.int32)
+    with torch.no_grad():
+        return model.segment(model.initial_carry(boards), tokens, tokens[:, 0] * 0)
+segment(2)
+before = reset_peak_memory(torch.device("cpu"))
+segment(256)
+print(-1 if before is None else peak_memory(torch.device("cpu")) - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    measured = int(found.stdout.split()[-1])
+    if measured < 0:
+        pytest.skip("the system does not tell the peak")
+    assert measured / FACTOR < estimate_solving(RECIPES["sudoku"].model).peak(256) < measured * FACTOR
+
+
+def test_boards_are_solved_in_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RECIPES["sudoku"].model
+    needed = estimate_solving(config)
+    for free, expected in ((None, 512), (2**40, 512), (int(FACTOR * needed.peak(100)), 64), (0, 1)):
+        monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
+        assert solving_batch(config, CPU, 512) == expected
+    assert solving_batch(config, CPU, 7) == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)

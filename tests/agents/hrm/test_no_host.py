@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from hrm_gym.agents.hrm import group, thinking
+from hrm_gym.agents.hrm import group, thinking, trainer
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import Never
 from hrm_gym.agents.hrm.queue import PuzzleQueue
@@ -121,3 +121,26 @@ def test_a_fixed_budget_is_solved_without_a_read(tmp_path: Path) -> None:
     assert found.own.shape == found.fixed.shape == (5, 16)
     rules = thinking.Rules(Never(), 4)
     assert sum(1 for _ in thinking.think(run.model, boards, rules)) == 4
+
+
+@pytest.mark.parametrize("name", ["sudoku", "maze"])
+def test_a_step_in_front_of_the_optimiser_is_one_graph(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the compiler behind it, which takes minutes: dynamo alone refuses a graph that breaks."""
+    usual, asked = torch.compile, []
+
+    def traced(function: Any, **options: Any) -> Any:
+        asked.append(options["fullgraph"])
+        return usual(function, backend="eager", **options)
+
+    recipe = dataclasses.replace(EVERY[name], batch_size=2, other_sizes=())
+    plain = Trainer(recipe, tmp_path / "plain")
+    monkeypatch.setattr(trainer, "can_compile", lambda device: True)
+    monkeypatch.setattr(torch, "compile", traced)
+    whole = Trainer(recipe, tmp_path / "whole", compile="step")
+    assert asked == [True]
+    for _ in range(2):
+        assert torch.equal(plain.step().total, whole.step().total)
+    for own, other in zip(plain.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(own, other)

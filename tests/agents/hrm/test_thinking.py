@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_grid_blocks import FOUR, agent_for
-from test_hrm_agent import make, model_that_halts_at_random
+from test_hrm_agent import make, mazes, model_that_halts_at_random
 from test_search import always_sure
 from tiny import TINY
 
 import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.halting import Fixed, QHead
+from hrm_gym.agents.hrm.halting import Fixed, Never, QHead, learned
 from hrm_gym.agents.hrm.inference.search import SearchAgent
 from hrm_gym.agents.hrm.inference.vote import FirstToHaltAgent, VotingAgent
-from hrm_gym.agents.hrm.thinking import Outcome, Rules, finish
+from hrm_gym.agents.hrm.thinking import Boards, Outcome, Rules, finish, own_and_fixed, think
 from hrm_gym.agents.hrm.trainer import Trainer
 
 
@@ -186,3 +188,59 @@ def test_residuals_say_how_far_the_states_moved() -> None:
     assert list(found[2]) == ["H", "L"]
     moved = (state.carry.z_h - before.carry.z_h).norm() / state.carry.z_h.norm()
     assert found[2]["H"] == pytest.approx(float(moved), rel=1e-5)
+
+
+def boards_of(count: int) -> Boards:
+    inputs = mazes(count)
+    return Boards(inputs, torch.zeros(count, dtype=torch.int32), torch.ones_like(inputs, dtype=torch.bool))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    pattern=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    limit=st.integers(1, 8),
+    every=st.integers(1, 9),
+    restart=st.sampled_from([0, 2, 3]),
+)
+def test_when_halted_boards_leave_changes_no_answer(pattern: list[int], limit: int, every: int, restart: int) -> None:
+    """Boards halt after any number of segments: each has what it would have had if nobody had ever left."""
+    model, boards, asked = model_that_halts_at_random(), boards_of(len(pattern)), torch.zeros(len(pattern))
+    number = {row.numpy().tobytes(): k for k, row in enumerate(boards.inputs)}
+    assert len(number) == len(pattern)
+
+    def check(inputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        places = [number[row.numpy().tobytes()] for row in inputs]
+        asked[places] += 1
+        return asked[places] >= torch.tensor(pattern)[places]
+
+    never = [step.state for step in think(model, boards, Rules(Never(), limit, restart=restart))]
+    steps = list(think(model, boards, Rules(Fixed(1), limit, check, restart), every=every))
+    found = finish(steps)
+    expected = [min(halts, limit) for halts in pattern]
+    assert found.segments.tolist() == expected
+    assert found.halted.all()
+    for row, halts in enumerate(expected):
+        own, other = found[[row]], never[halts - 1][[row]]
+        assert torch.equal(own.answers, other.answers)
+        torch.testing.assert_close(own.q_logits, other.q_logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(own.carry.z_h, other.carry.z_h, rtol=0, atol=1e-4)
+    for index, step in enumerate(steps):
+        left = index // every * every  # those that had halted by the last time somebody left
+        assert step.rows.tolist() == [row for row, halts in enumerate(expected) if halts > left]
+
+
+@pytest.mark.parametrize(("limit", "fixed", "every"), [(6, 2, None), (6, 2, 3), (6, 6, None), (7, 1, 2), (1, 1, 4)])
+def test_own_and_fixed_figures_come_from_the_same_segments(limit: int, fixed: int, every: int | None) -> None:
+    model, boards = model_that_halts_at_random(), boards_of(40)
+    found, whole = own_and_fixed(model, boards, limit, fixed, every), own_and_fixed(model, boards, limit)
+    assert torch.equal(found.segments, whole.segments)
+    assert torch.equal(found.own, whole.own)
+    assert len(set(found.segments.tolist())) > 1 or limit == 1
+    assert torch.equal(found.fixed, finish(think(model, boards, Rules(Fixed(fixed), fixed))).answers)
+    alone = finish(think(model, boards, Rules(learned(model.config), limit)))
+    assert torch.equal(found.own, alone.answers)
+    assert torch.equal(found.segments, alone.segments)
+    for one, other in zip(found, own_and_fixed(model, boards, limit, fixed, every, batch=17), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match=f"expected fixed segments in 1..{limit}, got {limit + 1}"):
+        own_and_fixed(model, boards, limit, limit + 1)
