@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hrm_gym.agents import pretrained
+from hrm_gym.agents.checkpoint import read_config
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import read_json
 from hrm_gym.scripts.options import parse
@@ -114,7 +116,13 @@ def _act_sudoku(found: Any) -> str:
 def _scaling(found: Any) -> str:
     extreme = found["results"]["extreme"]["own"]["solved_within"]
     shown = ", ".join(f"{limit}: {percent(extreme[limit])}" for limit in ("16", "32", "64"))
-    return f"extreme Sudoku by own decision, within that number of segments (trained with at most 32): {shown}"
+    within = f"within that number of segments (trained with at most {_trained_segments()})"
+    return f"extreme Sudoku by own decision, {within}: {shown}"
+
+
+def _trained_segments() -> int:
+    """Segments of a puzzle at most in the training of the bundled 9x9 network."""
+    return int(read_config(pretrained.FOLDER / "hrm-sudoku-9x9")["model"]["max_segments"])
 
 
 def _maze_scaling(found: Any) -> str:

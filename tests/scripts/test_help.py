@@ -24,6 +24,7 @@ OWN = {
     ("bench", "--batch"), ("bench", "--json"), ("play", "--json"), ("solve", "--json"),
     ("export", "--size"), ("halting", "--seed"), ("halting", "--split"), ("data", "--seed"), ("data", "--split"),
     ("train", "--seed"), ("train-rl", "--seed"), ("evaluate", "--source"), ("evaluate", "--split"),
+    ("evaluate", "--max-segments"),
 }  # fmt: skip
 """Where a flag is another one: DQN or PPO, a bank's segments, a recipe's seed, a data set's, the weights'."""
 
@@ -50,7 +51,7 @@ def test_it_fits_80_columns_and_has_examples_that_are_understood(
     assert text.startswith(f"usage: hrm-gym {command or 'COMMAND'}")
     assert [line for line in text.splitlines() if len(line) > 80] == []
     shown = examples_of(text)
-    assert 2 <= len(shown) <= 3
+    assert 2 <= len(shown) <= 4
 
     def stop(config: Any) -> None:
         raise Parsed
