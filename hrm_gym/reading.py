@@ -261,7 +261,7 @@ class NpyRows:
             for piece in pieces:
                 target = found[piece[0] : piece[-1] + 1]
                 file.seek(self.start + int(numbers[piece[0]]) * stride)
-                if file.readinto(memoryview(target).cast("B")) != target.nbytes:
+                if file.readinto(target.data.cast("B")) != target.nbytes:
                     raise ValueError(f"{self.path}: expected {self.shape[0]} rows, got a file that was cut short")
         return found
 

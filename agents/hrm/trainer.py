@@ -198,7 +198,8 @@ class Trainer:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         r = self.recipe
         if r.optimizer != "muon":
-            parameters, own = [p for _, p in self.named], {"lr": r.lr, "betas": r.betas, "weight_decay": r.weight_decay}
+            parameters = [p for _, p in self.named]
+            own: dict[str, Any] = {"lr": r.lr, "betas": r.betas, "weight_decay": r.weight_decay}
             if r.optimizer == "adam_atan2":
                 return AdamATan2(parameters, **own)
             fused = self.device.type == "cuda"
@@ -264,7 +265,8 @@ class Trainer:
         """() bool on the device, whether this update and all before it are finite; None where the host has looked."""
         found = torch.stack([loss, norm])
         if self.ahead == 1:
-            check_finite(*found.tolist(), self.update, run_folder.where_to_go_on(self.run))
+            total, length = found.tolist()
+            check_finite(total, length, self.update, run_folder.where_to_go_on(self.run))
             return None
         failure = torch.cat((torch.full_like(found[:1], self.update), found))
         self._failed = torch.where((self._failed[0] > 0) | found.isfinite().all(), self._failed, failure)

@@ -196,7 +196,7 @@ def blank_policy(algorithm: str, content: Mapping[str, Any]) -> BasePolicy:
     model, grid = from_json(content), tuple(content["grid"])
     vocab_size = content["vocab_size"]
     spaces = content.get("observation") or _plain_observation(grid, vocab_size)
-    boxes = {
+    boxes: dict[str, gym.spaces.Space[Any]] = {
         name: gym.spaces.Box(said["low"], said["high"], tuple(said["shape"]), np.dtype(said["dtype"]).type)
         for name, said in spaces.items()
     }

@@ -58,7 +58,7 @@ class Distant(Tensor):
         return self.cpu().tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Only `Traffic` knows how to compute with it."""
         raise RuntimeError(f"{function} on a distant tensor outside of `Traffic`")
 
