@@ -185,6 +185,8 @@ def main(argv: Sequence[str]) -> int:
     asked = json.loads(json.dumps({**dataclasses.asdict(config), "seed": SEED}, default=str))
     for name in ("out", "kinds", "threads"):
         del asked[name]
+    if config.weights.parent == pretrained.FOLDER:
+        asked["weights"] = config.weights.name  # wherever the package lies
     found: dict[str, Any] = json.loads(config.out.read_text()) if config.out.is_file() else {}
     if found.get("settings") != asked:
         found = {"settings": asked, "results": {}}
