@@ -128,7 +128,7 @@ def test_a_finished_data_set_is_only_replaced_by_word(tmp_path: Path, capsys: py
     (begun / "recipe.json").write_text("{}")
     (begun / "letters" / "a").touch()
     assert main([*command, "--overwrite"]) == 2
-    assert "got one that holds letters/a" in capsys.readouterr().err
+    assert "got one that holds recipe.json" in capsys.readouterr().err
 
 
 def test_images_stand_in_the_group_of_their_puzzle(tmp_path: Path) -> None:
