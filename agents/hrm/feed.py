@@ -212,8 +212,8 @@ def environment(recipe: Recipe, split: str) -> tuple[PuzzleFamily, PuzzleSource]
 
 def environment_grid(recipe: Recipe) -> tuple[int, int]:
     """(H, W) of the boards of a recipe's environment, whatever grid its network has."""
-    env: Any = gym.make(registered_env(recipe.env_id), source=recipe.source, split="train", **recipe.env).unwrapped
-    return tuple(env.shape)
+    height, width = _made(recipe, "train", recipe.env).shape
+    return height, width
 
 
 def held_out(recipe: Recipe) -> PuzzleSource:
@@ -234,16 +234,21 @@ def _open(
     recipe: Recipe, split: str, arguments: Mapping[str, Any], test_source: str = ""
 ) -> tuple[PuzzleFamily, PuzzleSource]:
     """The family and the source of the recipe's environment under these arguments."""
-    single_file = Path(recipe.source).suffix != ""
-    source = test_source or recipe.source
-    if not test_source and split != "train" and (single_file or source == "generate"):
-        source = "bank" if split == "validation" else "generate"
-    env: Any = gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
+    env = _made(recipe, split, arguments, test_source)
     if tuple(env.shape) != recipe.model.grid:
         raise ValueError(
             f"{recipe.env_id} has a grid of {tuple(env.shape)}, the recipe's network one of {recipe.model.grid}"
         )
     return env.family, env.puzzle_source
+
+
+def _made(recipe: Recipe, split: str, arguments: Mapping[str, Any], test_source: str = "") -> Any:
+    """The recipe's environment, with the source that a split has."""
+    single_file = Path(recipe.source).suffix != ""
+    source = test_source or recipe.source
+    if not test_source and split != "train" and (single_file or source == "generate"):
+        source = "bank" if split == "validation" else "generate"
+    return gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
 
 
 def training_source(recipe: Recipe) -> tuple[PuzzleFamily, PuzzleSource]:

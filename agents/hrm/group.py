@@ -103,7 +103,7 @@ class Group:
         """Give every halted slot the next puzzle of the stream, in the order of the slots of all processes.
 
         Args:
-            updates: numbers of the group's next updates, as many as its queue is for, the present one first.
+            updates: numbers of the group's next N updates, N being its queue's, beginning with this one.
 
         Returns:
             This update's exploration.

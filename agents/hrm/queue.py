@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
         return self.of([part[index] for part in self.tensors()])
 
     def of(self, tensors: Sequence[Tensor]) -> Prepared:
-        """Other `tensors` in the places of its own."""
+        """The same with these `tensors`, in the order of `tensors()`."""
         others = iter(tensors[3:])
         return Prepared(
             Examples(*tensors[:3]),

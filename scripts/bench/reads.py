@@ -136,11 +136,7 @@ class Reads:
     EXAMPLES = ("hrm-gym bench --only reads", "hrm-gym bench --only reads sudoku-4x4 --updates 64")
     recipes: Annotated[
         tyro.conf.Positional[tuple[str, ...]], arg("[RECIPE …]", "a Sudoku, a maze and an ARC recipe")
-    ] = (
-        "sudoku-4x4",
-        "maze",
-        "arc-colours",
-    )
+    ] = THREE
     updates: int = 32
     warmup: int = 4
     json: Json = None

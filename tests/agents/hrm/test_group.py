@@ -8,26 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import MAZES, TINY
 
-from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.trainer import Trainer
 
-NETWORK = HRMConfig(
-    vocab_size=6,
-    grid=(7, 7),
-    hidden_size=16,
-    h_layers=1,
-    l_layers=1,
-    h_cycles=1,
-    mixer="convolution",
-    mlp_width=16,
-    positions="none",
-    gradient="last_cycle",
-    halting="bce",
-    auxiliary=4,
-    dtype="float32",
-)
+NETWORK = dataclasses.replace(MAZES, q_features="mean", auxiliary=4)
 RECIPE = dataclasses.replace(
     TINY,
     env_id="HRMMaze-v0",

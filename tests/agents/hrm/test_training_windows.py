@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import TINY
+from tiny import MAZES, TINY
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
@@ -174,23 +174,6 @@ def test_building_from_weights_draws_nothing_and_ignores_the_default_dtype() -> 
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(torch.equal(tensor, state[name]) for name, tensor in built.state_dict().items())
-
-
-MAZES = HRMConfig(
-    vocab_size=6,
-    grid=(7, 7),
-    hidden_size=16,
-    h_layers=1,
-    l_layers=1,
-    h_cycles=1,
-    mixer="convolution",
-    mlp_width=16,
-    positions="none",
-    gradient="last_cycle",
-    halting="bce",
-    q_features="drift",
-    dtype="float32",
-)
 
 
 def test_a_q_head_that_reads_drift_plays_every_size_and_leaves_the_answer_alone() -> None:

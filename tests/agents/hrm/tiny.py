@@ -31,3 +31,20 @@ TINY = Recipe(
     eval_every=10,
     checkpoint_every=5,
 )
+
+MAZES = HRMConfig(
+    vocab_size=6,
+    grid=(7, 7),
+    hidden_size=16,
+    h_layers=1,
+    l_layers=1,
+    h_cycles=1,
+    mixer="convolution",
+    mlp_width=16,
+    positions="none",
+    gradient="last_cycle",
+    halting="bce",
+    q_features="drift",
+    dtype="float32",
+)
+"""For mazes of any size."""
