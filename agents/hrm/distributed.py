@@ -7,11 +7,13 @@ halts depends on its global number alone, so the number of processes changes not
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,8 @@ class Processes:
 
     def sum(self, tensors: list[Tensor]) -> None:
         """Replace float tensors of one dtype and device by their sums over all processes: one message for them all."""
-        if self.count == 1:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(tensors, [part.view_as(tensor) for tensor, part in zip(tensors, parts, strict=True)])
+        if self.count > 1:
+            _Message(tensors).arrive()
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The rows (B/count, …) of every process, in the order of slots: (B, …), the same dtype."""
@@ -61,7 +59,108 @@ class Processes:
             dist.barrier()
 
 
+class _Message:
+    """Tensors on their way to being summed over all processes; `arrive` waits and puts the sums in their place."""
+
+    @torch.no_grad()
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors = tensors
+        self._flat = torch.cat([tensor.flatten() for tensor in tensors])
+        self._work: Any = dist.all_reduce(self._flat, async_op=True)
+
+    @torch.no_grad()
+    def arrive(self) -> None:
+        self._work.wait()  # between GPUs the stream waits, not the host
+        parts = self._flat.split([tensor.numel() for tensor in self._tensors])
+        views = [part.view_as(tensor) for tensor, part in zip(self._tensors, parts, strict=True)]
+        torch._foreach_copy_(self._tensors, views)
+
+
 ALONE = Processes()
+
+BUCKET = 16 * 2**20
+"""Bytes of gradients that leave in one message, at least; a block of the paper's network has as many. The message that
+leaves last hides behind nothing, so that larger ones hide less; and every message takes its latency."""
+
+
+class BackwardPass:
+    """A backward pass that sums gradients over all processes while it still computes others.
+
+    Parameters lie in buckets, those that the network uses last first: so their gradients come. A bucket whose gradients
+    are all there leaves as one message, behind those in front of it: all processes send the same messages, in whatever
+    order gradients come. Parameters that got no gradient the last time have a bucket at the end, where no other waits
+    for them. All processes must give the same parameters a gradient, as networks do that differ in their boards alone.
+
+    Attributes:
+        left: of the messages of the last backward pass, after how many gradients each left; empty for one process.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], processes: Processes = ALONE) -> None:
+        """Watch `parameters`, which are in the order in which the network uses them."""
+        self.left: list[int] = []
+        self._processes, self._running = processes, False
+        self._order = parameters[::-1]
+        self._share_out(set())
+        if processes.count > 1:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(self._came)
+
+    def _share_out(self, absent: set[nn.Parameter]) -> None:
+        self._absent = absent
+        buckets: list[list[nn.Parameter]] = [[]]
+        for parameter in self._order:
+            if parameter not in absent:
+                if sum(own.nbytes for own in buckets[-1]) >= BUCKET:
+                    buckets.append([])
+                buckets[-1].append(parameter)
+        self._buckets = [*buckets, [own for own in self._order if own in absent]]
+        self._bucket_of = {own: number for number, bucket in enumerate(self._buckets) for own in bucket}
+
+    def __call__(self, loss: Tensor) -> Tensor:
+        """Give the parameters, which have no gradient yet, the sums of their gradients in all processes.
+
+        Args:
+            loss: () this process's part.
+
+        Returns:
+            () float32 the sum of all parts, detached.
+        """
+        if self._processes.count == 1:
+            loss.backward()
+            return loss.detach().float()
+        total = loss.detach().float().clone()
+        self._missing = [len(bucket) for bucket in self._buckets]
+        self._messages: list[_Message] = []
+        self._next, self._seen, self._loss, self.left = 0, 0, [total], []
+        self._running = True
+        try:
+            loss.backward()
+        finally:
+            self._running = False
+        while self._next < len(self._buckets):
+            self._send()
+        for message in self._messages:
+            message.arrive()
+        absent = {own for own in self._order if own.grad is None}
+        if absent != self._absent:
+            self._share_out(absent)
+        return total
+
+    def _came(self, parameter: Tensor) -> None:
+        """The gradient of a parameter is whole: autograd adds those of all its uses first."""
+        if self._running:
+            self._seen += 1
+            self._missing[self._bucket_of[parameter]] -= 1  # type: ignore[index]
+            while self._next < len(self._buckets) and not self._missing[self._next]:
+                self._send()
+
+    def _send(self) -> None:
+        """The next bucket leaves, the first one together with the loss."""
+        tensors = self._loss + [own.grad for own in self._buckets[self._next] if own.grad is not None]
+        if tensors:
+            self._messages.append(_Message(tensors))
+            self.left.append(self._seen)
+        self._loss, self._next = [], self._next + 1
 
 
 def launched() -> bool:

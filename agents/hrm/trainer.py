@@ -20,7 +20,7 @@ from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm import run_folder
 from hrm_gym.agents.hrm.accelerate import accelerate, can_compile, code_of, uses_cpu_routine
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.agents.hrm.distributed import ALONE, Processes
+from hrm_gym.agents.hrm.distributed import ALONE, BackwardPass, Processes
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.group import Group, group_recipes, on_grid
 from hrm_gym.agents.hrm.losses import SegmentLosses
@@ -97,6 +97,7 @@ class Trainer:
 
     Attributes:
         update: optimiser updates made.
+        backward: the backward pass, which sums gradients over all processes.
         groups: the boards, a group a grid: one, or several that are learnt in turn.
         seconds: time spent in `fit`, over all sessions of the run.
         before: what is recorded of the runs whose weights this one started from, the first one first.
@@ -138,6 +139,7 @@ class Trainer:
         if recipe.init and not checkpoint.checkpoints(self.run):
             self._start_from(Path(recipe.init))
         self.named = [(name, p) for name, p in self.model.named_parameters() if name != "puzzles"]
+        self.backward = BackwardPass([p for _, p in self.named], processes)
         self.optimizer = self._make_optimizer()
         self.ema = EMA(self.named, recipe.ema) if recipe.ema else None
         models = [on_grid(self.model, own.model.grid) for own in recipes]
@@ -243,10 +245,8 @@ class Trainer:
         """One update from this process's part of the mean loss; `puzzles` are its boards' embedding vectors."""
         r = self.recipe
         self.model.zero_grad(set_to_none=True)
-        loss.backward()
-        loss = loss.detach().float()
+        loss = self.backward(loss)
         gradients = [p.grad for _, p in self.named if p.grad is not None]
-        self.processes.sum([*gradients, loss])
         ids, places, sums = self._puzzle_gradient(puzzles, group)
         norm = gradient_norm([*gradients, sums])
         fine = self._judged(loss, norm)

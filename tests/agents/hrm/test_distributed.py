@@ -9,14 +9,18 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import MAZES, TINY
 
 from hrm_gym.agents import checkpoint
-from hrm_gym.agents.hrm.distributed import ALONE, Processes, join, launched
+from hrm_gym.agents.hrm import distributed
+from hrm_gym.agents.hrm.distributed import ALONE, BUCKET, BackwardPass, Processes, join, launched
+from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -47,13 +51,13 @@ leave()
 """
 
 
-def train(run: Path, processes: int) -> None:
+def train(run: Path, processes: int, child: str = CHILD) -> None:
     """Train in so many processes of their own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     there = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-c", CHILD, str(run)]
+    command = [sys.executable, "-c", child, str(run)]
     children = [subprocess.Popen(command, env={**os.environ, **there, "RANK": str(rank)}) for rank in range(processes)]
     try:
         assert [child.wait(timeout=600) for child in children] == [0] * processes
@@ -128,3 +132,218 @@ def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     ALONE.sum([values])
     ALONE.wait()
     assert ALONE.gather(values) is values
+
+
+# ---- the backward pass: gradients leave while others are still computed ----
+
+
+class Echo:
+    """Another process that sends the same: a sum is twice the message, and is there once somebody has waited for it."""
+
+    def __init__(self, flat: torch.Tensor) -> None:
+        self.flat = flat
+
+    def wait(self) -> None:
+        self.flat *= 2
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers in each message, to an `Echo`; small buckets."""
+    seen: list[int] = []
+
+    def all_reduce(flat: torch.Tensor, async_op: bool) -> Echo:
+        seen.append(flat.numel())
+        return Echo(flat)
+
+    monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(distributed, "BUCKET", 4 * 12)
+    return seen
+
+
+def layers() -> list[torch.nn.Parameter]:
+    """Four maps of three numbers to three: 9 numbers each, of which two are a bucket of 12 or a little more."""
+    random = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(3, 3, generator=random)) for _ in range(4)]
+
+
+def through(maps: Sequence[torch.Tensor], turns: int = 1) -> torch.Tensor:
+    x = torch.ones(3)
+    for own in [*maps] * turns:
+        x = torch.tanh(own @ x)
+    return x.sum()
+
+
+def same_twice(maps: list[torch.nn.Parameter], loss: torch.Tensor, total: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether loss and gradients are twice those that autograd alone gives."""
+    own = torch.autograd.grad(wanted, maps, allow_unused=True)
+    pairs = [(p.grad, one) for p, one in zip(maps, own, strict=True)]
+    return torch.equal(total, 2 * loss.detach()) and all(
+        one is None if grad is None else one is not None and torch.equal(grad, 2 * one) for grad, one in pairs
+    )
+
+
+def test_messages_leave_before_the_backward_pass_ends(sizes: list[int]) -> None:
+    maps = layers()
+    backward = BackwardPass(maps, Processes(0, 2))
+    loss = through(maps)
+    total = backward(loss)
+    assert backward.left == [2, 4], "of four gradients"
+    assert sizes == [1 + 18, 18], "the loss travels with the first two"
+    assert same_twice(maps, loss, total, through(maps))
+
+
+def test_parameters_that_are_used_again_are_summed_once(sizes: list[int]) -> None:
+    """As in several segments: a gradient is whole after the first use, which comes last."""
+    maps = layers()
+    backward = BackwardPass(maps, Processes(0, 2))
+    loss = through(maps[:3], turns=3) + through(maps[3:])
+    total = backward(loss)
+    assert sizes == [1 + 18, 18]
+    assert same_twice(maps, loss, total, through(maps[:3], turns=3) + through(maps[3:]))
+
+
+def test_messages_keep_their_order_whatever_order_gradients_come_in(sizes: list[int]) -> None:
+    maps = layers()
+    backward = BackwardPass(maps[::-1], Processes(0, 2))
+    loss = through(maps)
+    assert same_twice(maps, loss, backward(loss), through(maps))
+    assert backward.left == [4, 4], "the first bucket is whole when all are"
+
+
+def test_parameters_without_a_gradient(sizes: list[int]) -> None:
+    """The first time everything waits for them, the next time nothing does; they stay without one."""
+    maps = layers()
+    backward = BackwardPass(maps, Processes(0, 2))
+    for used, left, sent in (
+        ([0, 1, 2], [3, 3], [10, 18]),
+        ([0, 1, 2], [2, 3], [19, 9]),
+        ([0, 1, 2, 3], [3, 4, 4], [19, 9, 9]),  # known to be absent, so it leaves at the end
+        ([0, 1, 2, 3], [2, 4], [19, 18]),
+        ([], [0], [1]),
+    ):
+        sizes.clear()
+        for own in maps:
+            own.grad = None
+        some = [maps[number] for number in used]
+        loss = through(some) if some else torch.zeros((), requires_grad=True)
+        total = backward(loss)
+        assert same_twice(some, loss, total, through(some)) if some else total == 0
+        assert [own.grad is None for own in maps] == [number not in used for number in range(4)]
+        assert (backward.left, sizes) == (left, sent), used
+
+
+def test_a_backward_pass_that_fails_leaves_nothing_behind(sizes: list[int]) -> None:
+    maps = layers()
+    backward = BackwardPass(maps, Processes(0, 2))
+    loss = through(maps)
+    loss.backward(retain_graph=True)
+    assert not sizes, "nobody else's backward pass is summed"
+    for own in maps:
+        own.grad = None
+    handle = maps[0].register_hook(lambda gradient: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        backward(loss)
+    handle.remove()
+    for own in maps:
+        own.grad = None
+    loss = through(maps)
+    assert same_twice(maps, loss, backward(loss), through(maps))
+
+
+def test_the_papers_network_sends_all_but_its_last_bucket_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole 27M network, without numbers: parameters in their order give gradients in the opposite order."""
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda flat, async_op: Echo(flat))
+    config = RECIPES["sudoku-extreme-1k"].model
+    with torch.device("meta"):
+        model = HRM(config)
+        own = [parameter for name, parameter in model.named_parameters() if name != "puzzles"]
+        backward = BackwardPass(own, Processes(0, 2))
+        boards = torch.zeros(2, config.cells, dtype=torch.int32)
+        found = model.run(model.initial_carry(2), boards, torch.zeros(2, config.embedding_dim), detach=False)
+        backward((found.logits.sum() + found.q_halt.sum()).float())
+    assert backward.left[-1] == len(own)
+    assert len(backward.left) > 4
+    assert backward.left[-2] < len(own), backward.left
+
+
+# ---- two processes, every way in which a gradient can come about ----
+
+PAPER = dataclasses.replace(  # AdamATan2, Q-learning, one step of gradient, puzzle vectors
+    TINY,
+    puzzles=8,
+    augment=True,
+    variants=2,
+    embed_variants=True,
+    model=dataclasses.replace(TINY.model, puzzle_count=3),
+)
+SEGMENTS = dataclasses.replace(  # gradient through three segments, boards of three sizes in turn, Muon, clipping
+    TINY,
+    env={"size": 7},
+    model=dataclasses.replace(MAZES, auxiliary=4),
+    loss="softmax",
+    optimizer="muon",
+    clip_norm=0.1,
+    gradient_segments=3,
+    other_sizes=({"env": {"size": 5}, "batch_size": 6}, {"env": {"size": 9}}),
+)
+TRM = dataclasses.replace(  # one module as both levels; the rules say what Q(halt) learns
+    TINY,
+    halt_target="solved",
+    optimizer="adamw",
+    model=dataclasses.replace(
+        TINY.model, shared=True, h_layers=0, gradient="last_cycle", halting="bce", puzzle_positions=4
+    ),
+)
+EVERY = {"paper": PAPER, "segments": SEGMENTS, "trm": TRM}
+STEPS = 6
+
+
+def learn(folder: Path, bucket: int, processes: Processes, steps: int = STEPS) -> list[int]:
+    """A few updates of every recipe, and their checkpoints; how many messages left early in each one's last update."""
+    distributed.BUCKET, early = bucket, []
+    for name, recipe in EVERY.items():
+        trainer = Trainer(recipe, folder / name, processes=processes)
+        for _ in range(steps - trainer.update):
+            trainer.step()
+        trainer.save()
+        early.append(sum(number < trainer.backward.left[-1] for number in trainer.backward.left))
+    return early
+
+
+TOGETHER_CHILD = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from test_distributed import learn
+from hrm_gym.agents.hrm.distributed import join, leave
+processes, _ = join(torch.device("cpu"))
+run = Path(sys.argv[1])
+early = learn(run / "many", 4096, processes), learn(run / "one", 2**40, processes)
+leave()
+assert early[0][0] > 0 and max(early[1]) == 0, early
+"""
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All recipes, `begun` by one process, then ended by it (`alone`) and by two, with `many` messages or `one`."""
+    run = tmp_path_factory.mktemp("every")
+    learn(run / "begun", BUCKET, ALONE, 2)
+    for name in ("alone", "many", "one"):
+        shutil.copytree(run / "begun", run / name)
+    learn(run / "alone", BUCKET, ALONE)
+    train(run, 2, TOGETHER_CHILD)
+    return run
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_two_processes_end_every_kind_of_recipe_as_one_does(name: str, every: Path) -> None:
+    alone, many, one = (
+        checkpoint.read_tensors(checkpoint.checkpoint_path(every / way / name, STEPS) / checkpoint.STATE)
+        for way in ("alone", "many", "one")
+    )
+    assert differing(alone, many) == []
+    assert [key for key, tensor in many.items() if not torch.equal(tensor, one[key])] == [], "same bits"
