@@ -275,6 +275,30 @@ class PuzzleFamily(ABC):
     def judge(self, clues: Grids, solutions: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N,) bool, which answers are right by the rules (not merely equal to the stored solutions)."""
 
+    @property
+    def judges_tensors(self) -> bool:
+        """Whether `judge_tensors` is there, and from the class that says how to `judge`."""
+        own, other = (
+            next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("judge", "judge_tensors")
+        )
+        return own is other
+
+    def judge_tensors(self, clues: Any, solutions: Any, answers: Any) -> Any:
+        """`judge` in operators that PyTorch has on every device: nothing is copied to the host.
+
+        Args:
+            clues: (N, H, W) int64 tensor, as the others.
+            solutions: right ones; `judge` may do without, this need not.
+            answers: any tokens.
+
+        Returns:
+            (N,) bool tensor on their device, what `judge` says.
+
+        Raises:
+            NotImplementedError: `judges_tensors` is False.
+        """
+        raise NotImplementedError(f"the rules of {self.name} judge on the host alone")
+
     def verdict(self, clues: Grids, solutions: Grids, answers: Grids) -> dict[str, NDArray[Any]]:
         """What info says of answers at the end.
 

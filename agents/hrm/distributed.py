@@ -92,6 +92,7 @@ class BackwardPass:
     for them. All processes must give the same parameters a gradient, as networks do that differ in their boards alone.
 
     Attributes:
+        buckets: the parameters of each message, in the order in which they leave; an empty one is not sent.
         left: of the messages of the last backward pass, after how many gradients each left; empty for one process.
     """
 
@@ -113,8 +114,8 @@ class BackwardPass:
                 if sum(own.nbytes for own in buckets[-1]) >= BUCKET:
                     buckets.append([])
                 buckets[-1].append(parameter)
-        self._buckets = [*buckets, [own for own in self._order if own in absent]]
-        self._bucket_of = {own: number for number, bucket in enumerate(self._buckets) for own in bucket}
+        self.buckets = [*buckets, [own for own in self._order if own in absent]]
+        self._bucket_of = {own: number for number, bucket in enumerate(self.buckets) for own in bucket}
 
     def __call__(self, loss: Tensor) -> Tensor:
         """Give the parameters, which have no gradient yet, the sums of their gradients in all processes.
@@ -129,7 +130,7 @@ class BackwardPass:
             loss.backward()
             return loss.detach().float()
         total = loss.detach().float().clone()
-        self._missing = [len(bucket) for bucket in self._buckets]
+        self._missing = [len(bucket) for bucket in self.buckets]
         self._messages: list[_Message] = []
         self._next, self._seen, self._loss, self.left = 0, 0, [total], []
         self._running = True
@@ -137,7 +138,7 @@ class BackwardPass:
             loss.backward()
         finally:
             self._running = False
-        while self._next < len(self._buckets):
+        while self._next < len(self.buckets):
             self._send()
         for message in self._messages:
             message.arrive()
@@ -151,12 +152,12 @@ class BackwardPass:
         if self._running:
             self._seen += 1
             self._missing[self._bucket_of[parameter]] -= 1  # type: ignore[index]
-            while self._next < len(self._buckets) and not self._missing[self._next]:
+            while self._next < len(self.buckets) and not self._missing[self._next]:
                 self._send()
 
     def _send(self) -> None:
         """The next bucket leaves, the first one together with the loss."""
-        tensors = self._loss + [own.grad for own in self._buckets[self._next] if own.grad is not None]
+        tensors = self._loss + [own.grad for own in self.buckets[self._next] if own.grad is not None]
         if tensors:
             self._messages.append(_Message(tensors))
             self.left.append(self._seen)

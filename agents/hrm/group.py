@@ -7,6 +7,7 @@ networks share all parameters.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,8 @@ from hrm_gym.agents.hrm.queue import PuzzleQueue, auxiliary_labels
 from hrm_gym.agents.hrm.recipes import Recipe
 from hrm_gym.agents.hrm.slots import Exploration, Slots, continue_target, training_halt
 from hrm_gym.envs.puzzle import PuzzleBatch
+
+logger = logging.getLogger(__name__)
 
 
 def group_recipes(recipe: Recipe) -> list[Recipe]:
@@ -92,7 +95,14 @@ class Group:
         self.slots = Slots.waiting(model, self.share.stop - self.share.start, self.device)
         self.queue = PuzzleQueue(recipe, feed, processes, self.device, ahead)
         self.judge: HRM | None = None
+        if self.judges_on_host and self.device.type != "cpu":
+            logger.warning("halt_target 'solved': the rules of %s judge on the host, which waits", feed.family.name)
         self._held_out: dict[tuple[int, int], PuzzleBatch] = {}
+
+    @property
+    def judges_on_host(self) -> bool:
+        """Whether the host reads the answers of every segment: only for Q(halt) that learns rules without tensors."""
+        return self.recipe.halt_target == "solved" and not self.feed.family.judges_tensors
 
     @property
     def fed(self) -> int:
@@ -158,12 +168,12 @@ class Group:
     def solved(self, logits: Tensor) -> Tensor:
         """(B,) bool, the boards whose answers the rules accept, whatever the stored solution is."""
         boards, answers = self.slots.boards, thinking.read_answer(logits.detach())[0]
-        shape = (len(answers), *self.recipe.model.grid)
-        clues, solutions, found = (
-            part.cpu().numpy().astype(np.uint8).reshape(shape)
-            for part in (boards.inputs, boards.labels.clamp(min=0), answers)
-        )
-        return torch.from_numpy(self.feed.family.judge(clues, solutions, found)).to(self.device)
+        shape, family = (len(answers), *self.recipe.model.grid), self.feed.family
+        parts = [part.long().view(shape) for part in (boards.inputs, boards.labels.clamp(min=0), answers)]
+        if family.judges_tensors:
+            judged: Tensor = family.judge_tensors(*parts)
+            return judged
+        return torch.from_numpy(family.judge(*(part.cpu().numpy().astype(np.uint8) for part in parts))).to(self.device)
 
     def held_out_rows(self, model: HRM, first: int, count: int) -> NDArray[np.float32]:
         """(count, 4) of held-out puzzles first … first + count - 1: solved, exact (0 or 1) and segments when the Q-head

@@ -152,7 +152,7 @@ class Trainer:
         for group in self.groups:
             accelerate(group.model, compile is True, dynamic=False)
             if compile == "step" and can_compile(self.device.type):
-                whole = recipe.halt_target == "exact"  # the rules judge on the host, between two graphs
+                whole = not group.judges_on_host  # between two graphs
                 group.supervise = torch.compile(group.supervise, fullgraph=whole, dynamic=False)  # type: ignore[method-assign]
         if processes.rank == 0:
             checkpoint.warn_of_other_bits(before, self._arithmetic())

@@ -126,7 +126,7 @@ def judge_board(clues, answer):
             drawn = clue == OPEN and token == PATH
             if token != clue and not drawn:
                 return False
-            cells += drawn
+            cells += token == PATH  # a partly filled maze shows some of them
             walk[row, column] = WALL if token == OPEN else token
             if clue in (START, GOAL):
                 rows, columns = row - rows, column - columns
@@ -360,6 +360,25 @@ class MazeFamily(PuzzleFamily):
         solved = np.empty(len(clues), dtype=np.bool_)
         _judge_kernel(plain(clues), plain(answers), solved)
         return solved
+
+    def judge_tensors(self, clues: Any, solutions: Any, answers: Any) -> Any:
+        """A path of as many cells as the stored one, that goes on from each to exactly one other, is a shortest one.
+
+        Start and goal have one neighbour on it and every cell of it two, so that a walk joins start and goal; it takes
+        at least as many cells as a shortest path, so that none are left for anything else. And no cell of a
+        shortest path touches a third, which would be a shorter way.
+        """
+        path, ends = answers == PATH, (answers == START) | (answers == GOAL)
+        kept = (answers == clues) | (path & (clues == OPEN))
+        walk = (path | ends) * 1
+        beside = walk * 0
+        beside[:, 1:] += walk[:, :-1]
+        beside[:, :-1] += walk[:, 1:]
+        beside[:, :, 1:] += walk[:, :, :-1]
+        beside[:, :, :-1] += walk[:, :, 1:]
+        joined = ~(path | ends) | (beside == path * 2 + ends * 1)
+        as_long = (path * 1).sum((1, 2)) == (solutions == PATH).sum((1, 2))
+        return (kept & joined).reshape(len(clues), -1).all(1) & as_long
 
     def verdict(self, clues: Grids, solutions: Grids, answers: Grids) -> dict[str, NDArray[Any]]:
         """Also `reached`: whether the path connects start and goal, by a shortest way or not."""

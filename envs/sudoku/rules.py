@@ -323,6 +323,16 @@ class SudokuFamily(PuzzleFamily):
         judge_kernel(plain(clues), plain(answers), *self.box, solved)
         return solved
 
+    def judge_tensors(self, clues: Any, solutions: Any, answers: Any) -> Any:
+        """n powers of two whose sum has n bits are n different ones: so every unit has every digit once."""
+        (rows, columns), size = self.box, self.size
+        bits = 1 << answers
+        boxes = bits.reshape(-1, columns, rows, rows, columns).sum((2, 4))
+        units = (bits.sum(1), bits.sum(2), boxes.reshape(-1, size))
+        kept = ((clues < FIRST_DIGIT) | (answers == clues)).reshape(-1, size * size).all(1)
+        first, second, third = ((sums == ((1 << size) - 1) << FIRST_DIGIT).all(1) for sums in units)
+        return kept & first & second & third
+
     def violations(self, clues: Grids, answers: Grids) -> NDArray[np.bool_]:
         """(N, n, n) bool: altered clues, and digits that clash; a blank cell breaks no rule."""
         self._expect(clues, answers)

@@ -49,7 +49,8 @@ class Bench:
             next to an evaluation in which nothing halts); all but training-27m and evaluation if none is named. Also,
             alone and with options of its own (--only flops --help): flops (operations a second of a recipe's training),
             memory (of a training step against its cycles), scaling (computed: a training on 8 to 512 GPUs), reads (by
-            the host in a training step) or feeding (puzzles a second against what a GPU takes).
+            the host in a training step), feeding (puzzles a second against what a GPU takes) or steps (updates of an
+            older version of this package against those of this one).
         peers: Measure Jumanji, Minigrid and ARCLE next to ours instead, where they are installed.
         rounds: Turns of each contestant; the median counts.
         seconds: Length of a turn.
@@ -70,7 +71,7 @@ class Bench:
 
 def main(argv: Sequence[str]) -> int | None:
     """Run `hrm-gym bench`; `--only flops` and its like have options of their own."""
-    for name in ("flops", "memory", "scaling", "reads", "feeding"):
+    for name in ("flops", "memory", "scaling", "reads", "feeding", "steps"):
         if list(argv[:2]) == ["--only", name] or argv[:1] == [f"--only={name}"]:
             importlib.import_module(f"hrm_gym.scripts.bench.{name}").main(argv[1 if "=" in argv[0] else 2 :])
             return 0

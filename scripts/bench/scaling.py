@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from hrm_gym.agents.hrm.distributed import ALONE, Processes, join, leave
+from hrm_gym.agents.hrm.distributed import ALONE, BackwardPass, Processes, join, leave
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
@@ -65,24 +65,26 @@ class Update:
     Attributes:
         compute: products, which shrink with the share of the batch.
         fixed: what does not shrink: launching kernels, the optimiser.
-        reduce: the sum of the gradients over all processes, which comes after the backward pass here.
-        backward: seconds of the backward pass, behind which an all-reduce in pieces could hide.
+        reduce: the sum of the gradients over all processes, in messages that leave during the backward pass.
+        backward: seconds of the backward pass, behind which they hide.
+        last: seconds of what leaves when it is over, and hides behind nothing.
     """
 
     compute: float
     fixed: float
     reduce: float = 0.0
     backward: float = 0.0
+    last: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """All of it: a GPU computes, or waits for the next kernel, whichever takes longer; then it sums."""
-        return max(self.compute, self.fixed) + self.reduce
+        """All of it: a GPU computes, or waits for the next kernel, whichever takes longer; and sums meanwhile."""
+        return max(self.compute, self.fixed) + max(self.last, self.reduce - self.backward)
 
     @property
-    def overlapped(self) -> float:
-        """The same with an all-reduce that runs during the backward pass."""
-        return max(self.compute, self.fixed) + max(0.0, self.reduce - self.backward)
+    def in_turn(self) -> float:
+        """The same if it summed when it has computed."""
+        return max(self.compute, self.fixed) + self.reduce
 
     @property
     def limit(self) -> str:
@@ -99,13 +101,18 @@ def predict(recipe: Recipe, gpus: int, hardware: Hardware) -> Update:
     """
     boards = Processes(0, gpus).share(recipe.batch_size).stop
     with torch.device("meta"):
-        bytes_ = 4 * HRM(recipe.model).parameter_count()  # gradients are float32
+        model = HRM(recipe.model)
+    parameters = [own for name, own in model.named_parameters() if name != "puzzles"]
+    messages = [sum(own.nbytes for own in bucket) for bucket in BackwardPass(parameters).buckets if bucket]
     compute = boards * flops_of_an_update(recipe) / (hardware.share * hardware.peak)
     backward = segment_flops(recipe.model, True, target=False) - segment_flops(recipe.model)
     speed = hardware.inside if gpus <= hardware.node else hardware.between
-    reduce = 2 * (gpus - 1) / gpus * bytes_ / speed + hardware.latency * math.log2(gpus)
+    sums = [2 * (gpus - 1) / gpus * size / speed + hardware.latency * math.log2(gpus) for size in messages]
     seconds = boards * backward / (hardware.share * hardware.peak)
-    return Update(compute, hardware.kernels * hardware.kernel, reduce, seconds)
+    # levels that are used more than once with gradient have all of it at the end
+    once = recipe.model.kept_steps == recipe.gradient_segments == 1 and not recipe.model.shared
+    last = sums[-1] if once else sum(sums)
+    return Update(compute, hardware.kernels * hardware.kernel, sum(sums), seconds if once else 0.0, last)
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ def table(recipe: Recipe, gpus: Sequence[int], hardware: Hardware) -> list[dict[
             rows.append(
                 {
                     "gpus": count, "batch": batch, "updates": updates, **dataclasses.asdict(update),
-                    "minutes": updates * update.seconds / 60, "minutes_overlapped": updates * update.overlapped / 60,
+                    "minutes": updates * update.seconds / 60, "minutes_in_turn": updates * update.in_turn / 60,
                     "limit": update.limit,
                 }
             )  # fmt: skip
@@ -179,11 +186,11 @@ def table(recipe: Recipe, gpus: Sequence[int], hardware: Hardware) -> list[dict[
 def _show(name: str, rows: Sequence[dict[str, Any]]) -> None:
     shown = new_table(
         f"{name}: computed, not measured", "GPUs", "batch", "updates", "ms products", "ms launches", "ms all-reduce",
-        "minutes", "with overlap", "limit", left=0,
+        "minutes", "summed in turn", "limit", left=0,
     )  # fmt: skip
     for row in rows:
         parts = [f"{1000 * row[key]:.2f}" for key in ("compute", "fixed", "reduce")]
-        minutes = [f"{row[key]:.2f}" for key in ("minutes", "minutes_overlapped")]
+        minutes = [f"{row[key]:.2f}" for key in ("minutes", "minutes_in_turn")]
         shown.add_row(str(row["gpus"]), str(row["batch"]), f"{row['updates']:,}", *parts, *minutes, row["limit"])
     show(shown)
 

@@ -11,7 +11,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -35,7 +37,7 @@ from hrm_gym.agents.hrm.run_folder import CURVE, write_model
 from hrm_gym.agents.hrm.trainer import EVAL_BOARDS, Trainer
 from hrm_gym.data.build import DatasetBuild, Plan, Workplace
 from hrm_gym.data.folder import write_dataset, write_manifest
-from hrm_gym.envs.puzzle import PuzzleSource
+from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.files import write_atomically
 from hrm_gym.scripts.bench.flops import Flops, measure
@@ -156,7 +158,14 @@ def main(argv: Sequence[str]) -> int:
 def pack(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
     """Fetch the wheels of what training needs in addition to `THERE`, for Python 3.12 on Linux, and make puzzles.
 
-    Given again it continues: puzzles that are there are not made again.
+    Given again it continues: puzzles that are there are not made again. A dry run fetches nothing, and computes how
+    large the whole would be: from what is installed, compressed as in a wheel, and from as many blank puzzles.
+
+    Returns:
+        Names of the wheels, numbers of puzzles, and the size of all.
+
+    Raises:
+        ValueError: it is more than `MOST_PACKED`.
     """
     wanted: set[str] = set()
     queue = ["hrm-gym"]
@@ -173,10 +182,34 @@ def pack(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
         subprocess.run([*command, *PLATFORM, *names], check=True)
     for call in PACKED:
         make_puzzles(config, call)
-    size = sum(file.stat().st_size for where in (folder, config.out / "data") for file in where.rglob("*"))
+    if config.dry:
+        size = sum(_compressed(name) for name in names) + sum(_puzzle_bytes(call) for call in PACKED)
+    else:
+        size = _bytes(folder) + _bytes(config.out / "data")
     if size > MOST_PACKED:
         raise ValueError(f"expected at most {MOST_PACKED / 2**20:.0f} MiB to be carried, got {size / 2**20:.0f}")
     return {"wheels": names, "puzzles": PACKED, "mebibytes": size / 2**20}
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _compressed(name: str) -> int:
+    """Bytes of an installed package's files, each compressed."""
+    distribution = importlib.metadata.distribution(name)
+    files = [Path(str(distribution.locate_file(file))) for file in distribution.files or ()]
+    return sum(len(zlib.compress(file.read_bytes())) for file in files if file.is_file() and file.suffix != ".pyc")
+
+
+def _puzzle_bytes(call: Call) -> int:
+    """Bytes of as many puzzles as `pack` makes for a call."""
+    with tempfile.TemporaryDirectory() as folder:
+        for split, count in zip(("train", "test"), PACKED[call], strict=True):
+            grids = np.zeros((count, *TRAININGS[call].model.grid), np.uint8)
+            batch = PuzzleBatch(grids, grids, np.zeros(count, np.int32))
+            write_dataset(Path(folder), split, [(batch, np.ones(count, np.int64))], TRAININGS[call].model.vocab_size)
+        return _bytes(Path(folder))
 
 
 def make_puzzles(config: HalfHourConfig, call: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.scripts.bench import peers, reads, solving, training, worlds
+from hrm_gym.scripts.bench import peers, reads, solving, steps, training, worlds
 from hrm_gym.scripts.bench.timing import Contest, race
 from hrm_gym.scripts.main import main
 
@@ -127,6 +128,39 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.C
     found = capsys.readouterr().err
     assert said in found
     assert found.count("\n") == 1
+
+
+def test_an_older_version_trains_in_turns_with_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here the other version is this one; a revision that does not exist is one line."""
+    found = tmp_path / "steps.json"
+    options = ["--rounds", "1", "--seconds", "0.01"]
+    old = ["--old", str(steps.OURS)]
+    assert main(["bench", "--only", "steps", "sudoku-4x4", *old, *options, "--json", str(found)]) == 0
+    contest = json.loads(found.read_text())["contests"][0]
+    assert contest["base"] == str(steps.OURS)
+    assert [row["name"] for row in contest["rows"]] == [str(steps.OURS), "this version"]
+    assert contest["rows"][1]["ratio"] > 0
+    assert main(["bench", "--only", "steps", "--old", "no-such-revision"]) == 2
+    assert "expected a git revision or a folder" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="got none"), steps.training("no-recipe", steps.OURS):
+        pass
+
+
+def test_an_older_version_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was committed, with what makes its rooms importable."""
+    monkeypatch.setattr(steps, "OURS", tmp_path)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for room in ("hrm_gym", *steps.ROOMS):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text("old")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "old"]):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "envs" / "__init__.py").write_text("new")
+    with steps.older("HEAD") as there:
+        assert (there / "hrm_gym" / "envs" / "__init__.py").read_text() == "old"
+    assert not there.exists()
+    with steps.older(str(tmp_path)) as there:
+        assert there == tmp_path
 
 
 def test_what_passes_between_host_and_device_is_counted() -> None:

@@ -31,6 +31,8 @@ def test_a_dry_run_of_every_call(call: str, tmp_path: Path) -> None:
     if call == "pack":
         assert "gymnasium" in found["wheels"]
         assert "torch" not in found["wheels"]
+        puzzles = sum(sum(counts) for counts in found["puzzles"].values()) * (2 * 81 + 3 * 4)  # grids and three numbers
+        assert puzzles / 2**20 < found["mebibytes"] < 60e6 / 2**20, "of a whole one"
         assert half_hour.main(argv) == 0, "it continues where it was"
         for name in half_hour.PACKED:
             assert half_hour.main([name, *argv[1:]]) == 0

@@ -12,7 +12,7 @@ import pytest
 from hrm_gym.scripts import options
 from hrm_gym.scripts.main import COMMANDS, GROUPS, main
 
-BENCH = ("bench --only flops", "bench --only memory", "bench --only reads", "bench --only feeding")
+BENCH = tuple(f"bench --only {name}" for name in ("flops", "memory", "reads", "feeding", "steps"))
 RECIPES = ("train maze", "train-rl sudoku-4x4-dqn", "data build maze", "data build HRMARCMini-v0")
 SHARED = (
     "--halting", "--check", "--no-check", "--restart", "--max-segments", "--source", "--size", "--difficulty", "--box",

@@ -21,11 +21,19 @@ from hrm_gym.agents.hrm.halting import Never
 from hrm_gym.agents.hrm.queue import PuzzleQueue
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.envs.maze.rules import MazeFamily
 
 AHEAD = 3
 CHANGED: dict[str, Any] = {"eval_every": 1000, "checkpoint_every": 1000, "init": "", "warmup": 1}
 SUDOKU = dataclasses.replace(
-    RECIPES["sudoku-4x4"], **CHANGED, batch_size=8, augment=True, shown=0.5, clip_norm=1.0, silent_segments=1
+    RECIPES["sudoku-4x4"],
+    **CHANGED,
+    batch_size=8,
+    augment=True,
+    shown=0.5,
+    clip_norm=1.0,
+    silent_segments=1,
+    halt_target="solved",
 )
 PAPER = dataclasses.replace(  # AdamATan2, puzzle vectors, fixed images, Q-learning; without clipping
     RECIPES["sudoku-extreme-1k"],
@@ -35,11 +43,12 @@ PAPER = dataclasses.replace(  # AdamATan2, puzzle vectors, fixed images, Q-learn
     variants=2,
     model=HRMConfig(vocab_size=11, grid=(9, 9), hidden_size=64, heads=2, max_segments=2),
 )
-MAZE = dataclasses.replace(  # Muon, auxiliary labels, several segments an update, boards of two sizes, random starts
+MAZE = dataclasses.replace(  # Muon, auxiliary labels, several segments, boards of two sizes, random starts, rules
     RECIPES["maze-any-size-8"],
     **CHANGED,
     batch_size=4,
     random_starts=1.0,
+    halt_target="solved",
     other_sizes=({"env": {"size": 5}, "batch_size": 6},),
 )
 ARC = dataclasses.replace(RECIPES["arc-colours"], **CHANGED, batch_size=2)
@@ -106,11 +115,15 @@ def test_the_permitted_reads_are_reads(tmp_path: Path) -> None:
         on_meta(SUDOKU, tmp_path).step()
 
 
-def test_the_rules_of_a_puzzle_are_the_exception(tmp_path: Path, reads: list[str]) -> None:
-    """Where Q(halt) learns what the rules accept, they judge every answer on the host."""
-    recipe = dataclasses.replace(TINY, halt_target="solved")
+def test_rules_without_tensors_are_the_exception(
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where Q(halt) learns what the rules of such a family accept, they judge on the host, which a line says."""
+    monkeypatch.setattr(MazeFamily, "judges_tensors", False)
+    run = on_meta(dataclasses.replace(TINY, halt_target="solved"), tmp_path)
+    assert "the rules of maze judge on the host" in caplog.text
     with pytest.raises(NotImplementedError, match="meta"):
-        on_meta(recipe, tmp_path).step()
+        run.step()
 
 
 def test_a_fixed_budget_is_solved_without_a_read(tmp_path: Path) -> None:
