@@ -66,25 +66,28 @@ class Update:
         compute: products, which shrink with the share of the batch.
         fixed: what does not shrink: launching kernels, the optimiser.
         reduce: the sum of the gradients over all processes, in messages that leave during the backward pass.
-        backward: seconds of the backward pass, behind which they hide.
         last: seconds of what leaves when it is over, and hides behind nothing.
+        whole: seconds of the sum if it were one message after the backward pass.
+        backward: share of the backward pass, behind which messages hide; 0 if none leaves during it.
     """
 
     compute: float
     fixed: float
     reduce: float = 0.0
-    backward: float = 0.0
     last: float = 0.0
+    whole: float = 0.0
+    backward: float = 0.0
 
     @property
     def seconds(self) -> float:
         """All of it: a GPU computes, or waits for the next kernel, whichever takes longer; and sums meanwhile."""
-        return max(self.compute, self.fixed) + max(self.last, self.reduce - self.backward)
+        busy = max(self.compute, self.fixed)
+        return busy + max(self.last, self.reduce - self.backward * busy)
 
     @property
     def in_turn(self) -> float:
-        """The same if it summed when it has computed."""
-        return max(self.compute, self.fixed) + self.reduce
+        """The same if it summed when it has computed, all at once."""
+        return max(self.compute, self.fixed) + self.whole
 
     @property
     def limit(self) -> str:
@@ -104,15 +107,16 @@ def predict(recipe: Recipe, gpus: int, hardware: Hardware) -> Update:
         model = HRM(recipe.model)
     parameters = [own for name, own in model.named_parameters() if name != "puzzles"]
     messages = [sum(own.nbytes for own in bucket) for bucket in BackwardPass(parameters).buckets if bucket]
-    compute = boards * flops_of_an_update(recipe) / (hardware.share * hardware.peak)
-    backward = segment_flops(recipe.model, True, target=False) - segment_flops(recipe.model)
+    flops = flops_of_an_update(recipe)
+    backward = (segment_flops(recipe.model, True, target=False) - segment_flops(recipe.model)) / flops
     speed = hardware.inside if gpus <= hardware.node else hardware.between
-    sums = [2 * (gpus - 1) / gpus * size / speed + hardware.latency * math.log2(gpus) for size in messages]
-    seconds = boards * backward / (hardware.share * hardware.peak)
-    # levels that are used more than once with gradient have all of it at the end
-    once = recipe.model.kept_steps == recipe.gradient_segments == 1 and not recipe.model.shared
-    last = sums[-1] if once else sum(sums)
-    return Update(compute, hardware.kernels * hardware.kernel, sum(sums), seconds if once else 0.0, last)
+    latency = hardware.latency * math.log2(gpus)
+    *early, last = (2 * (gpus - 1) / gpus * size / speed + latency for size in messages)
+    reduce, whole = sum(early) + last, sum(early) + last - latency * len(early)
+    if recipe.model.kept_steps * recipe.gradient_segments > 1 or recipe.model.shared:
+        last, backward = reduce, 0.0  # gradients of levels that are used more than once are whole at the end
+    compute = boards * flops / (hardware.share * hardware.peak)
+    return Update(compute, hardware.kernels * hardware.kernel, reduce, last, whole, backward)
 
 
 @dataclass(frozen=True)

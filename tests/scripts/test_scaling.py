@@ -33,11 +33,13 @@ def test_an_update_by_hand() -> None:
 
 
 def test_what_an_overlap_hides() -> None:
-    update = Update(compute=4.0, fixed=3.0, reduce=2.0, backward=1.5, last=0.2)
-    assert (update.in_turn, update.seconds) == (6.0, 4.5)
+    update = Update(compute=4.0, fixed=3.0, reduce=2.0, last=0.2, whole=1.8, backward=0.25)
+    assert (update.in_turn, update.seconds) == (5.8, 5.0)
     assert dataclasses.replace(update, reduce=1.0).seconds == 4.2
-    shared = predict(RECIPES["sudoku-extreme-1k-trm-mlp"], 8, Hardware())
-    assert shared.seconds == shared.in_turn, "one module, all of whose gradients come at the end"
+    own, shared = (predict(RECIPES[name], 8, Hardware()) for name in ("sudoku-extreme-1k", "sudoku-extreme-1k-trm-mlp"))
+    assert own.reduce == pytest.approx(own.whole + 6 * 3 * 15e-6), "six messages more"
+    assert 0.2 < own.backward < 0.3
+    assert shared.seconds == shared.compute + shared.reduce, "one module, all of whose gradients come at the end"
 
 
 def test_rows_of_a_batch_that_cannot_be_shared_out_are_left_out() -> None:
