@@ -84,10 +84,13 @@ def verify(folder: Path) -> int:
     sums = folder / SUMS
     if not sums.is_file():
         return 0
-    lines = read_text(sums, 2**20).splitlines()
+    lines, seen = read_text(sums, 2**20).splitlines(), set[str]()
     for line in lines:
         wanted, _, name = line.partition("  ")
         path = folder / Path(name).name  # a name from a file never leaves the folder
+        if path.name in seen:  # thousands of lines for one large file would take hours
+            raise ValueError(f"{sums}: expected every file once, got {path.name[:100]} twice")
+        seen.add(path.name)
         if not path.is_file():
             raise ValueError(f"{path} is missing, but listed in {sums}")
         if digest(path) != wanted:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hrm_gym.extras import load_extra
+from hrm_gym.files import check_in_place
 from hrm_gym.scripts.output import say
 
 Launcher = Literal["local", "ray", "slurm"]
@@ -56,7 +57,10 @@ class Training:
     @property
     def command(self) -> list[str]:
         """The command line of its process."""
-        return [sys.executable, "-m", "hrm_gym.scripts.main", "train", *self.arguments]
+        # -m would look for modules in the current folder first
+        path = [*map(str, sys.path)]
+        start = f"import sys; sys.argv[0] = 'hrm-gym'; sys.path[:] = {path}; from hrm_gym.scripts.main import main"
+        return [sys.executable, "-c", f"{start}; sys.exit(main())", "train", *self.arguments]
 
     def __call__(self) -> int:
         """Train in this process, which a launcher made for it; returns the exit code."""
@@ -99,12 +103,14 @@ def launch(trainings: Sequence[Training], launcher: Launcher, jobs: int = 1, slu
         0, or 1 if one of them failed, whatever became of the others; a line says which.
 
     Raises:
+        OSError: a log would be written into a link or a device.
         ValueError: the launcher is not installed, or does not know a parameter.
     """
     if not trainings:
         return 0
     for training in trainings:
         training.out.parent.mkdir(parents=True, exist_ok=True)
+        check_in_place(training.log)
     ways = {"local": lambda: _local(trainings, jobs), "ray": lambda: _ray(trainings)}
     ended = ways.get(launcher, lambda: _slurm(trainings, slurm))()
     failed = 0

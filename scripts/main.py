@@ -122,7 +122,7 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imported: from here on work is there to be saved
     arguments = list(sys.argv[1:] if argv is None else argv)
     _find_own_modules(arguments)
-    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache():
+    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache(), _safe_path():
         try:
             return command(arguments)
         except SystemExit as stop:  # after --help
@@ -289,6 +289,20 @@ def _compile_cache() -> Iterator[None]:
         finally:
             if given is not None:
                 os.environ["TORCHINDUCTOR_CACHE_DIR"] = given
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Within, child processes import nothing from the current folder, from Python 3.11 on: workers, trainings."""
+    given = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = given
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -31,6 +31,9 @@ from hrm_gym.files import finished_weights, written_atomically
 from hrm_gym.registry import make_family
 
 CARDS = ("CARD.md", "README.md")
+MOST_CARD = 2**20
+"""Bytes of a card that are read."""
+
 NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")
 """Files of a repository on the hub that are not fetched."""
 
@@ -208,5 +211,7 @@ def _read_card(folder: Path) -> str | None:
     """The card in a folder, without the metadata between lines of dashes that the hub puts in front."""
     for path in (folder / name for name in CARDS):
         if path.is_file():
-            return re.sub(r"\A---\n.*?\n---\n\s*", "", path.read_text(errors="replace"), flags=re.DOTALL)
+            with path.open(encoding="utf-8", errors="replace") as file:
+                text = file.read(min(MOST_CARD, path.stat().st_size))
+            return re.sub(r"\A---\n.*?\n---\n\s*", "", text, flags=re.DOTALL)
     return None

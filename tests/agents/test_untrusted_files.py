@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 import hrm_gym
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.hub import MOST_CARD, load_pretrained
 from hrm_gym.agents.hrm.official.config import read_settings
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.run_folder import load_model
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.training import fill_replay, save_replay, start_run
-from hrm_gym.reading import parse_json, read_json, read_npz, read_yaml
+from hrm_gym.reading import parse_json, read_json, read_npz, read_text, read_yaml
 
 TINY_RUN = dataclasses.replace(
     RECIPES["sudoku-4x4"],
@@ -171,6 +172,30 @@ def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
     (folder / checkpoint.SUMS).write_text("0  ../../secret\n")
     with pytest.raises(ValueError, match="secret is missing"):
         load_model(folder)
+
+
+def test_a_file_that_is_listed_many_times_is_summed_up_once(tmp_path: Path) -> None:
+    """A megabyte of sums for a large file kept a command busy for hours."""
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / checkpoint.SUMS).write_text(2 * f"{checkpoint.digest(tmp_path / 'a')}  a\n")
+    with pytest.raises(ValueError, match="expected every file once, got a twice"):
+        checkpoint.verify(tmp_path)
+
+
+def test_a_card_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights")
+    with (folder / "CARD.md").open("wb") as file:
+        file.truncate(2**40)
+    found = load_pretrained(folder)
+    assert found.card is not None
+    assert len(found.card) == MOST_CARD
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_a_file_without_a_size_is_read_as_empty(tmp_path: Path) -> None:
+    """Some files of /proc never end, and some wait for what the kernel says next."""
+    (tmp_path / "config.json").symlink_to("/proc/self/status")
+    assert read_text(tmp_path / "config.json") == ""
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "config"])

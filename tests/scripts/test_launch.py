@@ -87,6 +87,18 @@ def test_bad_input_is_one_line(more: list[str], said: str, tmp_path: Path, capsy
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
+def test_a_log_is_not_written_into_a_link_or_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "maze" / "seed-0.log"
+    log.parent.mkdir()
+    for make in (lambda: os.mkfifo(log), lambda: log.symlink_to(tmp_path / "precious")):
+        make()
+        assert main(command(tmp_path, 1, "--seeds", "1")) == 2
+        assert str(log) in capsys.readouterr().err
+        log.unlink()
+    assert not (tmp_path / "precious").exists()
+
+
 @pytest.mark.parametrize(("launcher", "package", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])
 def test_a_missing_launcher_names_its_extra(
     launcher: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

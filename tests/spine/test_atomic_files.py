@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from hrm_gym.files import (
     MARKER,
     check_ours,
     check_writable,
+    held,
     replace_folder,
     run_lock,
     sweep,
@@ -113,6 +115,23 @@ def test_a_run_folder_belongs_to_one_process(tmp_path: Path) -> None:
     holder.wait()
     with run_lock(folder):
         pass
+
+
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every training there was refused as one that another process holds."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_lock(tmp_path / "run"), held(tmp_path):
+        pass
+    assert [record.message for record in caplog.records] == [
+        "nothing keeps a second process from this folder: No locks available"
+    ] * 2
 
 
 def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
