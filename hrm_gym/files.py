@@ -117,11 +117,14 @@ def delete_folder(folder: Path) -> None:
 def check_writable(path: Path) -> None:
     """Find out whether `path` can be written, without touching what is there; folders that are missing are made.
 
+    Drafts of `path` that killed processes left go.
+
     Raises:
         OSError: if the folder cannot be made or written to, or `path` is a folder.
     """
     _expect_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name)
     draft = _draft(path)
     draft.unlink(missing_ok=True)
     draft.touch()

@@ -94,6 +94,23 @@ def test_a_network_of_any_size_takes_no_memory(tmp_path: Path, settings: dict[st
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": {"embed_variants": True, "variants": "x"}}, "variants and seed of the weights' recipe as whole"),
+        ({"restart": 10**30}, "below 2"),
+        ({"halting": "q," * 10**5}, "at most 200 characters, got 200,000"),
+    ],
+)
+def test_what_suits_weights_has_its_range(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """These were a TypeError, an OverflowError, and a refusal as long as the rule."""
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights", **changes)
+    env = gym.make("HRMSudokuMini-v0")
+    with pytest.raises(ValueError, match=said) as error:
+        hrm_gym.make_agent("hrm", env, weights=str(folder))
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("family", ["sudoku"]), ("recipe", "text"), ("restart", "16"), ("halting", 3), ("check", "yes")],
 )
