@@ -122,6 +122,7 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imported: from here on work is there to be saved
     arguments = list(sys.argv[1:] if argv is None else argv)
     _find_own_modules(arguments)
+    _import_matplotlib()
     with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache(), _safe_path():
         try:
             return command(arguments)
@@ -155,6 +156,18 @@ def _find_own_modules(arguments: Sequence[str]) -> None:
     named = [found[1] for text in arguments if (found := re.match(r"(?:[^:]*=)?([^\W\d]\w*)[\w.]*:[^\W\d]", text))]
     if any(os.path.isfile(f"{name}.py") or os.path.isdir(name) for name in named):
         sys.path.append(os.getcwd())
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib elsewhere if the current folder has a `matplotlibrc`, which could let LaTeX run."""
+    if os.path.exists("matplotlibrc") and "matplotlib" not in sys.modules:
+        here = os.getcwd()
+        os.chdir(os.path.dirname(os.path.abspath(__file__)))
+        try:
+            with contextlib.suppress(ImportError):
+                importlib.import_module("matplotlib")
+        finally:
+            os.chdir(here)
 
 
 def interrupted(stop: KeyboardInterrupt) -> int:

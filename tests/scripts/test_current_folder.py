@@ -58,6 +58,15 @@ def test_trainings_of_a_launcher_import_nothing_from_the_current_folder(
     assert "usage: hrm-gym train maze" in done.stdout
 
 
+def test_matplotlibrc_in_the_current_folder_sets_nothing_up(tmp_path: Path) -> None:
+    """LaTeX ran with a stranger's preamble, or all the work ended with a traceback where there is none."""
+    pytest.importorskip("matplotlib")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    done = run(tmp_path, "compare", "--env", "HRMSudokuMini-v0", "--agent", "random", "--episodes", "2", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
 def test_a_module_that_is_named_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "named_agent.py").write_text(
         "from hrm_gym.agents.baselines import RandomAgent\n\n\n"
