@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -130,12 +131,15 @@ Ended = Iterable[tuple[Training, int]]
 def _local(trainings: Sequence[Training], jobs: int) -> Ended:
     """Processes on this machine."""
     running: set[subprocess.Popen[bytes]] = set()
+    stopped, starting = threading.Event(), threading.Lock()
 
     def run(training: Training) -> int:
-        with training.log.open("ab") as log:
+        with starting, training.log.open("ab") as log:
+            if stopped.is_set():
+                return 1
             # a session of its own: Ctrl-C reaches this process alone, which passes it on once
             child = subprocess.Popen(training.command, stdout=log, stderr=log, start_new_session=True)
-        running.add(child)
+            running.add(child)
         return child.wait()
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -144,9 +148,11 @@ def _local(trainings: Sequence[Training], jobs: int) -> Ended:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:  # a signal, above all
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in running:
-                child.send_signal(signal.SIGTERM)  # they save a checkpoint and end; one that has ended gets nothing
+            with starting:  # one that is just starting is told, too
+                for child in running:
+                    child.send_signal(signal.SIGTERM)  # they save a checkpoint and end; one that has ended gets nothing
             raise
 
 
