@@ -209,8 +209,11 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
 
 def _read_card(folder: Path) -> str | None:
     """The card in a folder, without the metadata between lines of dashes that the hub puts in front."""
+    home = folder.resolve()
+    # a link to a private file would be published with the next push; the hub's cache links to its own blobs
+    homes = {home, home.parents[1] / "blobs"} if home.parent.name == "snapshots" else {home}
     for path in (folder / name for name in CARDS):
-        if path.is_file():
+        if path.is_file() and homes & {*path.resolve().parents}:
             with path.open(encoding="utf-8", errors="replace") as file:
                 text = file.read(min(MOST_CARD, path.stat().st_size))
             return re.sub(r"\A---\n.*?\n---\n\s*", "", text, flags=re.DOTALL)

@@ -208,6 +208,20 @@ def test_a_card_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
     assert len(found.card) == MOST_CARD
 
 
+def test_a_card_that_is_a_link_to_a_private_file_is_none(tmp_path: Path) -> None:
+    """It became part of the card that `push_to_hub` publishes. Links of the hub's cache are followed."""
+    (tmp_path / "private").write_text("secret")
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "snapshots" / "revision")
+    (folder / "CARD.md").unlink()
+    (folder / "CARD.md").symlink_to(tmp_path / "private")
+    assert load_pretrained(folder).card is None
+    (folder / "CARD.md").unlink()
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "1").write_text("a card")
+    (folder / "README.md").symlink_to("../../blobs/1")
+    assert load_pretrained(folder).card == "a card"
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
 def test_a_file_without_a_size_is_read_as_empty(tmp_path: Path) -> None:
     """Some files of /proc never end, and some wait for what the kernel says next."""
