@@ -191,9 +191,17 @@ def test_links_in_place_of_checkpoints_are_removed_and_not_followed(tmp_path: Pa
     write_folder(run / "model", lambda folder: (folder / "a").touch())
     (run / "update_00000001").symlink_to(precious)
     (run / "update_00000002").mkdir()
-    drop_old(run, 1)
+    drop_old(run, 1, run / "update_00000002")
     assert sorted(path.name for path in run.iterdir()) == ["model", "update_00000002"]
     assert (precious / "mine").exists()
+
+
+def test_damaged_checkpoints_do_not_push_whole_ones_out(tmp_path: Path) -> None:
+    """With two damaged ones ahead, every new checkpoint was removed as soon as it was written."""
+    for update in (1, 2, 3, 8, 9):
+        (tmp_path / f"update_{update:08d}").mkdir()
+    drop_old(tmp_path, 2, tmp_path / "update_00000003")
+    assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [2, 3, 8, 9]
 
 
 def test_a_marker_that_someone_else_wrote_lists_no_patterns(tmp_path: Path) -> None:
