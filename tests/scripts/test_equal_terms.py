@@ -37,7 +37,7 @@ def test_every_training_is_judged_alone_and_with_help_and_kept(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--puzzle", "chess"], "expected one of sudoku-4x4, maze-10x10 as puzzle, got 'chess'"),
+        (["--puzzle", "chess"], "expected one of sudoku-4x4, maze-10x10, sudoku-9x9 as puzzle, got 'chess'"),
         (["--agent", "gpt"], "got 'gpt'"),
         (["--seeds", "1"], "at least 2 seeds"),
     ],
@@ -60,5 +60,5 @@ def test_the_speed_of_training_is_measured_after_a_slow_start(monkeypatch: pytes
     monkeypatch.setattr(equal_terms, "TRIAL", 0.2)
     monkeypatch.setattr(equal_terms, "RLRun", Slow)
     equal_terms.rl_speed.cache_clear()
-    assert equal_terms.rl_speed("sudoku-4x4-a2c") > 50.0
+    assert equal_terms.rl_speed("sudoku-4x4", "a2c") > 50.0
     equal_terms.rl_speed.cache_clear()
