@@ -1,4 +1,4 @@
-"""Experiment `levels`: what is said of residuals; trainings that differ in their seeds alone, and nothing done twice."""
+"""Experiment `levels`: what is said of residuals; trainings that differ in seeds alone, and nothing done twice."""
 
 from __future__ import annotations
 
