@@ -17,6 +17,7 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.checkpoint import read_config
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import read_json
+from hrm_gym.scripts.experiments.levels import spread
 from hrm_gym.scripts.options import parse
 
 
@@ -25,7 +26,7 @@ class ClaimsConfig:
     """Write the page of the paper's claims from the figures in a folder of results.
 
     Attributes:
-        results: Folder with paper/, depth/, own-decision/, versus/ and memory.json.
+        results: Folder with paper/, depth/, levels/, own-decision/, versus/ and memory.json.
         out: The Markdown file to write.
     """
 
@@ -200,31 +201,46 @@ def _mean(row: Any) -> str:
     return f"{percent(row['solved'])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _arms(found: Any, words: dict[str, str]) -> str:
-    """How the arms of `versus` do on 4x4 Sudoku after both times, by the words for each."""
-    arms, seconds = found["summary"]["sudoku-4x4"], found["results"][0]["seconds"]
+def _arms(found: Any, size: str, words: dict[str, str]) -> str:
+    """How the arms of `versus` do on one kind of puzzle after both times, by the words for each."""
+    arms, seconds = found["summary"][size], found["results"][0]["seconds"]
     shown = "; ".join(f"{words[name]} {_mean(arms[name]['1x'])}, {_mean(arms[name]['4x'])}" for name in words)
-    return f"4x4 Sudoku, {seconds:g} and {4 * seconds:g} s of a core, interquartile means: {shown}"
+    puzzles = {"sudoku-4x4": "4x4 Sudoku", "maze-6x6": "6x6 mazes"}[size]
+    return f"{puzzles}, {seconds:g} and {4 * seconds:g} s of a core, interquartile means: {shown}"
 
 
-def _signals(found: Any) -> str:
-    return _arms(
-        found,
-        {
-            "supervision": "supervision",
-            "reward-writes": "reward for every written symbol",
-            "reward-writes-no-carry": "the same without carry",
-            "reward-grid": "reward for a solved grid",
-        },
+def _signals(size: str) -> Callable[[Any], str]:
+    words = {
+        "supervision": "supervision",
+        "reward-writes": "reward for every written symbol",
+        "reward-writes-no-carry": "the same without carry",
+        "reward-grid": "reward for a solved grid",
+    }
+    return lambda found: _arms(found, size, words)
+
+
+def _carry(size: str) -> Callable[[Any], str]:
+    words = {"supervision": "up to 4 segments", "supervision-no-carry": "one segment"}
+    return lambda found: _arms(found, size, words)
+
+
+def _settling(found: Any) -> str:
+    last, cycles = found["summary"][-1], found["results"][0]["cycles"]
+    left, again, high = (spread(last, name) for name in ("within", "moved_again", "high_left"))
+    return (
+        f"4x4 Sudoku, {cycles} L-steps a cycle, after {last['update']:,} updates, interquartile means: {left} of L's "
+        f"residual at the beginning of a cycle is left at its end; L moves further again after {again} of H's updates; "
+        f"{high} of H's first residual is left at the end"
     )
 
 
-def _carry(found: Any) -> str:
-    return _arms(found, {"supervision": "up to 4 segments", "supervision-no-carry": "one segment"})
+def _levels_dimensions(found: Any) -> str:
+    shown = ", ".join(f"{row['update']:,} updates {spread(row, 'dimensions_ratio')}" for row in found["summary"])
+    return f"4x4 Sudoku, {found['results'][0]['puzzles']} puzzles, PR_H / PR_L: {shown}"
 
 
 def _act_mini(found: Any) -> str:
-    rows = [row for row in found["results"] if row["arm"] == "supervision"]
+    rows = [row for row in found["results"] if (row["size"], row["arm"]) == ("sudoku-4x4", "supervision")]
     last = [row["curve"][-1] for row in rows]
     own, used = (float(np.mean([point[name] for point in last])) for name in ("solved", "segments"))
     four, sixteen = (float(np.mean([row["fixed"][count] for row in rows])) for count in ("4", "16"))
@@ -406,7 +422,7 @@ CLAIMS = (
     Claim(
         "Dense supervision learns where reward does not",
         "versus/versus.json",
-        _signals,
+        _signals("sudoku-4x4"),
         5,
         NOT,
         "a reward for every symbol, which says as much, starts later and then learns as well, without carry better; "
@@ -416,7 +432,7 @@ CLAIMS = (
     Claim(
         "Supervision over several segments is better than over one",
         "versus/versus.json",
-        _carry,
+        _carry("sudoku-4x4"),
         5,
         NOT,
         "a tie: after so short a training the Q-head halts every board after its first segment",
@@ -462,6 +478,7 @@ PLACES = {
     "depth": "results/depth/depth.png",
     "memory": "results/memory.png",
     "versus": "results/versus/versus.png",
+    "levels": "results/levels/levels.png",
 }
 """Where the pictures lie that are drawn from committed figures."""
 
