@@ -261,6 +261,16 @@ CLAIMS = (
         ("convergence-sudoku", "convergence-maze"),
     ),
     Claim(
+        "The same with four L-steps a cycle, five short trainings",
+        "levels/levels.json",
+        _settling,
+        5,
+        SHOWN,
+        "L settles within a cycle and moves again after every update of H; the untrained network does too, so that it "
+        "lies in the structure; what training adds is that H settles",
+        ("levels",),
+    ),
+    Claim(
         "A recurrent network settles early, the layers of a deep one lose their residuals (figure 3)",
         "depth/convergence.json",
         _networks,
@@ -411,6 +421,14 @@ CLAIMS = (
         "likewise",
     ),
     Claim(
+        "The same on 4x4 Sudoku, five short trainings",
+        "levels/levels.json",
+        _levels_dimensions,
+        5,
+        NOT,
+        "training raises the ratio, which stays below one in all five",
+    ),
+    Claim(
         "Training needs memory that the number of steps does not enter",
         "memory.json",
         _memory,
@@ -430,12 +448,28 @@ CLAIMS = (
         ("versus",),
     ),
     Claim(
+        "The same on 6x6 mazes",
+        "versus/versus.json",
+        _signals("maze-6x6"),
+        5,
+        WEAKLY,
+        "after 16 seconds supervision solves some and no reward any; the time is too short for more",
+    ),
+    Claim(
         "Supervision over several segments is better than over one",
         "versus/versus.json",
         _carry("sudoku-4x4"),
         5,
         NOT,
         "a tie: after so short a training the Q-head halts every board after its first segment",
+    ),
+    Claim(
+        "The same on 6x6 mazes",
+        "versus/versus.json",
+        _carry("maze-6x6"),
+        5,
+        NOT,
+        "a tie, after as short a training",
     ),
 )
 """In the paper's order."""
