@@ -49,11 +49,11 @@ def test_all_learn_from_the_same_puzzles_and_from_nothing(puzzle: str) -> None:
         assert not getattr(recipe, "init", "")
 
 
-def test_the_help_of_dqn_are_answers_that_differ() -> None:
+def test_the_help_of_dqn_are_answers_that_differ(tmp_path: Path) -> None:
     recipe = dataclasses.replace(equal_terms.rl_recipe("sudoku-4x4", "dqn"), timesteps=1, envs=2)
-    policy = equal_terms.RLRun(recipe, Path("unused")).policy
+    policy = equal_terms.RLRun(recipe, tmp_path).policy
     boards = np.full((64, 4, 4), 1, np.uint8)
-    seen = {"puzzle": boards, "answer": boards, "segment": np.zeros((64, 1), np.int32)}
+    seen: dict[str, Any] = {"puzzle": boards, "answer": boards, "segment": np.zeros((64, 1), np.int32)}
     never, sometimes = (equal_terms.Sampled(policy, chance, 0, action_mode="cell") for chance in (0.0, 0.5))
     same = never.predict(seen)[0]
     assert (same == same[0]).all()
