@@ -80,7 +80,7 @@ def _list_changes(clues, solutions, count, changes):
 
 
 @compiled
-def list_changes_kernel(state, layout, clues, barren, base, many, changes):
+def _open(state, layout, clues, barren, base, many, changes):
     """Take a clue away, by chance, in `base`; lists the changes that could stand for it, and returns how many.
 
     -1 if no clue is left to be taken; -2 for one that leaves too many solutions, which is `barren` from now on.
@@ -133,7 +133,7 @@ def walk_kernel(state, layout, split, clues, solution, trials, bar, stop):
     for _ in range(trials):
         if stop and best >= bar:
             break
-        listed = list_changes_kernel(state, layout, clues, barren, base, many, changes)
+        listed = _open(state, layout, clues, barren, base, many, changes)
         if listed == -1:
             break
         if listed == -2:
@@ -171,7 +171,7 @@ def anneal_kernel(keys, layout, split, trials, clues, solutions, ratings):
         here = search_kernel(at, layout, np.int64(2), found)[1]
         best = here
         for _ in range(trials):
-            listed = list_changes_kernel(state, layout, at, barren, base, many, changes)
+            listed = _open(state, layout, at, barren, base, many, changes)
             if listed == -1:
                 break
             if listed == -2:
