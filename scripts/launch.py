@@ -51,6 +51,11 @@ class Training:
     gpu: bool = True
 
     @property
+    def name(self) -> str:
+        """RECIPE/seed-K, as lines call it."""
+        return f"{self.out.parent.name}/{self.out.name}"
+
+    @property
     def log(self) -> Path:
         """What it prints."""
         return self.out.with_suffix(".log")
@@ -118,7 +123,7 @@ def launch(trainings: Sequence[Training], launcher: Launcher, jobs: int = 1, slu
     for training, code in ended:
         failed += code != 0
         outcome = "finished" if code == 0 else f"failed, see {training.log}"
-        say(f"{training.out.name}: {outcome}", file=sys.stderr)
+        say(f"{training.name}: {outcome}", file=sys.stderr)
     if failed:
         say(f"{failed} of {len(trainings)} trainings failed: the same command continues them", file=sys.stderr)
     return int(failed > 0)
@@ -177,7 +182,7 @@ def _ray(trainings: Sequence[Training]) -> Ended:
             try:
                 yield training, ray.get(done)
             except ray.exceptions.RayError as error:
-                say(f"{training.out.name}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+                say(f"{training.name}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
                 yield training, 1
     finally:
         for task in tasks:
@@ -211,5 +216,5 @@ def _slurm(trainings: Sequence[Training], parameters: Sequence[str]) -> Ended:
         try:
             yield training, job.result()
         except submitit.core.utils.UncompletedJobError as error:
-            say(f"{training.out.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+            say(f"{training.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
             yield training, 1

@@ -67,7 +67,7 @@ def test_one_that_fails_does_not_end_the_others(tmp_path: Path, capsys: pytest.C
     (tmp_path / "maze" / "seed-0").write_text("in the way")
     assert main(command(tmp_path, 1, "--seeds", "2")) == 1
     said = capsys.readouterr().err
-    assert "seed-0: failed, see" in said
+    assert "maze/seed-0: failed, see" in said
     assert "1 of 2 trainings failed: the same command continues them" in said
     assert updates(tmp_path / "maze" / "seed-1") == 1
 
