@@ -84,10 +84,13 @@ def verify(folder: Path) -> int:
     sums = folder / SUMS
     if not sums.is_file():
         return 0
-    lines = read_text(sums, 2**20).splitlines()
+    lines, seen = read_text(sums, 2**20).splitlines(), set[str]()
     for line in lines:
         wanted, _, name = line.partition("  ")
         path = folder / Path(name).name  # a name from a file never leaves the folder
+        if path.name in seen:  # thousands of lines for one large file would take hours
+            raise ValueError(f"{sums}: expected every file once, got {path.name[:100]} twice")
+        seen.add(path.name)
         if not path.is_file():
             raise ValueError(f"{path} is missing, but listed in {sums}")
         if digest(path) != wanted:
@@ -165,7 +168,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The finished checkpoint folders of a run, oldest first."""
-    found = (path for path in run.glob(f"{PREFIX}*") if re.fullmatch(r"\d{8,}", path.name.removeprefix(PREFIX)))
+    found = (path for path in run.glob(f"{PREFIX}*") if re.fullmatch(r"[0-9]{8,}", path.name.removeprefix(PREFIX)))
     return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
@@ -234,9 +237,13 @@ def check_state(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path:
             raise ValueError(f"{path / STATE}: expected {name} as {kinds[0]}, got {kinds[1]}")
 
 
-def drop_old(run: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep`, and what killed processes left half-written."""
-    for path in checkpoints(run)[:-keep]:
+def drop_old(run: Path, keep: int, written: Path) -> None:
+    """Remove all checkpoints but the newest `keep`, and what killed processes left half-written.
+
+    Those past `written`, the newest that is whole, do not count: they are damaged, and stay until training gets there.
+    """
+    found = checkpoints(run)
+    for path in found[: found.index(written) + 1][:-keep]:
         remove(path)
     sweep(run)
 

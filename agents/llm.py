@@ -34,7 +34,7 @@ FORM = "llm=URL#MODEL or llm=URL#MODEL?name=value&name=value, e.g. llm=http://lo
 _MOST = 16 << 20
 """Most bytes of a response."""
 
-_LONGEST_WAIT = 60.0
+_LONGEST_WAIT, _LONGEST_SILENCE = 60.0, 1e6
 _BUSY = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 """HTTP statuses after which a request is repeated."""
 
@@ -109,6 +109,8 @@ class ChatEndpoint:
         self.model, _, written = parts.fragment.partition("?")
         if parts.scheme not in ("http", "https") or not parts.hostname or not self.model:
             raise ValueError(f"expected {FORM}, got {spec!r}")
+        if not (parts.netloc + parts.path + parts.query).isascii():
+            raise ValueError(f"expected a URL in ASCII characters (%C3%A9 for é), got {spec!r}")
         if parts.username is not None or parts.password is not None:
             raise ValueError(f"expected a URL without a name and a password: a key is read from the variable {KEY}")
         path = parts.path.rstrip("/")
@@ -131,6 +133,8 @@ class ChatEndpoint:
         body = {**self.options, "model": self.model, "messages": [{"role": "user", "content": question}]}
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY, "").strip():
+            if not key.isascii() or not key.isprintable():  # http.client's error would show it
+                raise ValueError(f"expected a key of printable ASCII characters in {KEY}, got others")
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         found = convert(parse_json(self._send(request), self.url), _Completion, self.url, whole=False)
@@ -298,7 +302,7 @@ def _positive(value: float | str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
+    if not 0 < seconds <= _LONGEST_SILENCE:
         raise ValueError(f"expected a timeout in seconds, e.g. {TIMEOUT}=600, got {value!r}")
     return seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -114,11 +117,14 @@ def delete_folder(folder: Path) -> None:
 def check_writable(path: Path) -> None:
     """Find out whether `path` can be written, without touching what is there; folders that are missing are made.
 
+    Drafts of `path` that killed processes left go.
+
     Raises:
         OSError: if the folder cannot be made or written to, or `path` is a folder.
     """
     _expect_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name)
     draft = _draft(path)
     draft.unlink(missing_ok=True)
     draft.touch()
@@ -186,12 +192,12 @@ def run_lock(folder: Path) -> Iterator[None]:
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     check_in_place(folder / ".lock")
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    with (folder / ".lock").open("a+", encoding="utf-8", errors="replace") as file:
         try:
             _lock(file)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = " ".join(file.read(200).split()) or "another process"
             raise BlockingIOError(f"{folder} is in use by {holder}; give another --out, or wait") from None
         file.seek(0)
         file.truncate()
@@ -211,15 +217,32 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _lock(file: IO[str]) -> None:
-    """Take the lock of a file at once or raise OSError; a killed process's lock is gone with it."""
+    """Take the lock of a file at once; a killed process's lock is gone with it.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
     if os.name == "nt":
         import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise BlockingIOError(*error.args) from None
     else:
-        import fcntl
+        _flock(file.fileno())
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def _flock(handle: int) -> None:
+    """As `_lock`; where the file system knows no locks, one warning."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:  # some network file systems
+        logger.warning("nothing keeps a second process from this folder: %s", error.strerror)
 
 
 @contextmanager
@@ -232,13 +255,11 @@ def held(folder: Path) -> Iterator[None]:
     if os.name == "nt":  # opens no folders
         yield
         return
-    import fcntl
-
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _flock(handle)
+        except BlockingIOError:
             raise BlockingIOError(f"{folder} is in use by another process; give another --out, or wait") from None
         yield
     finally:

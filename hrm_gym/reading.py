@@ -56,8 +56,10 @@ def read_text(path: Path, most: int = MOST_JSON) -> str:
     size = path.stat().st_size
     if size > most:
         raise ValueError(f"{path}: expected at most {most:,} bytes, got {size:,}")
+    with path.open("rb") as file:
+        content = file.read(size)  # a link may lead to a file of /proc, which has no size and no end
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8, got {error}") from None
 

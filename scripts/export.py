@@ -41,6 +41,10 @@ def main(argv: Sequence[str]) -> int:
     if config.onnx.suffix != ".onnx":
         raise ValueError(f"expected --onnx to end in .onnx, got {config.onnx.name!r}")
     check_writable(config.onnx)
+    about = config.onnx.with_suffix(".json")
+    if about.exists() and not config.onnx.exists():
+        raise FileExistsError(f"expected no {about}, which would be replaced: give --onnx another name")
+    check_writable(about)
     bundled = FOLDER / config.model
     found = load_pretrained(bundled if bundled.is_dir() else config.model)
     model = found.model if config.size is None else found.model.on_grid((config.size, config.size))

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hrm_gym.extras import load_extra
+from hrm_gym.files import check_in_place
 from hrm_gym.scripts.output import say
 
 Launcher = Literal["local", "ray", "slurm"]
@@ -49,6 +51,11 @@ class Training:
     gpu: bool = True
 
     @property
+    def name(self) -> str:
+        """RECIPE/seed-K, as lines call it."""
+        return f"{self.out.parent.name}/{self.out.name}"
+
+    @property
     def log(self) -> Path:
         """What it prints."""
         return self.out.with_suffix(".log")
@@ -56,7 +63,10 @@ class Training:
     @property
     def command(self) -> list[str]:
         """The command line of its process."""
-        return [sys.executable, "-m", "hrm_gym.scripts.main", "train", *self.arguments]
+        # -m would look for modules in the current folder first
+        path = [*map(str, sys.path)]
+        start = f"import sys; sys.argv[0] = 'hrm-gym'; sys.path[:] = {path}; from hrm_gym.scripts.main import main"
+        return [sys.executable, "-c", f"{start}; sys.exit(main())", "train", *self.arguments]
 
     def __call__(self) -> int:
         """Train in this process, which a launcher made for it; returns the exit code."""
@@ -99,19 +109,21 @@ def launch(trainings: Sequence[Training], launcher: Launcher, jobs: int = 1, slu
         0, or 1 if one of them failed, whatever became of the others; a line says which.
 
     Raises:
+        OSError: a log would be written into a link or a device.
         ValueError: the launcher is not installed, or does not know a parameter.
     """
     if not trainings:
         return 0
     for training in trainings:
         training.out.parent.mkdir(parents=True, exist_ok=True)
+        check_in_place(training.log)
     ways = {"local": lambda: _local(trainings, jobs), "ray": lambda: _ray(trainings)}
     ended = ways.get(launcher, lambda: _slurm(trainings, slurm))()
     failed = 0
     for training, code in ended:
         failed += code != 0
         outcome = "finished" if code == 0 else f"failed, see {training.log}"
-        say(f"{training.out.name}: {outcome}", file=sys.stderr)
+        say(f"{training.name}: {outcome}", file=sys.stderr)
     if failed:
         say(f"{failed} of {len(trainings)} trainings failed: the same command continues them", file=sys.stderr)
     return int(failed > 0)
@@ -124,12 +136,15 @@ Ended = Iterable[tuple[Training, int]]
 def _local(trainings: Sequence[Training], jobs: int) -> Ended:
     """Processes on this machine."""
     running: set[subprocess.Popen[bytes]] = set()
+    stopped, starting = threading.Event(), threading.Lock()
 
     def run(training: Training) -> int:
-        with training.log.open("ab") as log:
+        with starting, training.log.open("ab") as log:
+            if stopped.is_set():
+                return 1
             # a session of its own: Ctrl-C reaches this process alone, which passes it on once
             child = subprocess.Popen(training.command, stdout=log, stderr=log, start_new_session=True)
-        running.add(child)
+            running.add(child)
         return child.wait()
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -138,9 +153,11 @@ def _local(trainings: Sequence[Training], jobs: int) -> Ended:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:  # a signal, above all
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in running:
-                child.send_signal(signal.SIGTERM)  # they save a checkpoint and end; one that has ended gets nothing
+            with starting:  # one that is just starting is told, too
+                for child in running:
+                    child.send_signal(signal.SIGTERM)  # they save a checkpoint and end; one that has ended gets nothing
             raise
 
 
@@ -165,7 +182,7 @@ def _ray(trainings: Sequence[Training]) -> Ended:
             try:
                 yield training, ray.get(done)
             except ray.exceptions.RayError as error:
-                say(f"{training.out.name}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+                say(f"{training.name}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
                 yield training, 1
     finally:
         for task in tasks:
@@ -199,5 +216,5 @@ def _slurm(trainings: Sequence[Training], parameters: Sequence[str]) -> Ended:
         try:
             yield training, job.result()
         except submitit.core.utils.UncompletedJobError as error:
-            say(f"{training.out.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+            say(f"{training.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
             yield training, 1

@@ -122,7 +122,8 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imported: from here on work is there to be saved
     arguments = list(sys.argv[1:] if argv is None else argv)
     _find_own_modules(arguments)
-    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache():
+    _import_matplotlib()
+    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache(), _safe_path():
         try:
             return command(arguments)
         except SystemExit as stop:  # after --help
@@ -155,6 +156,18 @@ def _find_own_modules(arguments: Sequence[str]) -> None:
     named = [found[1] for text in arguments if (found := re.match(r"(?:[^:]*=)?([^\W\d]\w*)[\w.]*:[^\W\d]", text))]
     if any(os.path.isfile(f"{name}.py") or os.path.isdir(name) for name in named):
         sys.path.append(os.getcwd())
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib elsewhere if the current folder has a `matplotlibrc`, which could let LaTeX run."""
+    if os.path.exists("matplotlibrc") and "matplotlib" not in sys.modules:
+        here = os.getcwd()
+        os.chdir(os.path.dirname(os.path.abspath(__file__)))
+        try:
+            with contextlib.suppress(ImportError):
+                importlib.import_module("matplotlib")
+        finally:
+            os.chdir(here)
 
 
 def interrupted(stop: KeyboardInterrupt) -> int:
@@ -289,6 +302,20 @@ def _compile_cache() -> Iterator[None]:
         finally:
             if given is not None:
                 os.environ["TORCHINDUCTOR_CACHE_DIR"] = given
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Within, child processes import nothing from the current folder, from Python 3.11 on: workers, trainings."""
+    given = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = given
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -52,6 +52,9 @@ def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym predict`; returns 0."""
     config = parse(Predict, "hrm-gym predict", argv)
     config.use_threads()
+    out, tasks_at = config.out.resolve(), config.path.resolve()
+    if out == tasks_at or (out.exists() and out.parent == tasks_at):
+        raise ValueError(f"expected --out elsewhere than the tasks, got {config.out}")
     check_writable(config.out)
     tasks = [task for part in read_tasks(config.path).splits.values() for task in part]
     limit = {} if config.max_segments is None else {"max_segments": config.max_segments}

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ MODELS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 """Name on the page, bundled weights, and the environment that its puzzles come from."""
 
 PUZZLES = 8
+
+MOST = 2**28
+"""Bytes of the package, and of either file in it; the package has 25 million, all its files unpack to 130 million."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     if config.out.suffix.lower() != ".html":
         raise ValueError(f"expected --out to end in .html, got {config.out.name!r}")
     check_writable(config.out)
-    module, wasm = _members(config.runtime.read_bytes() if config.runtime else _from_npm())
+    module, wasm = _members(_package(config.runtime) if config.runtime else _from_npm())
     page = render(
         "playground.html",
         title="See an HRM think",
@@ -105,15 +109,28 @@ def _from_npm() -> bytes:
         return files[0].read_bytes()
 
 
+def _package(path: Path) -> bytes:
+    """A package that lies here; ValueError if it is no file or too large."""
+    if not path.is_file() or path.stat().st_size > MOST:
+        raise ValueError(f"expected the npm package {PACKAGE} as a .tgz file of at most {MOST:,} bytes, got {path}")
+    return path.read_bytes()
+
+
 def _members(package: bytes) -> tuple[bytes, bytes]:
     """The script and the compiled runtime in the package."""
+    found: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(package)) as archive:
-            held = [archive.extractfile(name) for name in (MODULE, WASM)]
-            module, wasm = (file.read() for file in held if file is not None)
-            return module, wasm
-    except (KeyError, ValueError, tarfile.TarError) as error:
-        raise ValueError(f"expected the npm package {PACKAGE} as a .tgz file, got another: {error}") from error
+        with tarfile.open(fileobj=io.BytesIO(package), mode="r|gz") as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isfile() and member.name in (MODULE, WASM) else None
+                if archive.offset > 4 * MOST:  # what a kilobyte can unpack to takes hours
+                    raise ValueError(f"it unpacks to more than {4 * MOST:,} bytes")
+                if file is not None and member.size <= MOST:
+                    found[member.name] = file.read()
+        return found[MODULE], found[WASM]
+    except (KeyError, ValueError, EOFError, OSError, zlib.error, tarfile.TarError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"expected the npm package {PACKAGE} as a .tgz file, got another: {said}") from error
 
 
 def _packed(content: bytes) -> str:

@@ -88,8 +88,8 @@ class HRMAgent(HubAgent, StatefulAgent):
         """
         if max_segments < 1:
             raise ValueError(f"expected max_segments of at least 1, got {max_segments}")
-        if restart < 0:
-            raise ValueError(f"expected restart of at least 0 segments, got {restart}")
+        if not 0 <= restart < 2**31:
+            raise ValueError(f"expected restart of at least 0 segments, below 2**31, got {restart}")
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
         if not has_fast_bfloat16(self.device):

@@ -248,7 +248,7 @@ def _made(recipe: Recipe, split: str, arguments: Mapping[str, Any], test_source:
     source = test_source or recipe.source
     if not test_source and split != "train" and (single_file or source == "generate"):
         source = "bank" if split == "validation" else "generate"
-    return gym.make(registered_env(recipe.env_id), source=source, split=split, **arguments).unwrapped
+    return gym.make(registered_env(recipe.env_id), **{"source": source, "split": split, **arguments}).unwrapped
 
 
 def training_source(recipe: Recipe) -> tuple[PuzzleFamily, PuzzleSource]:

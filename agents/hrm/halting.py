@@ -225,6 +225,10 @@ def learned(config: HRMConfig) -> QHead:
     return QHead(alone=config.halting == "bce")
 
 
+LONGEST = 200
+"""Characters of a halting rule as text."""
+
+
 def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
     """A rule from its text; a rule is returned unchanged.
 
@@ -239,6 +243,8 @@ def parse_halting(rule: Halting | str, config: HRMConfig) -> Halting:
     """
     if isinstance(rule, Halting):
         return rule
+    if len(str(rule)) > LONGEST:
+        raise ValueError(f"expected a halting rule of at most {LONGEST} characters, got {len(str(rule)):,}")
     if "," in str(rule):
         try:
             return FirstOf(tuple(parse_halting(part, config) for part in str(rule).split(",")))

@@ -31,6 +31,9 @@ from hrm_gym.files import finished_weights, written_atomically
 from hrm_gym.registry import make_family
 
 CARDS = ("CARD.md", "README.md")
+MOST_CARD = 2**20
+"""Bytes of a card that are read."""
+
 NO_WEIGHTS = ("*.py", "*.ipynb", "*_all_preds*", "*.npy", "*.csv", "*.png", "*.gif", "*.mp4")
 """Files of a repository on the hub that are not fetched."""
 
@@ -206,7 +209,12 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
 
 def _read_card(folder: Path) -> str | None:
     """The card in a folder, without the metadata between lines of dashes that the hub puts in front."""
+    home = folder.resolve()
+    # a link to a private file would be published with the next push; the hub's cache links to its own blobs
+    homes = {home, home.parents[1] / "blobs"} if home.parent.name == "snapshots" else {home}
     for path in (folder / name for name in CARDS):
-        if path.is_file():
-            return re.sub(r"\A---\n.*?\n---\n\s*", "", path.read_text(errors="replace"), flags=re.DOTALL)
+        if path.is_file() and homes & {*path.resolve().parents}:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                text = file.read(min(MOST_CARD, path.stat().st_size))
+            return re.sub(r"\A---\n.*?\n---\n\s*", "", text, flags=re.DOTALL)
     return None

@@ -142,7 +142,7 @@ def write_checkpoint(
 
     path = checkpoint.checkpoint_path(run, update)
     checkpoint.write_folder(path, fill, ours=True)
-    checkpoint.drop_old(run, keep)
+    checkpoint.drop_old(run, keep, path)
     return path
 
 

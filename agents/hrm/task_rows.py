@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,11 +52,21 @@ class TaskRows(NamedTuple):
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> TaskRows:
-        """The layout that the recipe in a checkpoint's JSON tells; without one a task has a single row."""
+        """The layout that the recipe in a checkpoint's JSON tells; without one a task has a single row.
+
+        Raises:
+            ValueError: it tells none.
+        """
         if about.get("official"):
             return cls(known=False)  # without their names
         recipe = about.get("recipe") or {}
-        return cls(recipe["variants"], recipe["seed"]) if recipe.get("embed_variants") else cls()
+        if not recipe.get("embed_variants"):
+            return cls()
+        numbers = [recipe.get(name) for name in ("variants", "seed")]
+        if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+            said = reprlib.repr(numbers)
+            raise ValueError(f"expected variants and seed of the weights' recipe as whole numbers, got {said}")
+        return cls(*numbers)
 
     def keys(self, count: int) -> tuple[int, ...]:
         """The keys of the symmetries of images 1 … count, as they were in training.

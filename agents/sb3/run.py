@@ -176,7 +176,7 @@ class Run(ABC):
         self._saved_at = self.timesteps
         path = checkpoint.checkpoint_path(self.folder, self.updates)
         checkpoint.write_folder(path, self._fill_checkpoint, ours=True)
-        checkpoint.drop_old(self.folder, keep)
+        checkpoint.drop_old(self.folder, keep, path)
         return path
 
     def export(self) -> Path:

@@ -68,13 +68,16 @@ class MaskableWalksBuffer(WholeWalks, MaskableDictRolloutBuffer):
 
 REPLAY = "replay.npz"
 
+PROGRESS = "_current_progress_remaining"
+"""The share of the run that is left; below 0 at the end, where the last rollout went beyond it."""
+
 COUNTERS = (
     "num_timesteps",
     "_n_updates",
     "_n_calls",
     "_episode_num",
     "exploration_rate",
-    "_current_progress_remaining",
+    PROGRESS,
 )
 """What SB3's algorithms count, as far as they have it: where schedules and target networks stand."""
 
@@ -171,7 +174,8 @@ class RLRun(Run):
             counters = about["counters"]
             for name in COUNTERS if isinstance(counters, dict) else ():
                 if name in counters:
-                    setattr(self.model, name, checkpoint.counter(counters, name, path))
+                    below = name == PROGRESS and isinstance(counters[name], float) and -1 < counters[name] < 0
+                    setattr(self.model, name, counters[name] if below else checkpoint.counter(counters, name, path))
             if isinstance(self.model, DQN):
                 fill_replay(self.model.replay_buffer, path / REPLAY)
         except (KeyError, ValueError, RuntimeError) as error:

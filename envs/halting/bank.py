@@ -160,12 +160,13 @@ def find_bank(bank: str | Path | HaltingBank | None) -> HaltingBank:
         path = BUNDLED.parent / f"{bank}.npz"
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no halting bank at {path}; `hrm-gym halting bank build` makes one")
-    return _read(path, path.stat().st_mtime_ns)
+    about = path.stat()
+    return _read(path, about.st_mtime_ns, about.st_ino, about.st_size)
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, modified: int) -> HaltingBank:
-    """Read a file; `modified` only tells versions of it apart."""
+def _read(path: Path, *version: int) -> HaltingBank:
+    """Read a file; `version` only tells files of one name apart, also where a clock was set back between them."""
     return from_arrays(read_npz(path, [*SCHEMA, "about"]), path.stem, path)
 
 

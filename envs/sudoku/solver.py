@@ -327,7 +327,7 @@ def propagate_kernel(words, changed, layout, patterns):
 
 
 @compiled
-def _count_candidates(words, layout, counts):
+def count_candidates_kernel(words, layout, counts):
     """Fill `counts` (n, n) int64 with the number of candidates of every cell; returns the least above one, else 0."""
     rows, bands = layout.box_rows, layout.box_cols
     size = rows * bands
@@ -403,7 +403,7 @@ def choose_kernel(words, layout, counts):
     `counts` (n, n) int64 is room to work in. Returns row * n + column, -1 if all cells are solved.
     """
     size = layout.box_rows * layout.box_cols
-    fewest = _count_candidates(words, layout, counts)
+    fewest = count_candidates_kernel(words, layout, counts)
     best, chosen, fine = -1, -1, np.uint64(0)
     for cell in range(size * size):
         row, column = cell // size, cell % size

@@ -161,6 +161,10 @@ def _write_mp4(path: Path, images: Sequence[tuple[Image, float]], fps: int = 10)
         for image, seconds in images:
             for _ in range(max(1, round(seconds * fps))):
                 film.append_data(image[:height, :width])
+    try:
+        load_extra("imageio_ffmpeg").count_frames_and_secs(str(path))
+    except RuntimeError:  # imageio does not ask how ffmpeg ended
+        raise OSError(f"{path}: the film was not written whole; is the disk full?") from None
 
 
 def _record(episode: Episode) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -19,7 +20,8 @@ from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.rollout import Env, Episode, rollout
 from hrm_gym.extras import load_extra
 
-NAME = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
+NAME = re.compile(r"((?=..+/)([\w-]+/)+)?[\w-]+-v\d+")
+"""What Minari takes: the words before the last `/` have two letters at least."""
 
 
 def check_name(name: str) -> None:
@@ -33,6 +35,8 @@ def check_name(name: str) -> None:
         raise ValueError(f"expected a Minari name such as maze/hrm-v0, got {name!r}")
     if name in minari.list_local_datasets():
         raise ValueError(f"expected a new Minari name, got {name!r}, which there is (minari delete {name} removes it)")
+    if (left := Path(minari.storage.get_dataset_path(name))).exists():
+        raise ValueError(f"expected a new Minari name, got {name!r}, of which a killed process left half in {left}")
 
 
 def record_dataset(

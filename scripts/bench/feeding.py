@@ -16,8 +16,7 @@ import tyro
 from hrm_gym.agents.hrm.distributed import ALONE
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.queue import PuzzleQueue
-from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
-from hrm_gym.registry import unknown
+from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, find_recipe
 from hrm_gym.scripts.bench.command import one_core
 from hrm_gym.scripts.bench.flops import TERA, flops_of_an_update
 from hrm_gym.scripts.options import Json, arg, parse
@@ -57,18 +56,15 @@ def main(argv: Sequence[str]) -> None:
     config = parse(Feeding, "hrm-gym bench --only feeding", argv)
     if not (config.peak > 0 and 0 < config.share <= 1 and config.segments >= 1 and config.seconds > 0):
         raise ValueError("expected --peak and --seconds above 0, --share in (0, 1] and --segments of at least 1")
-    names = config.recipes or tuple(RECIPES)
-    for name in names:
-        if name not in RECIPES:
-            raise ValueError(unknown("recipe", name, RECIPES))
+    recipes = {name: find_recipe(name) for name in config.recipes or RECIPES}
     table = new_table(
         f"puzzles a second; GPU: {config.share:.0%} of {config.peak:g} TFLOP/s, {config.segments:g} segments a puzzle",
         *("", "one core prepares", "the GPU takes", "processes"),
     )
     figures: dict[str, Any] = {}
     with one_core():
-        for name in names:
-            figures[name] = found = measure(RECIPES[name], config)
+        for name, recipe in recipes.items():
+            figures[name] = found = measure(recipe, config)
             own = "no new puzzles" if found["fixed"] else str(found["processes"])
             table.add_row(name, f"{found['prepared']:,.0f}", f"{found['taken']:,.0f}", own)
     show(table)

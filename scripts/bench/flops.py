@@ -20,9 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from hrm_gym.agents.devices import choose_device
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
+from hrm_gym.agents.hrm.recipes import Recipe, find_recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.registry import unknown
 from hrm_gym.scripts.options import Json, RunOptions, Switch, arg, at_least, parse
 from hrm_gym.scripts.output import machine, write_json
 
@@ -83,10 +82,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(Flops, "hrm-gym bench --only flops", argv)
     config.use_threads()
     at_least(1, config, "updates", "warmup", "batch")
-    try:
-        recipe = RECIPES[config.recipe]
-    except KeyError:
-        raise ValueError(unknown("recipe", config.recipe, RECIPES)) from None
+    recipe = find_recipe(config.recipe)
     given: dict[str, Any] = {"batch_size": config.batch, "puzzles": config.puzzles}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
     found = measure(config, recipe, choose_device(config.device))

@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
+from hrm_gym.agents.hrm.recipes import Recipe, find_recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.registry import unknown
 from hrm_gym.scripts.options import Json, arg, at_least, parse
 from hrm_gym.scripts.output import machine, new_table, show, write_json
 
@@ -146,13 +145,11 @@ def main(argv: Sequence[str]) -> None:
     """Run `hrm-gym bench --only reads`."""
     config = parse(Reads, "hrm-gym bench --only reads", argv)
     at_least(1, config, "updates")
-    missing = [name for name in config.recipes if name not in RECIPES]
-    if missing:
-        raise ValueError(unknown("recipe", missing[0], RECIPES))
+    recipes = {name: find_recipe(name) for name in config.recipes}
     table = new_table("a training step", "", "host reads", "operators", "bytes to the device", "bytes from it")
     figures = {}
-    for name in config.recipes:
-        figures[name] = found = measure(RECIPES[name], config.updates, config.warmup)
+    for name, recipe in recipes.items():
+        figures[name] = found = measure(recipe, config.updates, config.warmup)
         table.add_row(name, *(f"{found[key]:,.4g}" for key in ("reads", "operators", "up", "down")))
     show(table)
     if config.json is not None:

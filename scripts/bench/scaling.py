@@ -24,9 +24,8 @@ import tyro
 
 from hrm_gym.agents.hrm.distributed import ALONE, BackwardPass, Processes, join, leave
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
+from hrm_gym.agents.hrm.recipes import Recipe, find_recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.registry import unknown
 from hrm_gym.scripts.bench.flops import TERA, flops_of_an_update, segment_flops
 from hrm_gym.scripts.options import Json, arg, at_least, parse
 from hrm_gym.scripts.output import machine, new_table, show, write_json
@@ -146,15 +145,13 @@ def main(argv: Sequence[str]) -> None:
     """Run `hrm-gym bench --only scaling`."""
     config = parse(Scaling, "hrm-gym bench --only scaling", argv)
     at_least(1, config, "rounds")
-    for name in (config.recipe, config.check):
-        if name not in RECIPES:
-            raise ValueError(unknown("recipe", name, RECIPES))
+    recipe, checked_with = find_recipe(config.recipe), find_recipe(config.check)
     if not config.gpus or min(config.gpus) < 1:
         raise ValueError(f"expected --gpus of at least 1, got {config.gpus}")
     hardware = Hardware()
-    rows = table(RECIPES[config.recipe], config.gpus, hardware)
+    rows = table(recipe, config.gpus, hardware)
     _show(config.recipe, rows)
-    checked = check(RECIPES[config.check], config.rounds, config.seconds)
+    checked = check(checked_with, config.rounds, config.seconds)
     for kind, name in (("wall", "wall time"), ("cpu", "CPU time of each")):
         found = checked[kind]
         print(

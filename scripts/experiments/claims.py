@@ -17,6 +17,7 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.checkpoint import read_config
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import read_json
+from hrm_gym.scripts.experiments.levels import spread
 from hrm_gym.scripts.options import parse
 
 
@@ -25,7 +26,7 @@ class ClaimsConfig:
     """Write the page of the paper's claims from the figures in a folder of results.
 
     Attributes:
-        results: Folder with paper/, depth/, own-decision/, versus/ and memory.json.
+        results: Folder with paper/, depth/, levels/, own-decision/, versus/ and memory.json.
         out: The Markdown file to write.
     """
 
@@ -200,31 +201,46 @@ def _mean(row: Any) -> str:
     return f"{percent(row['solved'])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _arms(found: Any, words: dict[str, str]) -> str:
-    """How the arms of `versus` do on 4x4 Sudoku after both times, by the words for each."""
-    arms, seconds = found["summary"]["sudoku-4x4"], found["results"][0]["seconds"]
+def _arms(found: Any, size: str, words: dict[str, str]) -> str:
+    """How the arms of `versus` do on one kind of puzzle after both times, by the words for each."""
+    arms, seconds = found["summary"][size], found["results"][0]["seconds"]
     shown = "; ".join(f"{words[name]} {_mean(arms[name]['1x'])}, {_mean(arms[name]['4x'])}" for name in words)
-    return f"4x4 Sudoku, {seconds:g} and {4 * seconds:g} s of a core, interquartile means: {shown}"
+    puzzles = {"sudoku-4x4": "4x4 Sudoku", "maze-6x6": "6x6 mazes"}[size]
+    return f"{puzzles}, {seconds:g} and {4 * seconds:g} s of a core, interquartile means: {shown}"
 
 
-def _signals(found: Any) -> str:
-    return _arms(
-        found,
-        {
-            "supervision": "supervision",
-            "reward-writes": "reward for every written symbol",
-            "reward-writes-no-carry": "the same without carry",
-            "reward-grid": "reward for a solved grid",
-        },
+def _signals(size: str) -> Callable[[Any], str]:
+    words = {
+        "supervision": "supervision",
+        "reward-writes": "reward for every written symbol",
+        "reward-writes-no-carry": "the same without carry",
+        "reward-grid": "reward for a solved grid",
+    }
+    return lambda found: _arms(found, size, words)
+
+
+def _carry(size: str) -> Callable[[Any], str]:
+    words = {"supervision": "up to 4 segments", "supervision-no-carry": "one segment"}
+    return lambda found: _arms(found, size, words)
+
+
+def _settling(found: Any) -> str:
+    last, cycles = found["summary"][-1], found["results"][0]["cycles"]
+    left, again, high = (spread(last, name) for name in ("within", "moved_again", "high_left"))
+    return (
+        f"4x4 Sudoku, {cycles} L-steps a cycle, after {last['update']:,} updates, interquartile means: {left} of L's "
+        f"residual at the beginning of a cycle is left at its end; L moves further again after {again} of H's updates; "
+        f"{high} of H's first residual is left at the end"
     )
 
 
-def _carry(found: Any) -> str:
-    return _arms(found, {"supervision": "up to 4 segments", "supervision-no-carry": "one segment"})
+def _levels_dimensions(found: Any) -> str:
+    shown = ", ".join(f"{row['update']:,} updates {spread(row, 'dimensions_ratio')}" for row in found["summary"])
+    return f"4x4 Sudoku, {found['results'][0]['puzzles']} puzzles, PR_H / PR_L: {shown}"
 
 
 def _act_mini(found: Any) -> str:
-    rows = [row for row in found["results"] if row["arm"] == "supervision"]
+    rows = [row for row in found["results"] if (row["size"], row["arm"]) == ("sudoku-4x4", "supervision")]
     last = [row["curve"][-1] for row in rows]
     own, used = (float(np.mean([point[name] for point in last])) for name in ("solved", "segments"))
     four, sixteen = (float(np.mean([row["fixed"][count] for row in rows])) for count in ("4", "16"))
@@ -243,6 +259,16 @@ CLAIMS = (
         WEAKLY,
         "two L-steps a cycle are too few to see L settle within one",
         ("convergence-sudoku", "convergence-maze"),
+    ),
+    Claim(
+        "The same with four L-steps a cycle, five short trainings",
+        "levels/levels.json",
+        _settling,
+        5,
+        SHOWN,
+        "L settles within a cycle and moves again after every update of H; the untrained network does too, so that it "
+        "lies in the structure; what training adds is that H settles",
+        ("levels",),
     ),
     Claim(
         "A recurrent network settles early, the layers of a deep one lose their residuals (figure 3)",
@@ -395,6 +421,14 @@ CLAIMS = (
         "likewise",
     ),
     Claim(
+        "The same on 4x4 Sudoku, five short trainings",
+        "levels/levels.json",
+        _levels_dimensions,
+        5,
+        NOT,
+        "training raises the ratio, which stays below one in all five",
+    ),
+    Claim(
         "Training needs memory that the number of steps does not enter",
         "memory.json",
         _memory,
@@ -406,7 +440,7 @@ CLAIMS = (
     Claim(
         "Dense supervision learns where reward does not",
         "versus/versus.json",
-        _signals,
+        _signals("sudoku-4x4"),
         5,
         NOT,
         "a reward for every symbol, which says as much, starts later and then learns as well, without carry better; "
@@ -414,12 +448,28 @@ CLAIMS = (
         ("versus",),
     ),
     Claim(
+        "The same on 6x6 mazes",
+        "versus/versus.json",
+        _signals("maze-6x6"),
+        5,
+        WEAKLY,
+        "after 16 seconds supervision solves some and no reward any; the time is too short for more",
+    ),
+    Claim(
         "Supervision over several segments is better than over one",
         "versus/versus.json",
-        _carry,
+        _carry("sudoku-4x4"),
         5,
         NOT,
         "a tie: after so short a training the Q-head halts every board after its first segment",
+    ),
+    Claim(
+        "The same on 6x6 mazes",
+        "versus/versus.json",
+        _carry("maze-6x6"),
+        5,
+        NOT,
+        "a tie, after as short a training",
     ),
 )
 """In the paper's order."""
@@ -462,6 +512,7 @@ PLACES = {
     "depth": "results/depth/depth.png",
     "memory": "results/memory.png",
     "versus": "results/versus/versus.png",
+    "levels": "results/levels/levels.png",
 }
 """Where the pictures lie that are drawn from committed figures."""
 

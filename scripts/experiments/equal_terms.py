@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
 
 from hrm_gym.agents.agent import Agent, Observation
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES as HRM_RECIPES
+from hrm_gym.agents.hrm.recipes import Recipe as HRMRecipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.agent import SB3Agent
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
+from hrm_gym.agents.sb3.recipes import DQNSettings, RLRecipe
 from hrm_gym.agents.sb3.training import RLRun
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import CYCLE, new_figure
@@ -40,9 +43,28 @@ PUZZLES: dict[str, dict[str, str]] = {
         "hrm": "sudoku-4x4",
         **{name: f"sudoku-4x4-{name}" for name in ("maskableppo", "ppo", "a2c", "dqn")},
     },
-    "maze-10x10": {"hrm": "maze-10x10", "maskableppo": "maze-maskableppo", "ppo": "maze", "dqn": "maze-dqn"},
+    "maze-10x10": {
+        "hrm": "maze-10x10",
+        "hrm-any-size": "maze-any-size-8",
+        **{"maskableppo": "maze-maskableppo", "ppo": "maze", "dqn": "maze-dqn"},
+    },
+    "sudoku-9x9": {"hrm": "sudoku", **{name: f"sudoku-9x9-{name}" for name in ("maskableppo", "ppo", "dqn")}},
 }
 """Recipes by puzzle and agent: those that the bundled weights came from, their number of updates or steps apart."""
+
+SAME: dict[str, dict[str, Any]] = {
+    "maze-10x10": {
+        "hrm-any-size": {
+            "env": {"size": 10},
+            "model": dataclasses.replace(HRM_RECIPES["maze-any-size-8"].model, grid=(10, 10)),
+        }
+    },
+    "sudoku-9x9": {
+        "hrm": {"env": {"difficulty": "easy"}, "mixture": ()},
+        **{name: {"source": "generate"} for name in ("maskableppo", "ppo", "dqn")},
+    },
+}
+"""What is changed in recipes so that all learn from the same kind of puzzles; of 9x9 Sudoku, new easy ones."""
 
 TRIES = 8
 """Answers of which the rules may choose, where they help."""
@@ -58,6 +80,7 @@ NEVER: dict[str, Any] = {"eval_every": 10**9, "checkpoint_every": 10**9}
 class Training:
     """What is read of one training's result."""
 
+    date: str
     agent: str
     cpu_seconds: float
     alone: float
@@ -71,8 +94,9 @@ class EqualTermsConfig:
     How many updates or steps fit into the time is measured first, on a short training that is thrown away, so that each
     recipe's learning rate falls to its end within the time. Time is the processor's, of one thread; evaluations do not
     count. Each agent is judged twice: alone (the HRM by its own decision, the others with their likeliest actions), and
-    with the same help for all: up to 8 answers, of which a check of the rules takes the first that passes (the HRM
-    restarts every 16 segments, the others draw their actions). What is finished is kept: the same command continues.
+    with the same help for all: up to 8 answers, of which a check of the rules takes the first that passes (an HRM
+    restarts every 16 segments, or as many as it trains with if that is more; the others draw their actions, DQN as at
+    the end of its training). What is finished is kept: the same command continues.
 
     Attributes:
         puzzle: Which puzzles.
@@ -128,22 +152,42 @@ def one(config: EqualTermsConfig, name: str, seed: int) -> dict[str, Any]:
     asked = {"puzzle": config.puzzle, "agent": name, "seconds": config.seconds, "seed": seed, "puzzles": config.puzzles}
 
     def work() -> dict[str, Any]:
-        train = train_hrm if name == "hrm" else train_rl
-        alone, helped, spent, amount = train(PUZZLES[config.puzzle][name], seed, config.seconds, folder / "run")
+        train = train_hrm if is_hrm(name) else train_rl
+        alone, helped, spent, amount = train(config.puzzle, name, seed, config.seconds, folder / "run")
         tries = np.array([solved(agent, config) for agent in (alone, *helped)])
         found = {"alone": float(tries[0].mean()), "helped": float(tries.any(axis=0).mean())}
         shares = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
         print(f"{name}, seed {seed}: {shares}", file=sys.stderr, flush=True)
-        return {"cpu_seconds": round(spent, 1), **amount, **found}
+        return {"date": about()["date"], "cpu_seconds": round(spent, 1), **amount, **found}
 
     return result_of(folder / "result.json", asked, work, Training)
 
 
-def train_hrm(recipe_name: str, seed: int, seconds: float, folder: Path) -> tuple[Agent, list[Agent], float, Any]:
-    """Deep supervision; the agent alone, with its help, CPU seconds, and the updates made."""
-    recipe = dataclasses.replace(HRM_RECIPES[recipe_name], seed=seed, init="", **NEVER)
-    updates = max(1, round(hrm_speed(recipe_name) * seconds))
-    trainer = Trainer(dataclasses.replace(recipe, updates=updates), folder, compile=False)
+def is_hrm(name: str) -> bool:
+    """Whether an agent is an HRM."""
+    return name.startswith("hrm")
+
+
+def hrm_recipe(puzzle: str, name: str) -> HRMRecipe:
+    """From random weights, on these puzzles alone."""
+    recipe = HRM_RECIPES[PUZZLES[puzzle][name]]
+    return dataclasses.replace(recipe, init="", **NEVER, **SAME.get(puzzle, {}).get(name, {}))
+
+
+def rl_recipe(puzzle: str, name: str) -> RLRecipe:
+    """On these puzzles alone."""
+    return dataclasses.replace(RL_RECIPES[PUZZLES[puzzle][name]], **NEVER, **SAME.get(puzzle, {}).get(name, {}))
+
+
+Trained = tuple[Agent, list[Agent], float, dict[str, int]]
+"""The agent alone, its help, CPU seconds, and the updates or environment steps made."""
+
+
+def train_hrm(puzzle: str, name: str, seed: int, seconds: float, folder: Path) -> Trained:
+    """Deep supervision; its help is one agent, which restarts."""
+    updates = max(1, round(hrm_speed(puzzle, name) * seconds))
+    recipe = dataclasses.replace(hrm_recipe(puzzle, name), seed=seed, updates=updates)
+    trainer = Trainer(recipe, folder, compile=False)
     start = time.process_time()
     while trainer.update < trainer.recipe.updates:
         trainer.step()
@@ -157,9 +201,9 @@ def train_hrm(recipe_name: str, seed: int, seconds: float, folder: Path) -> tupl
 
 
 @functools.cache
-def hrm_speed(recipe_name: str) -> float:
+def hrm_speed(puzzle: str, name: str) -> float:
     """Updates a second of the processor; the first seconds, in which buffers are filled, do not count."""
-    recipe = dataclasses.replace(HRM_RECIPES[recipe_name], init="", updates=10**9, **NEVER)
+    recipe = dataclasses.replace(hrm_recipe(puzzle, name), updates=10**9)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trainer(recipe, Path(scratch), compile=False)
         for _ in range(2):
@@ -169,25 +213,26 @@ def hrm_speed(recipe_name: str) -> float:
         return (trial.update - before) / spent
 
 
-def train_rl(recipe_name: str, seed: int, seconds: float, folder: Path) -> tuple[Agent, list[Agent], float, Any]:
-    """Reward; the agent alone, its further tries, CPU seconds, and the environment steps made."""
-    recipe = dataclasses.replace(RL_RECIPES[recipe_name], seed=seed, **NEVER)
-    steps = max(recipe.envs, round(rl_speed(recipe_name) * seconds))
+def train_rl(puzzle: str, name: str, seed: int, seconds: float, folder: Path) -> Trained:
+    """Reward; its help are further tries, with actions that are drawn."""
+    recipe = dataclasses.replace(rl_recipe(puzzle, name), seed=seed)
+    steps = max(recipe.envs, round(rl_speed(puzzle, name) * seconds))
     rl = RLRun(dataclasses.replace(recipe, timesteps=steps), folder)
     start = time.process_time()
     rl.learn(lambda row: None)
     spent = time.process_time() - start
     arguments = {"action_mode": recipe.action_mode, "device": "cpu", "family": rl.family}
-    helped: list[Agent] = [Sampled(rl.policy, **arguments) for _ in range(TRIES - 1)]
+    chance = recipe.learner.last_random if isinstance(recipe.learner, DQNSettings) else 0.0
+    helped: list[Agent] = [Sampled(rl.policy, chance, number, **arguments) for number in range(TRIES - 1)]
     return SB3Agent(rl.policy, **arguments), helped, spent, {"timesteps": rl.timesteps}
 
 
 @functools.cache
-def rl_speed(recipe_name: str) -> float:
+def rl_speed(puzzle: str, name: str) -> float:
     """Environment steps a second of the processor; what comes before the first update, compilation of the rules among
     it, and the seconds after it do not count."""
     with tempfile.TemporaryDirectory() as scratch:
-        trial = RLRun(dataclasses.replace(RL_RECIPES[recipe_name], timesteps=10**9, **NEVER), Path(scratch))
+        trial = RLRun(dataclasses.replace(rl_recipe(puzzle, name), timesteps=10**9), Path(scratch))
         seen: list[tuple[float, int]] = []
 
         def watch(row: dict[str, float]) -> None:
@@ -200,7 +245,12 @@ def rl_speed(recipe_name: str) -> float:
 
 
 class Sampled(SB3Agent):
-    """The same policy with actions that are drawn."""
+    """The same policy with actions that are drawn: of DQN, which has no distribution, as at the end of its training."""
+
+    def __init__(self, policy: BasePolicy, chance: float, seed: int, **arguments: Any) -> None:
+        """`chance` is that of an action from all alike, drawn from `seed`."""
+        super().__init__(policy, **arguments)
+        self.chance, self._rng = chance, np.random.default_rng(seed)
 
     def predict(
         self,
@@ -210,12 +260,17 @@ class Sampled(SB3Agent):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         """Actions drawn from the policy."""
-        return super().predict(observation, state, episode_start, deterministic=False)
+        actions, after = super().predict(observation, state, episode_start, deterministic=False)
+        if self.chance:
+            space: Any = self.policy.action_space
+            other = self._rng.integers(space.n, size=actions.shape)
+            actions = np.where(self._rng.random(actions.shape) < self.chance, other, actions)
+        return actions, after
 
 
 def solved(agent: Agent, config: EqualTermsConfig) -> NDArray[np.bool_]:
     """(puzzles,) bool: which of the new puzzles the agent solves."""
-    recipe = HRM_RECIPES[PUZZLES[config.puzzle]["hrm"]]
+    recipe = hrm_recipe(config.puzzle, "hrm")
     # an environment ends an episode, too: it has to last as long as the agent would go on
     limit = {"max_segments": agent.max_segments} if isinstance(agent, HRMAgent) else {}
     episodes = played(recipe.env_id, {**recipe.env, **limit}, agent, config.puzzles)
@@ -231,8 +286,8 @@ def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in ("alone", "helped"):
         mean, interval = intervals.method(np.array([row[name] for row in rows]))
         found[name] = {"solved": mean, "solved_interval": interval, "scores": [row[name] for row in rows]}
-    seconds = [row["cpu_seconds"] for row in rows]
-    return {**found, "cpu_seconds": [min(seconds), max(seconds)], "trainings": len(rows)}
+    seconds, dates = [row["cpu_seconds"] for row in rows], sorted({row["date"] for row in rows})
+    return {**found, "cpu_seconds": [min(seconds), max(seconds)], "trainings": len(rows), "dates": dates}
 
 
 def command(config: EqualTermsConfig) -> str:
@@ -254,14 +309,14 @@ def page(config: EqualTermsConfig, said: dict[str, str], summary: dict[str, Any]
         f"interval by a bootstrap of the trainings. *Help*: up to {TRIES} answers, of which a check of the rules takes "
         "the first that passes.",
         "",
-        "| agent | solved alone | with help | each training, alone | CPU seconds |",
-        "|---|---|---|---|---|",
+        "| agent | solved alone | with help | each training, alone | CPU seconds | date |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in summary.items():
         alone, helped = rate(row["alone"], "solved"), rate(row["helped"], "solved")
         scores = ", ".join(f"{100 * score:.1f}" for score in row["alone"]["scores"])
-        low, high = row["cpu_seconds"]
-        lines.append(f"| {name} | {alone} | {helped} | {scores} | {low:.0f} to {high:.0f} |")
+        (low, high), dates = row["cpu_seconds"], ", ".join(row["dates"])
+        lines.append(f"| {name} | {alone} | {helped} | {scores} | {low:.0f} to {high:.0f} | {dates} |")
     return "\n".join([*lines, "", f"`{command(config)}`, {said['date']}, {said['machine']}.", ""])
 
 

@@ -152,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
     traces: dict[str, tuple[Trace, Trace]] = {}
     results: dict[str, Any] = {}
     for name, batch in kinds(config, found.about["family"], found.model.config):
-        agent = _agent(found, batch, config.restart)
+        agent = agent_for(found, batch, config.restart)
         plain = trace(agent, batch, config.max_segments)
         restarted = trace(agent, batch, config.max_segments, config.restart, plain) if config.restart else plain
         traces[name] = plain, restarted
@@ -194,7 +194,7 @@ def _check(config: OwnDecisionConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
 
 
-def _agent(found: Pretrained, batch: PuzzleBatch, restart: int) -> HRMAgent:
+def agent_for(found: Pretrained, batch: PuzzleBatch, restart: int) -> HRMAgent:
     """The agent on boards of this size, with a fast network."""
     grid = batch.clues.shape[1], batch.clues.shape[2]
     family = make_family(found.about["family"], grid)

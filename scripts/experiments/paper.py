@@ -21,7 +21,7 @@ from hrm_gym.agents.hrm.analysis.states import ConvergenceStudy, Network, Trace
 from hrm_gym.evaluation.plots import save
 from hrm_gym.reading import convert, read_json
 from hrm_gym.scripts.bench import memory
-from hrm_gym.scripts.experiments import depth, strategies, versus
+from hrm_gym.scripts.experiments import depth, levels, strategies, versus
 from hrm_gym.scripts.experiments.evaluate import about
 from hrm_gym.scripts.main import main as hrm_gym
 from hrm_gym.scripts.main import run
@@ -53,7 +53,7 @@ STUDIES = {
 class PaperConfig:
     """Make the paper's figures: PNG and JSON in docs/results/paper, from the bundled weights; and those of trainings
     and measurements of memory, which take longer, from their committed figures (depth, networks, memory, versus,
-    halting, curve).
+    levels, halting, curve).
 
     Attributes:
         names: Of the figures; all by default.
@@ -116,6 +116,13 @@ def draw_versus(results: Path) -> None:
     save(versus.drawn(config, found), results / "versus" / "versus.png")
 
 
+def draw_levels(results: Path) -> None:
+    """Residuals and participation ratios of several trainings, from their committed figures."""
+    found = read_json(results / "levels" / "levels.json")["results"]
+    config = levels.LevelsConfig(recipe=found[0]["recipe"], cycles=found[0]["cycles"])
+    save(levels.drawn(config, found), results / "levels" / "levels.png")
+
+
 def draw_halting(results: Path) -> None:
     """Halting rules on the accuracy-compute plane, from the committed reports."""
     for name in ("halting-maze", "halting-sudoku"):
@@ -138,6 +145,7 @@ OTHERS: dict[str, Callable[[Path], None]] = {
     "networks": draw_networks,
     "memory": draw_memory,
     "versus": draw_versus,
+    "levels": draw_levels,
     "halting": draw_halting,
     "curve": draw_curve,
 }

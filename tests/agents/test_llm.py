@@ -260,6 +260,7 @@ def test_key_options_and_model_go_into_the_request(stub: Callable[..., Stub], mo
         ("file:///etc/passwd#x", "expected llm=URL#MODEL"),
         ("http://me:secret@localhost/v1#x", "HRM_GYM_LLM_KEY"),
         ("http://localhost/v1#x?stream=true", "other than stream"),
+        ("http://localhost/v\u00e9#x", "a URL in ASCII characters"),
     ],
 )
 def test_bad_specs_are_named(spec: str, message: str) -> None:
@@ -268,11 +269,20 @@ def test_bad_specs_are_named(spec: str, message: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "1e12"])
 def test_bad_timeouts_are_named(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRM_GYM_LLM_TIMEOUT", seconds)
     with pytest.raises(ValueError, match="HRM_GYM_LLM_TIMEOUT=600"):
         ChatEndpoint("http://localhost/v1#x")
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nmore", "sk-secret\u2603"])
+def test_a_key_that_cannot_be_sent_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HTTP library's error has it in full."""
+    monkeypatch.setenv("HRM_GYM_LLM_KEY", key)
+    with pytest.raises(ValueError, match="printable ASCII characters in HRM_GYM_LLM_KEY") as caught:
+        ChatEndpoint("http://localhost/v1#x").ask("?")
+    assert "secret" not in str(caught.value)
 
 
 def test_other_modes_are_refused() -> None:

@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 import hrm_gym
 from hrm_gym.agents import checkpoint, pretrained
 from hrm_gym.agents.hrm.config import HRMConfig
+from hrm_gym.agents.hrm.hub import MOST_CARD, load_pretrained
 from hrm_gym.agents.hrm.official.config import read_settings
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.run_folder import load_model
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.training import fill_replay, save_replay, start_run
-from hrm_gym.reading import parse_json, read_json, read_npz, read_yaml
+from hrm_gym.reading import parse_json, read_json, read_npz, read_text, read_yaml
 
 TINY_RUN = dataclasses.replace(
     RECIPES["sudoku-4x4"],
@@ -90,6 +91,23 @@ def test_a_network_of_any_size_takes_no_memory(tmp_path: Path, settings: dict[st
     finally:
         tracemalloc.stop()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": {"embed_variants": True, "variants": "x"}}, "variants and seed of the weights' recipe as whole"),
+        ({"restart": 10**30}, "below 2"),
+        ({"halting": "q," * 10**5}, "at most 200 characters, got 200,000"),
+    ],
+)
+def test_what_suits_weights_has_its_range(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """These were a TypeError, an OverflowError, and a refusal as long as the rule."""
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights", **changes)
+    env = gym.make("HRMSudokuMini-v0")
+    with pytest.raises(ValueError, match=said) as error:
+        hrm_gym.make_agent("hrm", env, weights=str(folder))
+    assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize(
@@ -171,6 +189,44 @@ def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
     (folder / checkpoint.SUMS).write_text("0  ../../secret\n")
     with pytest.raises(ValueError, match="secret is missing"):
         load_model(folder)
+
+
+def test_a_file_that_is_listed_many_times_is_summed_up_once(tmp_path: Path) -> None:
+    """A megabyte of sums for a large file kept a command busy for hours."""
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / checkpoint.SUMS).write_text(2 * f"{checkpoint.digest(tmp_path / 'a')}  a\n")
+    with pytest.raises(ValueError, match="expected every file once, got a twice"):
+        checkpoint.verify(tmp_path)
+
+
+def test_a_card_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "weights")
+    with (folder / "CARD.md").open("wb") as file:
+        file.truncate(2**40)
+    found = load_pretrained(folder)
+    assert found.card is not None
+    assert len(found.card) == MOST_CARD
+
+
+def test_a_card_that_is_a_link_to_a_private_file_is_none(tmp_path: Path) -> None:
+    """It became part of the card that `push_to_hub` publishes. Links of the hub's cache are followed."""
+    (tmp_path / "private").write_text("secret")
+    folder = changed(pretrained.FOLDER / "hrm-sudoku-4x4", tmp_path / "snapshots" / "revision")
+    (folder / "CARD.md").unlink()
+    (folder / "CARD.md").symlink_to(tmp_path / "private")
+    assert load_pretrained(folder).card is None
+    (folder / "CARD.md").unlink()
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "1").write_text("a card")
+    (folder / "README.md").symlink_to("../../blobs/1")
+    assert load_pretrained(folder).card == "a card"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_a_file_without_a_size_is_read_as_empty(tmp_path: Path) -> None:
+    """Some files of /proc never end, and some wait for what the kernel says next."""
+    (tmp_path / "config.json").symlink_to("/proc/self/status")
+    assert read_text(tmp_path / "config.json") == ""
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "config"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,17 @@ def test_a_file_is_the_bank_it_was_written_from(halting_bank: HaltingBank, halti
     assert read.about == halting_bank.about
     assert find_bank(str(halting_file)) is read
     assert make(halting_file).bank.name == "made-up"
+
+
+def test_a_bank_that_was_replaced_within_a_tick_of_the_clock_is_read_again(halting_arrays: Any, tmp_path: Path) -> None:
+    """The same holds for a clock that was set back."""
+    path, found = tmp_path / "bank.npz", []
+    for number in (0, 1):
+        np.savez(tmp_path / f"{number}.npz", **halting_arrays())
+        os.replace(tmp_path / f"{number}.npz", path)
+        os.utime(path, (1, 1))
+        found.append(find_bank(path))
+    assert found[0] is not found[1]
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "lacks", "shape", "dtype", "version", "nan"])

@@ -9,6 +9,7 @@ import pytest
 
 from hrm_gym.envs.puzzle import BANK_SEED, PuzzleSource, puzzle_key
 from hrm_gym.envs.sudoku import extreme, tokens
+from hrm_gym.envs.sudoku.backdoors import effects
 from hrm_gym.envs.sudoku.boxes import BOXES
 from hrm_gym.envs.sudoku.extreme import BUNDLED_FOUNDERS, load_founders
 from hrm_gym.envs.sudoku.generator import CLUES
@@ -208,3 +209,15 @@ def test_banks_stay_small_pickle_small_and_number_their_puzzles():
     assert bank[3].name == "sudoku-9x9-easy/all:3"
     with pytest.raises(IndexError, match="expected a puzzle index"):
         bank[len(bank)]
+
+
+def test_a_backdoor_is_a_cell_whose_right_digit_leaves_nothing_to_guess():
+    easy = make_source("bank", difficulty="easy", split="all").batch(np.arange(3, dtype=np.uint64))
+    assert (effects(easy.clues, easy.solutions) == 1).all()  # nothing to guess
+    boards = make_source("bank", difficulty="extreme", split="all").batch(np.arange(40, dtype=np.uint64))
+    found = effects(boards.clues, boards.solutions)[:, 1]
+    for clues, solution, share in zip(boards.clues, boards.solutions, found, strict=True):
+        cells = np.flatnonzero(clues < 2)
+        backdoors = sum(rate(np.where(np.arange(81).reshape(9, 9) == cell, solution, clues)) == 0 for cell in cells)
+        assert backdoors / len(cells) <= share <= backdoors  # cells that need no guess are not among those that count
+    assert 0 < (found == 0).sum() < len(found)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import hrm_gym
+from hrm_gym.scripts.launch import Training
 from hrm_gym.scripts.main import main
 
 CHECKOUT = Path(hrm_gym.__file__).resolve().parents[1]
@@ -35,6 +36,35 @@ def test_nothing_in_the_current_folder_is_imported_or_unpickled(tmp_path: Path) 
     done = run(tmp_path, "solve", "HRMSudokuMini-v0", "--agent", "hrm", "--episodes", "1", "--no-render")
     assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no PYTHONSAFEPATH")
+def test_worker_processes_import_nothing_from_the_current_folder(tmp_path: Path) -> None:
+    """`python -c`, which multiprocessing starts workers by, looks for modules where it is started."""
+    (tmp_path / "multiprocessing.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    build = ["data", "build", "HRMSudokuMini-v0", "--train", "4", "--test", "2", "--processes", "2", "--out", "built"]
+    done = run(tmp_path, *build)
+    assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
+
+
+def test_trainings_of_a_launcher_import_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hrm_gym.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(CHECKOUT)
+    command = Training(("maze", "--help"), tmp_path / "run").command
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
+    assert "usage: hrm-gym train maze" in done.stdout
+
+
+def test_matplotlibrc_in_the_current_folder_sets_nothing_up(tmp_path: Path) -> None:
+    """LaTeX ran with a stranger's preamble, or all the work ended with a traceback where there is none."""
+    pytest.importorskip("matplotlib")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    done = run(tmp_path, "compare", "--env", "HRMSudokuMini-v0", "--agent", "random", "--episodes", "2", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "index.html").is_file()
 
 
 def test_a_module_that_is_named_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

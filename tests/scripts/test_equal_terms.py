@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hrm_gym.scripts.experiments import equal_terms
@@ -27,6 +29,7 @@ def test_every_training_is_judged_alone_and_with_help_and_kept(
         assert row["cpu_seconds"] > 0
     for name in ("hrm", "a2c"):
         assert found["summary"][name]["trainings"] == 2
+        assert found["summary"][name]["dates"] == [found["date"]]
         assert name in (tmp_path / "out" / "equal_terms.md").read_text()
     monkeypatch.setattr(equal_terms, "train_hrm", None)  # nothing is trained again
     monkeypatch.setattr(equal_terms, "train_rl", None)
@@ -34,10 +37,33 @@ def test_every_training_is_judged_alone_and_with_help_and_kept(
     assert json.loads((tmp_path / "out" / "equal_terms.json").read_text())["results"] == found["results"]
 
 
+@pytest.mark.parametrize("puzzle", equal_terms.PUZZLES)
+def test_all_learn_from_the_same_puzzles_and_from_nothing(puzzle: str) -> None:
+    asked = equal_terms.hrm_recipe(puzzle, "hrm")
+    for name in equal_terms.PUZZLES[puzzle]:
+        recipe: Any = (equal_terms.hrm_recipe if equal_terms.is_hrm(name) else equal_terms.rl_recipe)(puzzle, name)
+        env = {key: value for key, value in recipe.env.items() if key != "legal_only"}
+        assert (recipe.env_id, {"difficulty": "easy", **env}) == (asked.env_id, {"difficulty": "easy", **asked.env})
+        assert recipe.source == "generate"
+        assert not getattr(recipe, "mixture", ())
+        assert not getattr(recipe, "init", "")
+
+
+def test_the_help_of_dqn_are_answers_that_differ(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(equal_terms.rl_recipe("sudoku-4x4", "dqn"), timesteps=1, envs=2)
+    policy = equal_terms.RLRun(recipe, tmp_path).policy
+    boards = np.full((64, 4, 4), 1, np.uint8)
+    seen: dict[str, Any] = {"puzzle": boards, "answer": boards, "segment": np.zeros((64, 1), np.int32)}
+    never, sometimes = (equal_terms.Sampled(policy, chance, 0, action_mode="cell") for chance in (0.0, 0.5))
+    same = never.predict(seen)[0]
+    assert (same == same[0]).all()
+    assert 8 < (sometimes.predict(seen)[0] != same).sum() < 56
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--puzzle", "chess"], "expected one of sudoku-4x4, maze-10x10 as puzzle, got 'chess'"),
+        (["--puzzle", "chess"], "expected one of sudoku-4x4, maze-10x10, sudoku-9x9 as puzzle, got 'chess'"),
         (["--agent", "gpt"], "got 'gpt'"),
         (["--seeds", "1"], "at least 2 seeds"),
     ],
@@ -60,5 +86,5 @@ def test_the_speed_of_training_is_measured_after_a_slow_start(monkeypatch: pytes
     monkeypatch.setattr(equal_terms, "TRIAL", 0.2)
     monkeypatch.setattr(equal_terms, "RLRun", Slow)
     equal_terms.rl_speed.cache_clear()
-    assert equal_terms.rl_speed("sudoku-4x4-a2c") > 50.0
+    assert equal_terms.rl_speed("sudoku-4x4", "a2c") > 50.0
     equal_terms.rl_speed.cache_clear()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from hrm_gym.agents import checkpoint
+from hrm_gym.scripts import launch
 from hrm_gym.scripts.main import main
 
 LONG = 4000
@@ -65,7 +67,7 @@ def test_one_that_fails_does_not_end_the_others(tmp_path: Path, capsys: pytest.C
     (tmp_path / "maze" / "seed-0").write_text("in the way")
     assert main(command(tmp_path, 1, "--seeds", "2")) == 1
     said = capsys.readouterr().err
-    assert "seed-0: failed, see" in said
+    assert "maze/seed-0: failed, see" in said
     assert "1 of 2 trainings failed: the same command continues them" in said
     assert updates(tmp_path / "maze" / "seed-1") == 1
 
@@ -85,6 +87,47 @@ def test_bad_input_is_one_line(more: list[str], said: str, tmp_path: Path, capsy
     assert said in line
     assert line.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+class SlowToStart:
+    """Stands in for a process: `b` is under way when the command is stopped, and ends by a signal alone."""
+
+    starting, told = threading.Event(), threading.Event()
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.slow = command[-1] == "b"
+        if self.slow:
+            self.starting.set()
+            time.sleep(0.5)
+
+    def wait(self) -> int:
+        return int(self.slow and not self.told.wait(5))
+
+    def send_signal(self, number: int) -> None:
+        if self.slow and number == signal.SIGTERM:
+            self.told.set()
+
+
+def test_a_training_that_is_just_starting_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It got no signal, and the command waited for its end."""
+    monkeypatch.setattr(subprocess, "Popen", SlowToStart)
+    ended: Any = launch._local([launch.Training((name,), tmp_path / name) for name in "ab"], 2)
+    next(ended)
+    SlowToStart.starting.wait(5)
+    ended.close()
+    assert SlowToStart.told.is_set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
+def test_a_log_is_not_written_into_a_link_or_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "maze" / "seed-0.log"
+    log.parent.mkdir()
+    for make in (lambda: os.mkfifo(log), lambda: log.symlink_to(tmp_path / "precious")):
+        make()
+        assert main(command(tmp_path, 1, "--seeds", "1")) == 2
+        assert str(log) in capsys.readouterr().err
+        log.unlink()
+    assert not (tmp_path / "precious").exists()
 
 
 @pytest.mark.parametrize(("launcher", "package", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])

@@ -78,3 +78,14 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ):
         assert main(["predict", str(tmp_path), "--out", str(tmp_path / "s.json"), *options]) == 2
         assert expected in capsys.readouterr().err
+
+
+def test_an_answer_does_not_take_the_place_of_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = tmp_path / "tasks" / "a.json"
+    task.parent.mkdir()
+    task.write_text(json.dumps({"train": SHOWN, "test": [{"input": [[3]]}]}))
+    before = task.read_text()
+    for path in (task, task.parent):
+        assert main(["predict", str(path), "--agent", "random", "--out", str(task)]) == 2
+        assert "--out elsewhere than the tasks" in capsys.readouterr().err
+    assert task.read_text() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,4 +94,16 @@ def test_bad_input_gets_one_line(argv: list[str], said: str, capsys: pytest.Capt
 
 def test_a_bad_minari_name(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("minari", reason="the minari extra is not installed: pip install -e '.[minari]'")
-    assert "such as maze/hrm-v0" in failure(capsys, "--agent", "oracle", "--minari", "no version")
+    for name in ("no version", "m/hrm-v0"):  # Minari refused the second after the puzzles were played
+        assert "such as maze/hrm-v0" in failure(capsys, "--agent", "oracle", "--minari", name)
+    Path("minari/maze/half-v0/data").mkdir(parents=True)
+    assert "a killed process left half" in failure(capsys, "--agent", "oracle", "--minari", "maze/half-v0")
+
+
+def test_what_a_killed_recording_left_goes_with_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in ("a.jsonl", f".a.{dead.pid}.part.jsonl", f".b.{dead.pid}.part.jsonl"):
+        Path(name).touch()
+    assert main(["record", "HRMSudokuMini-v0", "--agent", "oracle", "--episodes", "1", "--jsonl", "a.jsonl"]) == 0
+    assert sorted(path.name for path in Path().iterdir()) == [f".b.{dead.pid}.part.jsonl", "a.jsonl"]

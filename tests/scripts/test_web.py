@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -62,6 +64,27 @@ def test_a_page_has_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_another_package_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["web", "--out", str(tmp_path / "a.html"), "--runtime", str(package(tmp_path, "package/other"))]) == 2
     assert "onnxruntime-web" in capsys.readouterr().err
+
+
+def test_hostile_packages_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is cut short, one whose link leads to itself, one that unpacks to gigabytes, a pipe and a device."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(web.MODULE)
+        entry.type, entry.linkname = tarfile.SYMTYPE, Path(web.MODULE).name
+        archive.addfile(entry)
+    large = tarfile.TarInfo("large")
+    large.size = 2**40
+    whole = package(tmp_path, web.MODULE, web.WASM).read_bytes()
+    contents = {"cut": whole[: len(whole) // 2], "link": held.getvalue(), "large": gzip.compress(large.tobuf())}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.tgz").write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    for runtime in (*(tmp_path / f"{name}.tgz" for name in contents), tmp_path / "pipe", Path("/dev/zero")):
+        assert main(["web", "--out", str(tmp_path / "a.html"), "--runtime", str(runtime)]) == 2
+        said = capsys.readouterr().err
+        assert "expected the npm package" in said
+        assert said.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from hrm_gym.files import (
     MARKER,
     check_ours,
     check_writable,
+    held,
     replace_folder,
     run_lock,
     sweep,
@@ -115,6 +117,23 @@ def test_a_run_folder_belongs_to_one_process(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every training there was refused as one that another process holds."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_lock(tmp_path / "run"), held(tmp_path):
+        pass
+    assert [record.message for record in caplog.records] == [
+        "nothing keeps a second process from this folder: No locks available"
+    ] * 2
+
+
 def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -172,9 +191,17 @@ def test_links_in_place_of_checkpoints_are_removed_and_not_followed(tmp_path: Pa
     write_folder(run / "model", lambda folder: (folder / "a").touch())
     (run / "update_00000001").symlink_to(precious)
     (run / "update_00000002").mkdir()
-    drop_old(run, 1)
+    drop_old(run, 1, run / "update_00000002")
     assert sorted(path.name for path in run.iterdir()) == ["model", "update_00000002"]
     assert (precious / "mine").exists()
+
+
+def test_damaged_checkpoints_do_not_push_whole_ones_out(tmp_path: Path) -> None:
+    """With two damaged ones ahead, every new checkpoint was removed as soon as it was written."""
+    for update in (1, 2, 3, 8, 9):
+        (tmp_path / f"update_{update:08d}").mkdir()
+    drop_old(tmp_path, 2, tmp_path / "update_00000003")
+    assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [2, 3, 8, 9]
 
 
 def test_a_marker_that_someone_else_wrote_lists_no_patterns(tmp_path: Path) -> None:

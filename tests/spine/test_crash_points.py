@@ -96,7 +96,7 @@ def save(run: Path, update: int) -> None:
         np.savez(folder / "state.npz", state=np.full(100, update))
 
     checkpoint.write_folder(checkpoint.checkpoint_path(run, update), fill, ours=True)
-    checkpoint.drop_old(run, 2)
+    checkpoint.drop_old(run, 2, checkpoint.checkpoint_path(run, update))
 
 
 def test_a_checkpoint_killed_anywhere_leaves_the_one_before(tmp_path: Path) -> None:

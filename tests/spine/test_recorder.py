@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import gymnasium as gym
 import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +58,22 @@ def test_an_mp4_can_be_read_back(tmp_path: Path) -> None:
     film([BLANK, LAST]).save(path)
     pictures = iio.imread(path)
     assert pictures.shape == (20, 40, 60, 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_a_film_that_was_not_written_whole_does_not_replace_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full when ffmpeg writes the end: imageio does not ask how ffmpeg ended."""
+    real, script, path = imageio_ffmpeg.get_ffmpeg_exe(), tmp_path / "ffmpeg", tmp_path / "film.mp4"
+    full = 'case "$*" in *-s*) for last; do :; done; truncate -s -600 "$last"; exit 1;; esac'
+    script.write_text(f'#!/bin/bash\n{real} "$@" || exit\n{full}\n')
+    script.chmod(0o700)
+    path.write_text("old")
+    monkeypatch.setattr(imageio_ffmpeg._io, "get_ffmpeg_exe", lambda: str(script))
+    with pytest.raises(OSError, match="is the disk full"):
+        film([BLANK, LAST]).save(path)
+    assert path.read_text() == "old"
 
 
 def test_only_the_first_episodes_are_filmed() -> None:

@@ -69,7 +69,7 @@ def library() -> Path:
     with tempfile.TemporaryDirectory() as draft:
         built = Path(draft) / "cpu_level.so"
         _execute(_command(compiler, built))
-        _execute([sys.executable, "-c", TRIAL, str(built), *FUNCTIONS])
+        _execute([sys.executable, "-c", TRIAL, str(built), *FUNCTIONS], cwd=draft)  # a torch.py may lie where we are
         content = built.read_bytes()
     name = f"{stem}{hashlib.sha256(content).hexdigest()}.so"
     try:
@@ -164,7 +164,7 @@ def remove_unfinished(folder: Path) -> None:
     """
     for path in folder.glob("**/*.so"):
         about = path.stat()
-        if time.time() - about.st_mtime < 30:
+        if abs(time.time() - about.st_mtime) < 30:  # a clock that was set back leaves files of the future
             continue
         with path.open("rb") as file:
             header = file.read(ELF_HEADER.size)
@@ -224,10 +224,12 @@ def _command(compiler: list[str], target: Path) -> list[str]:
     return [*compiler, *FLAGS, abi, *include, str(SOURCE), *threads, "-o", str(target), *libraries]
 
 
-def _execute(command: list[str]) -> str:
+def _execute(command: list[str], cwd: str | None = None) -> str:
     """The output of a command; an OSError of one line if it fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=BUILD_SECONDS).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=BUILD_SECONDS, cwd=cwd
+        ).stdout
     except subprocess.CalledProcessError as error:
         lines = [line for line in (error.stderr or "").splitlines() if line.strip()] or [str(error)]
         wanted = [line for line in lines if "error" in line.lower()] or lines

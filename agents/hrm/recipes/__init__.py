@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hrm_gym.agents.hrm.recipes import arc, mazes, sudoku
 from hrm_gym.agents.hrm.recipes.baselines import direct, recurrent, tiny_recursive
 from hrm_gym.agents.hrm.recipes.recipe import Recipe
+from hrm_gym.registry import unknown
 
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "-direct": direct,
@@ -30,4 +31,17 @@ class _Recipes(dict[str, Recipe]):
 RECIPES = _Recipes({**mazes.RECIPES, **sudoku.RECIPES, **arc.RECIPES})
 """All recipes."""
 
-__all__ = ["RECIPES", "VARIANTS", "Recipe", "direct", "recurrent", "tiny_recursive"]
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe, or the variant of one, of that name; ValueError, with the nearest name, if there is none.
+
+    >>> find_recipe("maze-direct").model.max_segments
+    1
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise ValueError(unknown("recipe", name, RECIPES)) from None
+
+
+__all__ = ["RECIPES", "VARIANTS", "Recipe", "direct", "find_recipe", "recurrent", "tiny_recursive"]

@@ -24,7 +24,8 @@ class Recipe:
         test_source: where held-out puzzles come from, likewise; "" takes the validation split, or the test split
             where there is no other; of the bank where `source` is a single file.
         puzzles: train on a fixed set of N puzzles, chosen by the seed; 0 takes all there are.
-        mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`.
+        mixture: further arguments of the environment; each training puzzle comes from one of them or from `env`. A
+            `source` among them takes the place of the recipe's.
         other_sizes: further boards, learnt in turn with those of `env`, one group an update; each names its own `env`,
             and `mixture` and `batch_size` where they differ. For networks that play boards of every size.
         demonstrations: train on every solved example of tasks (ARC): all pairs of the train split, and the

@@ -95,3 +95,12 @@ def test_the_command_writes_a_bundled_network(tmp_path: Path, capsys: pytest.Cap
         assert np.array_equal(answers[0], agent.thought.answer.ravel())
         np.testing.assert_allclose(confidence[0], agent.thought.confidence.ravel(), atol=0.02)  # bfloat16 in PyTorch
         assert 1 / (1 + np.exp(-q[0, 0])) == pytest.approx(agent.thought.q_halt, abs=0.02)
+
+
+def test_a_file_that_someone_else_wrote_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--onnx weights/config.onnx` took the place of weights/config.json."""
+    (tmp_path / "config.json").write_text("mine")
+    assert main(["export", "hrm-sudoku-4x4", "--onnx", str(tmp_path / "config.onnx")]) == 2
+    assert "config.json, which would be replaced" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == "mine"

@@ -147,6 +147,16 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, tmp_
     assert timeless[0] == timeless[1]
 
 
+@pytest.mark.parametrize("name", ["sudoku-4x4-ppo", "sudoku-4x4-dqn"])
+def test_a_finished_run_whose_steps_are_no_whole_rollouts_is_opened_again(name: str, tmp_path: Path) -> None:
+    recipe = tiny(name, timesteps=33)
+    start_run(recipe, tmp_path).learn(ignore)
+    again = start_run(recipe, tmp_path)
+    assert again.timesteps > 33
+    again.learn(ignore)
+    start_run(dataclasses.replace(recipe, timesteps=90), tmp_path).learn(ignore)
+
+
 def test_a_policy_trained_to_write_no_clash_writes_none_where_it_might(tmp_path: Path) -> None:
     start_run(tiny("sudoku-9x9-maskableppo"), tmp_path).learn(ignore)
     env = gym.make("HRMSudoku-v0", action_mode="cell")
