@@ -62,7 +62,7 @@ class TaskRows(NamedTuple):
         recipe = about.get("recipe") or {}
         if not recipe.get("embed_variants"):
             return cls()
-        numbers = [recipe.get(name) for name in ("variants", "seed")]
+        numbers: list[Any] = [recipe.get(name) for name in ("variants", "seed")]
         if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
             said = reprlib.repr(numbers)
             raise ValueError(f"expected variants and seed of the weights' recipe as whole numbers, got {said}")

@@ -135,8 +135,8 @@ def training(name: str, there: Path) -> Iterator[Callable[[float], float]]:
     """
     with tempfile.TemporaryDirectory() as run:
         command = [sys.executable, "-c", WORKER, name, str(Path(run) / "run")]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(there)}, cwd=run, text=True, **pipes)
+        env = {**os.environ, "PYTHONPATH": str(there)}
+        process = subprocess.Popen(command, env=env, cwd=run, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdin is not None
         assert process.stdout is not None
         try:

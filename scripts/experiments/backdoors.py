@@ -86,7 +86,7 @@ def measure(config: Measure) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name, batch in kinds(asked, found.about["family"], found.model.config):
         run = trace(agent_for(found, batch, 0), batch, config.max_segments)
-        right = run.right.any(1)
+        right = np.asarray(run.right.any(1))
         guesses, opened = np.array([rate(grid) for grid in batch.clues]), effects(batch.clues, batch.solutions)
         for label, (low, high) in CLASSES.items():
             chosen = (guesses >= low) & (guesses < high)

@@ -76,7 +76,7 @@ TOTAL = {"own": 14.0}
 LIMIT = {"own": 64}
 """Segments within which the own decision has to halt, where those are not the official evaluation's."""
 
-PACKED = {"sudoku": (1000, 10_000), "own": (100_000, 2000)}
+PACKED: dict[Call, tuple[int, int]] = {"sudoku": (1000, 10_000), "own": (100_000, 2000)}
 """Puzzles to learn from and held-out ones that `pack` makes: an extreme Sudoku takes a CPU core 30 ms."""
 
 THERE = ("torch", "numba", "llvmlite", "numpy", "triton", "nvidia", "sympy", "mpmath", "networkx", "setuptools")
@@ -183,7 +183,7 @@ def pack(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
     for call in PACKED:
         make_puzzles(config, call)
     if config.dry:
-        size = sum(_compressed(name) for name in names) + sum(_puzzle_bytes(call) for call in PACKED)
+        size = sum(map(_compressed, names)) + sum(map(_puzzle_bytes, PACKED))
     else:
         size = _bytes(folder) + _bytes(config.out / "data")
     if size > MOST_PACKED:
@@ -212,7 +212,7 @@ def _puzzle_bytes(call: Call) -> int:
         return _bytes(Path(folder))
 
 
-def make_puzzles(config: HalfHourConfig, call: str) -> None:
+def make_puzzles(config: HalfHourConfig, call: Call) -> None:
     """Make the puzzles of a training call, those of its recipe's own sources, as a folder in the official layout."""
     folder, recipe = config.out / "data" / call, dataclasses.replace(TRAININGS[call], puzzles=0, variants=0)
     if folder.exists():
