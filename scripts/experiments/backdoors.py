@@ -62,7 +62,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Build:
-    """Write extreme puzzles of the train split in which one right guess opens little: one of eight that the generator
+    """Write extreme puzzles of the train split in which one right guess opens little: one of nine that the generator
     makes, so that 3,000 take a quarter of an hour of a core.
 
     Attributes:
