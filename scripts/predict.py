@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import reprlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +18,20 @@ import tyro
 
 from hrm_gym.agents.agent import Agent
 from hrm_gym.envs.arc.tasks import read_tasks, unanswered_puzzle
-from hrm_gym.envs.arc.tokens import crop
+from hrm_gym.envs.arc.tokens import crop, read_grid
 from hrm_gym.envs.puzzle import Puzzle
-from hrm_gym.evaluation.compare.plan import parse_world
+from hrm_gym.evaluation.compare.plan import Entrant, parse_world
+from hrm_gym.evaluation.compare.run import agent_key, digest, reseed
 from hrm_gym.evaluation.intervals import wilson
-from hrm_gym.files import check_writable, write_atomically
+from hrm_gym.files import MARKER, check_ours, check_writable, delete_folder, held, sweep, write_atomically
+from hrm_gym.reading import read_json
 from hrm_gym.scripts.options import PanelOptions, RunOptions, arg, parse
 from hrm_gym.scripts.output import say, share, with_progress
+
+logger = logging.getLogger(__name__)
+
+Attempts = list[list[list[int]]]
+"""The two answers to a grid."""
 
 NO_ANSWER = [[0, 0], [0, 0]]
 """What stands for a grid that no answer was found for, as in the sample of the ARC Prize."""
@@ -30,7 +41,8 @@ NO_ANSWER = [[0, 0], [0, 0]]
 class Predict(RunOptions, PanelOptions):
     """Answer the test grids of ARC tasks, with two attempts each, in the format of the ARC Prize: {"TASK":
     [{"attempt_1": grid, "attempt_2": grid}, one a test grid], ...}. Known outputs are never shown to the agent; where
-    there are some, the share that is right is printed.
+    there are some, the share that is right is printed. Interrupted, even by kill -9, the same command continues:
+    until the end answers are kept in FILE.json.partial.
 
     Attributes:
         path: A folder of JSON files, one a task, or one JSON file such as arc-agi_test_challenges.json.
@@ -65,7 +77,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"expected an ARC environment as --env, got {config.env}")
     if len(config.agent) > 1:
         raise ValueError(f"expected one --agent, got {', '.join(config.agent)}")
-    agent = config.enter((config.agent or ("hrm",))[0], found)[0].agent
+    entrant = config.enter((config.agent or ("hrm",))[0], found)[0]
+    agent = entrant.agent
     submission = {task.name: [[NO_ANSWER, NO_ANSWER] for _ in task.asked] for task in tasks}
     numbers = {name: at for at, name in enumerate(getattr(world.puzzle_source, "task_names", ()), 1)}
     puzzles = [
@@ -73,14 +86,18 @@ def main(argv: Sequence[str]) -> int:
         for task in tasks
         for test in range(len(task.asked))
     ]
-    for name, test, puzzle in with_progress(puzzles, len(puzzles), agent.name, " grids"):
-        if puzzle is not None:
-            submission[name][test] = attempts(env, agent, puzzle)
-    written = {
-        name: [{"attempt_1": first, "attempt_2": second} for first, second in grids]
-        for name, grids in submission.items()
-    }
-    write_atomically(config.out, json.dumps(written))
+    settings = {"label": entrant.label.text, "settings": repr(config.settings(entrant.label.name))}
+    answers = Answers(config.out, env, entrant, {**agent_key(found, entrant), **settings})
+    with held(answers.folder):
+        try:
+            for name, test, puzzle in with_progress(puzzles, len(puzzles), agent.name, " grids"):
+                if puzzle is not None:
+                    submission[name][test] = answers.of(puzzle)
+        except KeyboardInterrupt:
+            say(f"interrupted: the same command continues from {answers.folder}", file=sys.stderr)
+            raise
+        write_submission(config.out, submission)
+        delete_folder(answers.folder)
     left = sum(puzzle is None for _, _, puzzle in puzzles)
     say(f"{config.out}: {len(puzzles)} test grids of {len(tasks)} tasks, by {agent.name}")
     if left:
@@ -96,7 +113,78 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def attempts(env: gym.Env[Any, Any], agent: Agent, puzzle: Puzzle) -> list[list[list[int]]]:
+def write_submission(path: Path, submission: dict[str, list[Attempts]]) -> None:
+    """Write two attempts a test grid in the format of the ARC Prize, atomically."""
+    written = {
+        name: [{"attempt_1": first, "attempt_2": second} for first, second in grids]
+        for name, grids in submission.items()
+    }
+    write_atomically(path, json.dumps(written))
+
+
+class Answers:
+    """An agent's answers, each in a file as soon as it is found, so that a killed run continues from those.
+
+    A file's name is a hash of all that decides the answer.
+
+    Attributes:
+        folder: `<out>.partial`, where they lie.
+    """
+
+    def __init__(self, out: Path, env: gym.Env[Any, Any], entrant: Entrant, key: dict[str, Any]) -> None:
+        """Make the folder, or take up the one that is there.
+
+        Args:
+            out: the submission.
+            env: in which the agent plays.
+            entrant: the agent.
+            key: all that decides answers, whichever the puzzle.
+
+        Raises:
+            OSError: if it cannot be made, or holds something else.
+        """
+        self.folder, self._env, self._entrant, self._key = out.with_name(f"{out.name}.partial"), env, entrant, key
+        if self.folder.exists():
+            check_ours(self.folder)
+            sweep(self.folder / "parts")
+        if there := len(list(self.folder.glob("parts/*.json"))):
+            say(f"continuing in {self.folder}: {there} answers are there", file=sys.stderr)
+        write_atomically(self.folder / MARKER, "parts/*\n.*.part*\n")
+
+    def of(self, puzzle: Puzzle) -> Attempts:
+        """The answers to a puzzle: those that are there, else the agent's, which are kept."""
+        shown = hashlib.sha256(puzzle.clues.tobytes())
+        for name, values in sorted(puzzle.extras.items()):
+            shown.update(f"{name} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+        name = digest({**self._key, "puzzle": shown.hexdigest(), "shape": puzzle.shape, "puzzle_id": puzzle.puzzle_id})
+        path = self.folder / "parts" / f"{name}.json"
+        if path.is_file():
+            try:
+                return read_attempts(path)
+            except ValueError as error:
+                logger.warning("%s; it is answered again", error)
+        reseed(self._entrant, path)
+        found = attempts(self._env, self._entrant.agent, puzzle)
+        write_atomically(path, json.dumps(found))
+        return found
+
+
+def read_attempts(path: Path) -> Attempts:
+    """Two answers to a grid, as they were kept.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    found = read_json(path)
+    if not isinstance(found, list) or len(found) != 2:
+        raise ValueError(f"{path}: expected two grids, got {reprlib.repr(found)}")
+    try:
+        return [read_grid(grid).tolist() for grid in found]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def attempts(env: gym.Env[Any, Any], agent: Agent, puzzle: Puzzle) -> Attempts:
     """The agent's two answers to a puzzle whose stored solution no answer is equal to."""
     observation, _ = env.reset(options={"puzzle": puzzle})
     found: list[list[list[int]]] = []

@@ -150,7 +150,7 @@ class Part:
 
     def play(self, batch: int) -> None:
         """Play it and write its file atomically."""
-        _reseed(self.entrant, self.path)
+        reseed(self.entrant, self.path)
         agent, world = self.entrant.agent, self.world
         seed, count = world.seed(self.seed), len(self.puzzles)
         ended = rollout_batched(
@@ -257,8 +257,8 @@ class Comparison:
 
     def film_path(self, world: World, entrant: Entrant) -> Path:
         """Where the film of an agent in a world is kept."""
-        key = {**_key(world, entrant), "films": self.plan.films, "seed": self.plan.seeds[0]}
-        return self.folder / FILMS / f"{_name(world, entrant)}-{_digest(key)}.gif"
+        key = {**agent_key(world, entrant), "films": self.plan.films, "seed": self.plan.seeds[0]}
+        return self.folder / FILMS / f"{_name(world, entrant)}-{digest(key)}.gif"
 
     def clear(self) -> None:
         """Remove drafts that a killed run has left behind."""
@@ -272,8 +272,8 @@ class Comparison:
     def _part(self, world: World, entrant: Entrant, seed: int, puzzles: range) -> Part:
         batch = min(self.plan.batch, len(puzzles))
         here = {"seed": world.seed(seed), "first": puzzles.start, "count": len(puzzles), "batch": batch}
-        key = {**_key(world, entrant), **here}
-        name = f"{_name(world, entrant)}-{seed}-{puzzles.start:06d}-{_digest(key)}.json"
+        key = {**agent_key(world, entrant), **here}
+        name = f"{_name(world, entrant)}-{seed}-{puzzles.start:06d}-{digest(key)}.json"
         return Part(world, entrant, seed, puzzles, self.folder / PARTS / name, key)
 
 
@@ -306,7 +306,7 @@ def filmed(comparison: Comparison) -> Iterator[tuple[World, Entrant]]:
 def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     """Play the first puzzles off screen and write the film atomically; returns its path."""
     path = comparison.film_path(world, entrant)
-    _reseed(entrant, path)
+    reseed(entrant, path)
     env = world.make(entrant.agent.action_mode, "rgb_array")
     recorder = FilmRecorder()
     try:
@@ -325,11 +325,11 @@ def shoot(comparison: Comparison, world: World, entrant: Entrant) -> Path:
     return path
 
 
-def _reseed(entrant: Entrant, path: Path) -> None:
+def reseed(entrant: Entrant, path: Path) -> None:
     """What an agent draws for a file does not depend on what was played before."""
-    reseed = getattr(entrant.agent, "reseed", None)
-    if reseed is not None:
-        reseed(int(path.stem[-8:], 16))
+    draw = getattr(entrant.agent, "reseed", None)
+    if draw is not None:
+        draw(int(path.stem[-8:], 16))
 
 
 def _timed(pictures: list[Image]) -> list[tuple[Image, float]]:
@@ -340,7 +340,7 @@ def _timed(pictures: list[Image]) -> list[tuple[Image, float]]:
     return [(pictures[place], last if place == chosen[-1] else each) for place in chosen]
 
 
-def _key(world: World, entrant: Entrant) -> dict[str, Any]:
+def agent_key(world: World, entrant: Entrant) -> dict[str, Any]:
     """What decides figures, whichever the puzzles."""
     options = {name: str(value) for name, value in sorted(world.options.items())}
     return {
@@ -366,5 +366,6 @@ def _name(world: World, entrant: Entrant) -> str:
     return slug(f"{world.label}-{entrant.label.text}-{entrant.run}")[:100]
 
 
-def _digest(key: dict[str, Any]) -> str:
+def digest(key: dict[str, Any]) -> str:
+    """A name for all that decides a figure: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
