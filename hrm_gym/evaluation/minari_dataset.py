@@ -6,9 +6,12 @@ whether it was solved, and which puzzle it was.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.rollout import Env, Episode, rollout
 from hrm_gym.extras import load_extra
+from hrm_gym.files import remove, sweep, sync
 
 NAME = re.compile(r"((?=..+/)([\w-]+/)+)?[\w-]+-v\d+")
 """What Minari takes: the words before the last `/` have two letters at least."""
@@ -33,10 +37,12 @@ def check_name(name: str) -> None:
     minari = load_extra("minari")
     if not NAME.fullmatch(name):
         raise ValueError(f"expected a Minari name such as maze/hrm-v0, got {name!r}")
+    place = Path(minari.storage.get_dataset_path(name))
+    sweep(place.parent, place.name)
     if name in minari.list_local_datasets():
         raise ValueError(f"expected a new Minari name, got {name!r}, which there is (minari delete {name} removes it)")
-    if (left := Path(minari.storage.get_dataset_path(name))).exists():
-        raise ValueError(f"expected a new Minari name, got {name!r}, of which a killed process left half in {left}")
+    if place.exists():
+        raise ValueError(f"expected a new Minari name, got {name!r}, of which a killed process left half in {place}")
 
 
 def record_dataset(
@@ -48,7 +54,7 @@ def record_dataset(
     told: Callable[[Episode], None] | None = None,
     command: str = "",
 ) -> Any:
-    """Play puzzles and keep every step as a Minari data set, which is written when all are played.
+    """Play puzzles and keep every step as a Minari data set, which is written atomically when all are played.
 
     Args:
         env: a puzzle environment in the agent's action mode, made with plain values: its arguments go into the data
@@ -73,7 +79,7 @@ def record_dataset(
         records.append(_metadata(episode))
         if told is not None:
             told(episode)
-    with warnings.catch_warnings():
+    with _put_in_place(name), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that no author is given
         made = minari.create_dataset_from_buffers(
             name,
@@ -84,8 +90,39 @@ def record_dataset(
             requirements=["hrm-gym"],
             jpeg_encoding=False,
         )
-    made.storage.update_episode_metadata(records)
-    return made
+        made.storage.update_episode_metadata(records)
+    return minari.load_dataset(name)
+
+
+ROOT = "MINARI_DATASETS_PATH"
+
+
+@contextmanager
+def _put_in_place(name: str) -> Iterator[None]:
+    """Within, Minari writes to a hidden folder, which it does not list; a data set found there at the end gets its place.
+
+    Raises:
+        OSError: if it cannot be moved, or something was put in its place meanwhile.
+    """
+    given = os.environ.get(ROOT)
+    place = Path(load_extra("minari").storage.get_dataset_path(name)).absolute()
+    draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        remove(draft)  # in containers numbers of processes come again
+        draft.mkdir(parents=True)
+        os.environ[ROOT] = str(draft)
+        try:
+            yield
+        finally:
+            os.environ.pop(ROOT)
+            if given is not None:
+                os.environ[ROOT] = given
+        for path in (draft / name).rglob("*"):
+            sync(path)
+        (draft / name).rename(place)  # fails over a folder that is not empty
+        sync(place.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 class Kept(gym.Wrapper[Any, Any, Any, Any]):

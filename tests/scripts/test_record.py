@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz.crash import killed_before
 
 from hrm_gym.scripts.main import main
 
@@ -64,6 +66,32 @@ def test_a_minari_data_set_reads_back_as_it_was_played(capsys: pytest.CaptureFix
     assert again.action_space == found.spec.action_space
     assert again.unwrapped.shape == (6, 6)
     assert "new Minari name" in failure(capsys, *argv)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that share what is compiled")
+def test_a_minari_data_set_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed anywhere, the name stays free until the data set is whole, and others stay as they are."""
+    minari = pytest.importorskip("minari", reason="the minari extra is not installed: pip install -e '.[minari]'")
+    argv = ["record", "HRMMaze-v0:size=5", "--agent", "oracle", "--episodes", "2", "--minari"]
+    nth, killed, found = 0, True, set()
+    assert main([*argv, "maze/other-v0"]) == 0
+    other = sorted(path.read_bytes() for path in (tmp_path / "minari").rglob("*") if path.is_file())
+    while killed:
+        nth += 1
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / f"{nth}"))
+        assert main([*argv, "maze/other-v0"]) == 0
+        killed = killed_before(nth, lambda: main([*argv, "maze/new-v0"]))
+        listed = list(minari.list_local_datasets())
+        found.add("maze/new-v0" in listed)
+        assert main([*argv, "maze/new-v0"]) == (2 if "maze/new-v0" in listed else 0)
+        made = minari.load_dataset("maze/new-v0")
+        assert made.total_episodes == 2
+        assert [bool(about["solved"]) for about in made.storage.get_episode_metadata(range(2))] == [True, True]
+        assert minari.load_dataset("maze/other-v0").total_episodes == 2
+        assert sorted(path.name for path in (tmp_path / f"{nth}" / "maze").iterdir()) == ["new-v0", "other-v0"]
+    assert found == {False, True}
+    assert nth > 4
+    assert other == sorted(path.read_bytes() for path in (tmp_path / "minari").rglob("*") if path.is_file())
 
 
 def test_without_minari_it_says_what_to_install(
