@@ -164,6 +164,19 @@ def read_yaml(path: Path, most: int = MOST_YAML) -> Any:
         raise ValueError(f"{path}: expected YAML, got a text that is none: {' '.join(str(error).split())}") from None
 
 
+def whole_number(name: str, otherwise: int, least: int, most: int) -> int:
+    """An environment variable that is a whole number, `otherwise` if it is not set.
+
+    Raises:
+        ValueError: it is none, or out of range; names the variable.
+    """
+    text = os.environ.get(name, str(otherwise))
+    if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
+        span = f"from {least} to {most}" if most < 2**31 else f"of at least {least}"
+        raise ValueError(f"expected the environment variable {name} as a whole number {span}, got {text[:40]!r}")
+    return int(text)
+
+
 def read_npz(
     path: Path, names: Iterable[str] | Schema | None = None, most: int = MOST_ARRAYS
 ) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import re
 import signal
@@ -125,6 +126,7 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
     _import_matplotlib()
     with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache(), _safe_path():
         try:
+            _check_bars()
             return command(arguments)
         except SystemExit as stop:  # after --help
             return int(stop.code or 0)
@@ -156,6 +158,35 @@ def _find_own_modules(arguments: Sequence[str]) -> None:
     named = [found[1] for text in arguments if (found := re.match(r"(?:[^:]*=)?([^\W\d]\w*)[\w.]*:[^\W\d]", text))]
     if any(os.path.isfile(f"{name}.py") or os.path.isdir(name) for name in named):
         sys.path.append(os.getcwd())
+
+
+BAR_NUMBERS = ("delay", "initial", "maxinterval", "mininterval", "miniters", "ncols", "nrows", "position", "smoothing",
+               "total", "unit_divisor")  # fmt: skip
+"""Arguments of tqdm that are numbers, by the names that its environment variables have after `TQDM_`."""
+
+
+def _check_bars() -> None:
+    """Find out whether tqdm takes its environment variables: it fails over them when imported, or at its first bar.
+
+    Raises:
+        ValueError: names them.
+    """
+    given = {name: text for name, text in sorted(os.environ.items()) if name.startswith("TQDM_")}
+    for name, text in given.items():
+        if name[5:].lower() in BAR_NUMBERS and not re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+            raise ValueError(f"expected the environment variable {name} as a number of at least 0, got {text[:40]!r}")
+    if not given:
+        return
+    try:
+        from tqdm import tqdm
+
+        with contextlib.redirect_stderr(io.StringIO()), tqdm(total=2) as bar:
+            bar.update()
+            bar.set_description("tried")
+    except Exception as error:
+        shown = ", ".join(f"{name}={text[:40]!r}" for name, text in given.items())
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"expected environment variables that tqdm takes, got {shown} ({said})") from None
 
 
 def _import_matplotlib() -> None:

@@ -16,7 +16,7 @@ import torch
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import checkpoints, read_config
 from hrm_gym.agents.devices import choose_device
-from hrm_gym.agents.hrm.distributed import Processes, join, leave
+from hrm_gym.agents.hrm.distributed import Processes, join, leave, process_count
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.memory import check_fits, largest_batch
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
@@ -196,7 +196,7 @@ def fitting_batch(recipe: Recipe, out: Path, device: torch.device) -> int:
     Raises:
         ValueError: nothing fits, or there are several processes, whose free memory may differ.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise ValueError("expected a number for --batch-size with several processes, got auto")
     begun = checkpoints(out)
     if begun:

@@ -7,13 +7,17 @@ halts depends on its global number alone, so the number of processes changes not
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from hrm_gym.reading import whole_number
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,11 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def process_count() -> int:
+    """How many processes torchrun says there are, 1 without it. ValueError if that is no number."""
+    return whole_number("WORLD_SIZE", 1, 1, 2**31)
+
+
 def join(device: torch.device) -> tuple[Processes, torch.device]:
     """Join the process group that torchrun started: NCCL between GPUs, gloo otherwise.
 
@@ -177,15 +186,45 @@ def join(device: torch.device) -> tuple[Processes, torch.device]:
 
     Returns:
         The processes, and this one's device. (ALONE, device) if torchrun did not start this process.
+
+    Raises:
+        ValueError: an environment variable is none that torchrun sets; it is named.
+        OSError: the processes do not find each other.
     """
     if not launched():
         return ALONE, device
+    count = process_count()
+    whole_number("RANK", 0, 0, count - 1)
+    local = whole_number("LOCAL_RANK", 0, 0, (torch.cuda.device_count() if device.type == "cuda" else count) - 1)
+    port = whole_number("MASTER_PORT", 29500, 1, 65535)
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            with _ended_by_signals():
+                dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except dist.DistError as error:
+            said = " ".join(str(error).split())[:300]
+            where = f"{os.environ.get('MASTER_ADDR', '')}:{port}"
+            raise OSError(f"expected the first process at {where} (MASTER_ADDR, MASTER_PORT), got: {said}") from None
     return Processes(dist.get_rank(), dist.get_world_size()), device
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within, signals end the process at once: PyTorch waits half an hour for missing processes, and hears none."""
+    before = {}
+    with suppress(ValueError):  # only the main thread may set handlers
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave() -> None:

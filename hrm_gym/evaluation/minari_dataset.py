@@ -99,7 +99,7 @@ ROOT = "MINARI_DATASETS_PATH"
 
 @contextmanager
 def _put_in_place(name: str) -> Iterator[None]:
-    """Within, Minari writes to a hidden folder, which it does not list; a data set found there at the end gets its place.
+    """Within, Minari writes to a hidden folder, which it does not list; at the end the data set gets its place.
 
     Raises:
         OSError: if it cannot be moved, or something was put in its place meanwhile.

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hrm_gym.agents.hrm.distributed import ALONE, BUCKET, BackwardPass, Processe
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.scripts.main import main
 
 HERE = Path(__file__).parent
 UPDATES = 20
@@ -347,3 +349,55 @@ def test_two_processes_end_every_kind_of_recipe_as_one_does(name: str, every: Pa
     )
     assert differing(alone, many) == []
     assert [key for key, tensor in many.items() if not torch.equal(tensor, one[key])] == [], "same bits"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "span"),
+    [("RANK", "abc", "from 0 to 1"), ("RANK", "2", "from 0 to 1"), ("WORLD_SIZE", "0", "of at least 1"),
+     ("WORLD_SIZE", "2.5", "of at least 1"), ("LOCAL_RANK", "-1", "from 0 to 1"), ("MASTER_PORT", "http", "to 65535"),
+     ("MASTER_PORT", "70000", "to 65535"), ("RANK", "", "from 0 to 1")],
+)  # fmt: skip
+def test_variables_that_torchrun_does_not_set_are_named(
+    name: str, text: str, span: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for known, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(known, value)
+    monkeypatch.setenv(name, text)
+    assert main(["train", "sudoku-4x4", "--updates", "1", "--device", "cpu", "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"the environment variable {name} as a whole number" in said
+    assert span in said
+    assert repr(text) in said
+
+
+def test_a_process_that_waits_for_the_others_is_ended_by_a_signal(tmp_path: Path) -> None:
+    """It waited for half an hour, and heard nothing meanwhile."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    there = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [
+        sys.executable,
+        "-m",
+        "hrm_gym",
+        "train",
+        "sudoku-4x4",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    waiting = subprocess.Popen(command, env={**os.environ, **there}, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(1200):
+            time.sleep(0.1)
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        time.sleep(1)
+        waiting.terminate()
+        assert waiting.wait(timeout=20) != 0
+    finally:
+        waiting.kill()
+    assert not (tmp_path / "run").exists()
