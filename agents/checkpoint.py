@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from hrm_gym.agents.devices import free_memory
 from hrm_gym.files import check_ours, remove, replace_folder, sweep
 from hrm_gym.reading import read_json, read_text
 
@@ -150,18 +151,52 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in memory: mapped ones end the process if the file is cut short later.
+SLACK = 2**24
+"""Bytes by which a file of weights may be longer than its numbers; names and metadata take some thousands."""
+
+
+def check_size(path: Path, needed: Mapping[str, Tensor] | None = None, times: int = 1) -> None:
+    """Refuse a file of tensors that is far larger than what is needed of it, or than the memory that is free.
+
+    A sparse file of terabytes takes no room on its author's disk.
+
+    Args:
+        path: the file.
+        needed: the tensors that are to be found in it; a number takes eight bytes at most.
+        times: how often; an optimiser keeps some numbers for each.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged or cut short.
+        ValueError: it is too large.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
+    size, free = path.stat().st_size, free_memory(torch.device("cpu"))
+    if needed is not None and size > (most := 8 * times * sum(map(Tensor.numel, needed.values())) + SLACK):
+        raise ValueError(f"{path}: expected at most {most:,} bytes for what is needed of it, got {size:,}")
+    if free is not None and size > free:
+        raise ValueError(f"{path}: expected at most the {free:,} bytes of memory that are free, got {size:,}")
+
+
+def read_tensors(path: Path, needed: Mapping[str, Tensor] | None = None, times: int = 1) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, in memory: mapped ones end the process if the file is cut short later.
+
+    Args:
+        path: the file.
+        needed: as for `check_size`.
+        times: as for `check_size`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged or cut short, or too large.
+    """
+    check_size(path, needed, times)
     try:
         with torch.device("cpu"):
             return load(path.read_bytes())
+    except MemoryError:
+        size = path.stat().st_size
+        raise ValueError(f"{path}: expected no more bytes than this process may take, got {size:,}") from None
     except Exception as error:  # safetensors' own, and an AssertionError at tensors without numbers
         raise ValueError(f"{path} is damaged or cut short: {error}") from None
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from hrm_gym.agents.checkpoint import (
     CONFIG,
     WEIGHTS,
+    check_size,
     fitting,
     read_config,
     read_tensors,
@@ -184,13 +185,14 @@ class Learned:
             ValueError: the folder holds no halting policy, or its files are damaged.
         """
         folder = Path(folder)
-        verify(folder)
         about = read_config(folder)
         if about.get("kind") != KIND:
             raise ValueError(f"{folder}: expected weights of kind {KIND!r}, got {about.get('kind')!r}")
         form = convert(about["model"], Form, folder / CONFIG)
         convert(about.get("recipe", {}), HaltingRecipe, f"{folder / CONFIG}: recipe")
         net = DecisionNet(form.features, form.hidden)
+        check_size(folder / WEIGHTS, net.state_dict())
+        verify(folder)
         net.load_state_dict(fitting(read_tensors(folder / WEIGHTS), net.state_dict(), folder))
         return cls(net, {name: value for name, value in about.items() if name not in ("kind", "model")})
 

@@ -15,7 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hrm_gym.agents import checkpoint
-from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
+from hrm_gym.agents.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    check_size,
+    fitting,
+    read_config,
+    read_tensors,
+    verify,
+    write_config,
+)
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.files import check_in_place, write_atomically
@@ -38,13 +47,15 @@ def load_model(folder: Path | str) -> tuple[HRM, dict[str, Any]]:
         ValueError: a file is damaged, or the weights do not fit the config.
     """
     folder = Path(folder)
-    verify(folder)
     about = read_config(folder)
     try:
         config = HRMConfig.from_json(about["model"])
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from None
-    model = build(config, read_tensors(folder / WEIGHTS), folder)
+    outline = _outline(config).state_dict()
+    check_size(folder / WEIGHTS, outline)
+    verify(folder)
+    model = build(config, read_tensors(folder / WEIGHTS, outline), folder)
     return model.eval().requires_grad_(False), about
 
 
@@ -54,12 +65,16 @@ def build(config: HRMConfig, state: dict[str, Tensor], origin: Path | str) -> HR
     Raises:
         ValueError: a weight is missing or has another shape; it is named, with `origin`.
     """
-    with torch.device("meta"):
-        outline = HRM(config)
-    load_weights(outline, state, origin, outline=True)
+    load_weights(_outline(config), state, origin, outline=True)
     model = HRM.from_state(config)
     load_weights(model, state, origin)
     return model
+
+
+def _outline(config: HRMConfig) -> HRM:
+    """The network without memory for its weights."""
+    with torch.device("meta"):
+        return HRM(config)
 
 
 def load_weights(model: HRM, state: dict[str, Tensor], origin: Path | str, outline: bool = False) -> None:

@@ -190,7 +190,8 @@ class Trainer:
                     f"the recipe starts from weights in {folder}, and there are none: train them, or give --init ''"
                 )
             folder = bundled[str(folder)]
-        about, state = checkpoint.read_config(folder), checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
+        about = checkpoint.read_config(folder)
+        state = checkpoint.read_tensors(folder / checkpoint.WEIGHTS, self.model.state_dict())
         if about.get("model", {}).get("q_features", "mean") != self.recipe.model.q_features:
             state = run_folder.with_fresh_q_head(state, self.model)
         load_weights(self.model, state, folder)
@@ -437,9 +438,10 @@ class Trainer:
         if found is None:
             return None
         path, about = found
-        tensors = checkpoint.read_tensors(path / checkpoint.STATE)
-        tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         wanted = self._state()
+        needed = {**self.model.state_dict(), **wanted}
+        tensors = checkpoint.read_tensors(path / checkpoint.STATE, needed, times=4)
+        tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         checkpoint.check_state({"progress": wanted["progress"], **tensors}, wanted, path)
         load_weights(self.model, run_folder.part(tensors, "model."), path)
         unpack_optimizer(self.optimizer, [name for name, _ in self.named], tensors)

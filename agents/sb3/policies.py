@@ -22,7 +22,16 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, MultiInputPolicy, QNetwork
 from torch import Tensor
 
-from hrm_gym.agents.checkpoint import CONFIG, WEIGHTS, fitting, read_config, read_tensors, verify, write_config
+from hrm_gym.agents.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    check_size,
+    fitting,
+    read_config,
+    read_tensors,
+    verify,
+    write_config,
+)
 from hrm_gym.agents.devices import float32_numbers
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.sb3.hrm_policy import HRMPolicy, MaskableHRMPolicy
@@ -263,8 +272,6 @@ def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[
     about = read_config(folder)
     if about.get("kind") not in ALGORITHMS:
         raise ValueError(f"{folder}: expected weights of {', '.join(ALGORITHMS)}, got {about.get('kind')!r}")
-    verify(folder)
-    state = read_tensors(folder / WEIGHTS)
     try:
         with (
             torch.random.fork_rng(devices=[]),
@@ -275,6 +282,9 @@ def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[
         raise ValueError(f"{folder / CONFIG}: model lacks {error}") from None
     except (TypeError, ValueError, AssertionError, MemoryError, RuntimeError) as error:
         raise ValueError(f"{folder / CONFIG}: model: {' '.join(str(error).split())}") from None
+    check_size(folder / WEIGHTS, policy.state_dict())
+    verify(folder)
+    state = read_tensors(folder / WEIGHTS)
     policy.load_state_dict(fitting(state, own_state(policy), folder), strict=False)
     return policy, about
 

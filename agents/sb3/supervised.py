@@ -127,7 +127,7 @@ class SupervisedRun(Run):
 
     def _resume(self, path: Path) -> None:
         try:
-            tensors = read_tensors(path / STATE)
+            tensors = read_tensors(path / STATE, self._policy.state_dict(), times=4)
         except Exception as error:
             raise ValueError(f"{path} cannot be continued from: {error}") from error
         own = {name.removeprefix("policy."): t for name, t in tensors.items() if name.startswith("policy.")}

@@ -168,7 +168,8 @@ class RLRun(Run):
 
     def _resume(self, path: Path, about: dict[str, Any]) -> None:
         try:
-            tensors, policy = read_tensors(path / STATE), self.policy
+            policy = self.policy
+            tensors = read_tensors(path / STATE, policy.state_dict(), times=4)
             policy.load_state_dict(part(tensors, "policy."), strict=False)
             unpack_optimizer(self._optimizer, self._names(), tensors)
             counters = about["counters"]

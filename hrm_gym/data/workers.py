@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -26,7 +28,7 @@ class Workers:
         self._idle: list[Any] = [ours for ours, _ in pipes]
         self._busy: dict[Any, int] = {}
         self._sent = 0
-        with _sigint_ignored():
+        with _sigint_ignored(), away_from_current_folder():
             for process in self._processes:
                 process.start()
         for _, theirs in pipes:
@@ -102,6 +104,27 @@ def _serve(pipe: Connection, work: Callable[..., Any]) -> None:
             pipe.send(result)
     except (EOFError, OSError):
         pass
+
+
+@contextmanager
+def away_from_current_folder() -> Iterator[None]:
+    """Processes started meanwhile look for modules among Python's own first, not in the current folder.
+
+    multiprocessing starts them by `python -c`, then gives them this process's folder and path. PYTHONSAFEPATH, from
+    Python 3.11 on, makes this needless.
+    """
+    if sys.version_info >= (3, 11) and os.environ.get("PYTHONSAFEPATH"):
+        yield
+        return
+    here = None
+    with suppress(OSError):  # a current folder that is gone
+        here = os.getcwd()
+        os.chdir(os.path.dirname(os.__file__))
+    try:
+        yield
+    finally:
+        if here is not None:
+            os.chdir(here)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from torch import Tensor
 from hrm_gym.agents.devices import peak_memory, reset_peak_memory
 from hrm_gym.agents.hrm.config import Gradient, HRMConfig
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.data.workers import away_from_current_folder
 from hrm_gym.evaluation.pages import markdown_row
 from hrm_gym.evaluation.plots import CYCLE, heading, legend, line, new_figure, save
 from hrm_gym.files import write_atomically
@@ -154,7 +155,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _measure_apart(network: HRMConfig, gradient: Gradient, cycles: int, batch: int) -> StepMemory:
     """A measurement in a process of its own, whose peak no earlier one has raised."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with away_from_current_folder(), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_warm_and_measure, network, gradient, cycles, batch).result()
 
 

@@ -26,6 +26,7 @@ from hrm_gym.agents.hrm.distributed import ALONE, BackwardPass, Processes, join,
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import Recipe, find_recipe
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.data.workers import away_from_current_folder
 from hrm_gym.scripts.bench.flops import TERA, flops_of_an_update, segment_flops
 from hrm_gym.scripts.options import Json, arg, at_least, parse
 from hrm_gym.scripts.output import machine, new_table, show, write_json
@@ -213,8 +214,9 @@ def check(recipe: Recipe, rounds: int, seconds: float) -> dict[str, Any]:
     given, taken = context.Pipe(False)[::-1]
     arguments = [(rank, port, recipe, rounds, seconds, given if rank == 0 else None) for rank in range(2)]
     children = [context.Process(target=_measure, args=own) for own in arguments]
-    for child in children:
-        child.start()
+    with away_from_current_folder():
+        for child in children:
+            child.start()
     for child in children:
         child.join()
     if any(child.exitcode for child in children):

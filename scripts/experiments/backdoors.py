@@ -27,6 +27,7 @@ from hrm_gym.envs.sudoku.solver import rate
 from hrm_gym.evaluation.intervals import rate as interval
 from hrm_gym.files import written_atomically
 from hrm_gym.scripts.experiments.own_decision import BUNDLED, OwnDecisionConfig, agent_for, kinds, trace
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 from hrm_gym.scripts.output import machine, progress_bar, write_json
 
@@ -154,4 +155,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

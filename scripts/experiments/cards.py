@@ -27,6 +27,7 @@ from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.evaluation.scores import score
 from hrm_gym.files import write_atomically
 from hrm_gym.registry import read_env
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 from hrm_gym.scripts.output import with_progress
 
@@ -119,6 +120,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from hrm_gym.scripts.main import run
-
     sys.exit(run(main))

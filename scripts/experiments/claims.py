@@ -18,6 +18,7 @@ from hrm_gym.agents.checkpoint import read_config
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import read_json
 from hrm_gym.scripts.experiments.levels import spread
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 
@@ -571,4 +572,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -36,6 +36,7 @@ from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.evaluation.intervals import rate
 from hrm_gym.files import check_ours, write_atomically
 from hrm_gym.registry import make_family
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 KINDS: dict[tuple[str, tuple[int, int] | None], dict[str, dict[str, Any]]] = {
@@ -370,4 +371,4 @@ def _write_traces(path: Path, traces: dict[str, tuple[Trace, Trace]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -33,6 +33,7 @@ from hrm_gym.envs.puzzle import puzzle_keys
 from hrm_gym.evaluation.intervals import paired, rate
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.files import write_atomically
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 SEED = 99
@@ -211,6 +212,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from hrm_gym.scripts.main import run
-
     sys.exit(run(main))

@@ -41,6 +41,7 @@ from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.evaluation.intervals import wilson
 from hrm_gym.files import write_atomically
 from hrm_gym.scripts.bench.flops import Flops, measure
+from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 Call = Literal["pack", "parity", "speed", "sudoku", "own", "maze", "arc"]
@@ -413,4 +414,4 @@ def _recipe(config: HalfHourConfig, call: str) -> Recipe:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -34,7 +34,9 @@ INSTRUMENTED = (
     "hrm_gym.envs.halting.bank", "hrm_gym.envs.maze.rules", "hrm_gym.envs.maze.tokens", "hrm_gym.envs.sudoku.rules",
     "hrm_gym.envs.sudoku.tokens", "hrm_gym.agents.checkpoint", "hrm_gym.agents.hrm.run_folder",
     "hrm_gym.agents.hrm.config", "hrm_gym.agents.hrm.official.config", "hrm_gym.agents.hrm.official.folder",
-    "hrm_gym.agents.hrm.official.weights", "hrm_gym.agents.sb3.policies", "yaml.scanner", "yaml.parser", "zipfile",
+    "hrm_gym.agents.hrm.official.weights", "hrm_gym.agents.hrm.hub", "hrm_gym.agents.hrm.agent",
+    "hrm_gym.agents.hrm.task_rows", "hrm_gym.agents.hrm.halting", "hrm_gym.agents.halting.learning",
+    "hrm_gym.agents.sb3.agent", "hrm_gym.agents.sb3.policies", "yaml.scanner", "yaml.parser", "zipfile",
     "importlib.metadata", "numpy.lib._format_impl", "csv", "json.decoder",
 )  # fmt: skip
 """Modules whose branches lead the search."""

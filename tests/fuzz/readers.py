@@ -27,13 +27,14 @@ from safetensors.torch import save
 import hrm_gym
 from hrm_gym import registry
 from hrm_gym.agents import checkpoint
+from hrm_gym.agents.halting.learning import DecisionNet, Learned
 from hrm_gym.agents.hrm import run_folder
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.official.config import read_settings, translate_config
 from hrm_gym.agents.hrm.official.folder import official_family
 from hrm_gym.agents.hrm.official.weights import read_state
-from hrm_gym.agents.sb3.policies import read_policy
+from hrm_gym.agents.sb3.policies import blank_policy, own_state, read_policy
 from hrm_gym.data.build import Part
 from hrm_gym.envs.arc.tasks import read_tasks
 from hrm_gym.envs.files import open_puzzles
@@ -235,6 +236,72 @@ def _ppo() -> Path:
     return registry.bundled_weights() / "ppo-maze-10x10"
 
 
+@cache
+def _walker() -> tuple[bytes, bytes]:
+    """A tiny policy of PPO: its config.json and its tensors."""
+    about = json.loads((_ppo() / "config.json").read_bytes())
+    small = {"grid": [2, 2], "channels": 2, "alternatives": 1, "iterations": 2, "hidden": 2}
+    about = {**about, "model": {**about["model"], **small}, "recipe": {}}
+    torch.manual_seed(0)
+    state = own_state(blank_policy("ppo", about["model"]))
+    return json.dumps(about).encode(), save({name: tensor.contiguous() for name, tensor in state.items()})
+
+
+def _play(agent: str, folder: Path, config: bytes, tensors: bytes) -> None:
+    """`--agent NAME=FOLDER` on one small maze, for some steps."""
+    _write(folder / "config.json", config)
+    _write(folder / "model.safetensors", tensors)
+    env = _small_maze("answer" if agent == "hrm" else "move")
+    player = registry.make_agent(agent, env, weights=folder)
+    observation, _ = env.reset(options={"puzzle": "S \n G"})
+    state = None
+    for _ in range(3):
+        action, state = player.predict(observation, state)
+        player.thoughts()
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            break
+
+
+@cache
+def _small_maze(mode: str) -> Any:
+    return gym.make("HRMMaze-v0", size=2, source="generate", action_mode=mode, disable_env_checker=True)
+
+
+def read_agent(folder: Path, content: bytes) -> None:
+    """The JSON of an HRM that plays."""
+    _play("hrm", folder, content, _good()[1])
+
+
+def read_agent_weights(folder: Path, content: bytes) -> None:
+    """The tensors of an HRM that plays."""
+    _play("hrm", folder, _good()[0], content)
+
+
+def read_rl_agent(folder: Path, content: bytes) -> None:
+    """The JSON of an opponent that plays."""
+    _play("ppo", folder, content, _walker()[1])
+
+
+def read_rl_agent_weights(folder: Path, content: bytes) -> None:
+    """The tensors of an opponent that plays."""
+    _play("ppo", folder, _walker()[0], content)
+
+
+@cache
+def _halting() -> tuple[bytes, bytes]:
+    torch.manual_seed(0)
+    about = {"format_version": 1, "kind": "halting", "model": {"features": 3, "hidden": 2}, "recipe": {"agent": "ppo"}}
+    return json.dumps(about).encode(), save(DecisionNet(3, 2).state_dict())
+
+
+def read_halting_policy(folder: Path, content: bytes) -> None:
+    """The JSON of a learned halting rule that decides."""
+    _write(folder / "config.json", content)
+    _write(folder / "model.safetensors", _halting()[1])
+    Learned.load(folder).halts(np.zeros((2, 3), np.float32))
+
+
 def seeds(name: str) -> Iterable[bytes]:
     """Good inputs of a reader, to begin from."""
     sudoku = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
@@ -258,6 +325,12 @@ def seeds(name: str) -> Iterable[bytes]:
         "curve": lambda: [b'{"update": 1, "loss": 0.5}\n{"update": 2, "loss": 0.25}\n'],
         "id": lambda: [b"HRMMaze-v0:size=(2,3),source='a, b.csv'", b"helpers:HRMMaze-v0"],
         "options": lambda: [b'{"index": 3}', b'{"puzzle": "1...\\n..3.\\n.2..\\n...4"}', b'{"seed": 1}'],
+        "agent": lambda: [_good()[0], json.dumps(
+            {**json.loads(_good()[0]), "restart": 2, "check": True, "action_mode": "answer", "recipe": {}}).encode()],
+        "agent weights": lambda: [_good()[1]],
+        "rl agent": lambda: [_walker()[0]],
+        "rl agent weights": lambda: [_walker()[1]],
+        "halting policy": lambda: [_halting()[0]],
         "plug-ins": lambda: [b"[hrm_gym.families]\nmine = nowhere.at:all\n[hrm_gym.agents]\nme = nowhere:Me.make\n"],
     }  # fmt: skip
     return found[name]()
@@ -280,6 +353,11 @@ READERS: dict[str, Callable[[Path, bytes], None]] = {
     "id": read_id,
     "options": read_options,
     "plug-ins": read_plug_ins,
+    "agent": read_agent,
+    "agent weights": read_agent_weights,
+    "rl agent": read_rl_agent,
+    "rl agent weights": read_rl_agent_weights,
+    "halting policy": read_halting_policy,
 }
 
 

@@ -19,6 +19,11 @@ import pytest
 import torch
 
 from fuzz import readers
+from hrm_gym.agents.halting.learning import DecisionNet, Learned
+from hrm_gym.agents.hrm import run_folder
+from hrm_gym.agents.hrm.official.weights import read_state
+from hrm_gym.agents.sb3.policies import read_policy
+from hrm_gym.reading import read_npz
 
 MEMORY = 2**30
 """Bytes that an input may take besides what the process has."""
@@ -106,6 +111,17 @@ def safetensors(header: bytes, length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header
 
 
+def walkers() -> dict[str, bytes]:
+    """Configs of opponents that are larger than any, or never end."""
+    good = json.loads(next(iter(readers.seeds("rl agent"))))
+    changes = (
+        {"grid": [10**6, 10**6]}, {"channels": 4096, "hidden": 4096}, {"iterations": 10**9}, {"vocab_size": 10**9},
+        {"alternatives": 4096, "channels": 4096}, {"moves": 10**9}, {"iterations": 4096}, {"hidden": -1},
+        {"walker_token": 10**6},
+    )  # fmt: skip
+    return {str(change): json.dumps({**good, "model": {**good["model"], **change}}).encode() for change in changes}
+
+
 def tensors() -> dict[str, bytes]:
     entry = '"t{}": {{"dtype": "F32", "shape": [{}], "data_offsets": [0, {}]}}'
     return {
@@ -188,6 +204,16 @@ HOSTILE: dict[str, Callable[[], dict[str, bytes]]] = {
         "deep": b'{"puzzle": ' + b"[" * 900 + b"]" * 900 + b"}",
         "names": json.dumps({str(k): k for k in range(10**5)}).encode(),
     },
+    "agent": lambda: {**TEXTS, **networks()},
+    "agent weights": tensors,
+    "rl agent": lambda: {**TEXTS, **walkers()},
+    "rl agent weights": tensors,
+    "halting policy": lambda: {
+        **TEXTS,
+        **{str(size): json.dumps({**json.loads(next(iter(readers.seeds("halting policy")))), "model": size}).encode()
+           for size in ({"features": 10**9, "hidden": 4}, {"features": 4, "hidden": 10**9},
+                        {"features": 0, "hidden": 0}, {"features": -1, "hidden": 1})},
+    },
     "plug-ins": lambda: {
         "a long name": b"[hrm_gym.agents]\n" + b"x" * 10**6 + b" = a:b\n",
         "names": b"[hrm_gym.agents]\n" + b"".join(b"x%d = a:b\n" % k for k in range(20_000)),
@@ -235,3 +261,68 @@ def test_what_asks_for_more_than_there_is_costs_little(name: str) -> None:
             if said := in_a_process(task, MEMORY, SECONDS):
                 found[label] = said
     assert found == {}
+
+
+LARGE = 50 * 2**30
+"""Bytes that a sparse file claims to have; on disk it takes a few."""
+
+
+def sparse(folder: Path, name: str) -> Path:
+    """A safetensors file of one tensor of zeros, whose sizes agree."""
+    header = json.dumps({"a": {"dtype": "U8", "shape": [LARGE], "data_offsets": [0, LARGE]}}).encode()
+    path = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(safetensors(header))
+    os.truncate(path, 8 + len(header) + LARGE)
+    return path
+
+
+def load_sparse_hrm(folder: Path) -> None:
+    sparse(folder, "model.safetensors")
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  model.safetensors\n")
+    (folder / "config.json").write_bytes(next(iter(readers.seeds("config"))))
+    run_folder.load_model(folder)
+
+
+def load_sparse_policy(folder: Path) -> None:
+    sparse(folder, "model.safetensors")
+    (folder / "config.json").write_bytes(next(iter(readers.seeds("rl config"))))
+    read_policy(folder)
+
+
+def load_sparse_halting_policy(folder: Path) -> None:
+    Learned(DecisionNet(3, 4), {"recipe": {"agent": "ppo"}}).save(folder)
+    (folder / "model.safetensors").unlink()
+    sparse(folder, "model.safetensors")
+    Learned.load(folder)
+
+
+def load_sparse_official(folder: Path) -> None:
+    read_state(sparse(folder, "step_7.safetensors"))
+
+
+def load_sparse_arrays(folder: Path) -> None:
+    path = folder / "bank.npz"
+    path.write_bytes(next(iter(readers.seeds("bank"))))
+    os.truncate(path, LARGE)
+    read_npz(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory, sparse files")
+@pytest.mark.parametrize(
+    "task",
+    [load_sparse_hrm, load_sparse_policy, load_sparse_halting_policy, load_sparse_official, load_sparse_arrays],
+)
+def test_a_sparse_file_of_gigabytes_is_refused_before_it_is_read(task: Callable[[Path], None], tmp_path: Path) -> None:
+    def refusal() -> str:
+        try:
+            task(tmp_path)
+        except ValueError as error:
+            return f"refused: {error}"
+        return "read"
+
+    said = in_a_process(refusal, MEMORY, 5)
+    assert said.startswith("refused: ")
+    assert "expected " in said
+    assert " at most " in said
+    assert "53,687,091" in said

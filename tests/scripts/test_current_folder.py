@@ -18,10 +18,14 @@ OPTIONAL = ("pandas", "triton", "opt_einsum", "tensorflow", "cv2", "dill", "brot
 """Modules that libraries import where they are installed."""
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+START = "import sys; sys.path.remove(''); from hrm_gym.scripts.main import main; sys.exit(main())"
+WITHOUT_SAFE_PATH = "import contextlib, hrm_gym.scripts.main as m; m._safe_path = contextlib.nullcontext"
+
+
+def run(folder: Path, *arguments: str, start: str = START) -> subprocess.CompletedProcess[str]:
     """`hrm-gym` in a folder, as its script starts it: the folder is not on the path."""
-    start = "import sys; sys.path.remove(''); from hrm_gym.scripts.main import main; sys.exit(main())"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    environment.pop("PYTHONSAFEPATH", None)
     environment |= {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, "-c", start, *arguments], cwd=folder, env=environment, capture_output=True, text=True
@@ -38,13 +42,19 @@ def test_nothing_in_the_current_folder_is_imported_or_unpickled(tmp_path: Path) 
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no PYTHONSAFEPATH")
-def test_worker_processes_import_nothing_from_the_current_folder(tmp_path: Path) -> None:
-    """`python -c`, which multiprocessing starts workers by, looks for modules where it is started."""
-    (tmp_path / "multiprocessing.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+@pytest.mark.parametrize("python", ["this one", "3.10"])
+def test_worker_processes_import_nothing_from_the_current_folder(tmp_path: Path, python: str) -> None:
+    """`python -c`, which multiprocessing starts workers by, looks for modules where it is started.
+
+    Python 3.10 knows no PYTHONSAFEPATH: as such a one this one stands, if nobody sets it.
+    """
+    for name in ("multiprocessing", "random", "signal", "numpy", "hrm_gym"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
     build = ["data", "build", "HRMSudokuMini-v0", "--train", "4", "--test", "2", "--processes", "2", "--out", "built"]
-    done = run(tmp_path, *build)
+    start = START if python == "this one" else START.replace("sys.exit", f"{WITHOUT_SAFE_PATH}; sys.exit")
+    done = run(tmp_path, *build, start=start)
     assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
+    assert (tmp_path / "built" / "train").is_dir()
 
 
 def test_trainings_of_a_launcher_import_nothing_from_the_current_folder(

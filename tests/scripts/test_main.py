@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -171,3 +172,27 @@ def test_a_compile_cache_that_cannot_be_made_is_a_temporary_one(
     assert run(command, []) == 0
     assert not seen[0].exists()
     assert capsys.readouterr().err.startswith("nothing is kept in TORCHINDUCTOR_CACHE_DIR: Not a directory")
+
+
+SCRIPTS = Path(hrm_gym.__file__).parent / "scripts"
+PROGRAMS = sorted(
+    path.relative_to(SCRIPTS).with_suffix("").as_posix().replace("/", ".")
+    for folder in ("experiments", "bench", "gpu")
+    for path in (SCRIPTS / folder).glob("*.py")
+    if "__main__" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_experiments_end_as_commands_do(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong arguments are one line; and the module itself runs its function by `run`."""
+    module = importlib.import_module(f"hrm_gym.scripts.{name}")
+    assert run(module.main, ["--nonsense", "1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hrm-gym: error: ")
+    assert said.count("\n") == 1
+    assert Path(str(module.__file__)).read_text().endswith('if __name__ == "__main__":\n    sys.exit(run(main))\n')
+
+
+def test_every_experiment_is_looked_at() -> None:
+    assert {"experiments.backdoors", "experiments.claims", "experiments.versus", "gpu.half_hour"} <= {*PROGRAMS}

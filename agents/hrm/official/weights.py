@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_gym.agents.checkpoint import read_tensors
+from hrm_gym.agents.checkpoint import check_size, read_tensors
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.official.config import read_settings, translate_config
@@ -172,6 +172,7 @@ def read_state(checkpoint: Path | str | Mapping[str, Tensor]) -> dict[str, Tenso
     path = Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f"expected an official checkpoint file at {path}, found none")
+    check_size(path)
     state = read_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: expected a state dict, got {type(state).__name__}")
