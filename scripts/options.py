@@ -392,7 +392,7 @@ def parse_recipe(
         recipe = recipes[name]
     except KeyError:
         if ":" not in name and name not in gym.registry:
-            if Path(name).exists():
+            if name and Path(name).exists():
                 raise ValueError(
                     f"expected a recipe or an environment, got a file: {prog} ENV --source {name}"
                 ) from None

@@ -234,3 +234,9 @@ def test_a_signal_ends_all_after_a_checkpoint(tmp_path: Path) -> None:
         log = (tmp_path / "maze" / f"seed-{seed}.log").read_text()
         assert "the same command continues from there" in log
         assert not writers(tmp_path / "maze" / f"seed-{seed}.log")
+
+
+def test_a_recipe_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for names in (",maze", "maze,", ""):
+        assert main(["train", names, "--seeds", "2"]) == 2
+        assert "unknown recipe ''" in capsys.readouterr().err
