@@ -102,7 +102,7 @@ def test_a_network_of_any_size_takes_no_memory(tmp_path: Path, settings: dict[st
 def test_an_opponent_with_numbers_out_of_range(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Some were an OverflowError."""
     folder = changed(pretrained.FOLDER / "ppo-maze-10x10", tmp_path / "weights", model=settings)
-    with pytest.raises(ValueError, match="config.json: model") as error:
+    with pytest.raises(ValueError, match=r"config\.json: model") as error:
         read_policy(folder)
     assert len(str(error.value)) < 500
 

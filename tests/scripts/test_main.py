@@ -196,3 +196,12 @@ def test_experiments_end_as_commands_do(name: str, capsys: pytest.CaptureFixture
 
 def test_every_experiment_is_looked_at() -> None:
     assert {"experiments.backdoors", "experiments.claims", "experiments.versus", "gpu.half_hour"} <= {*PROGRAMS}
+
+
+def test_an_error_of_any_length_is_shown_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name of 100,000 letters in a list of sums filled the terminal."""
+    assert main(["verify", "x" * 100_000 + "/end"]) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 2100
+    assert "File name too long: xxx" in said
+    assert said.endswith("/end/config.json\n")
