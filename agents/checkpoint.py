@@ -228,6 +228,8 @@ def model_path(run: Path) -> Path:
         FileExistsError: something is there that this program has not written, and that would be lost with them.
     """
     path = run / "model"
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path}: expected a new folder or one that hrm-gym wrote, got something else")
     if path.is_dir():
         check_ours(path)
     return path

@@ -246,7 +246,10 @@ def _after(name: str) -> dict[str, str]:
 def _command(name: str) -> Callable[[list[str]], int | None]:
     """The function behind a command."""
     module, _, function = COMMANDS[name][0].partition(":")
-    found: Callable[[list[str]], int | None] = getattr(importlib.import_module(f"hrm_gym.scripts.{module}"), function)
+    with _program.ended_at_once():
+        found: Callable[[list[str]], int | None] = getattr(
+            importlib.import_module(f"hrm_gym.scripts.{module}"), function
+        )
     return found
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_ori
 import gymnasium as gym
 import tyro
 
+from hrm_gym._program import ended_at_once
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.compare.plan import Entrant, Label, World, enter, parse_world
 from hrm_gym.registry import FACTORIES, unknown
@@ -65,7 +66,8 @@ class RunOptions:
 
     def use_threads(self) -> None:
         """Give torch the threads that were asked for."""
-        import torch
+        with ended_at_once():
+            import torch
 
         at_least(0, self, "threads")
         if self.threads:

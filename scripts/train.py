@@ -92,6 +92,8 @@ class Train(RunOptions):
 def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym train RECIPE [options]`; returns 0, or 1 if one of several trainings failed."""
     names = argv[0].split(",") if argv and ":" not in argv[0] else list(argv[:1])
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"expected every recipe once, got {', '.join(twice)} twice")
     if len(names) > 1:
         return train_many([_read([name, *argv[1:]]) for name in names], argv[1:])
     read = _read(argv)
