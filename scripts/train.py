@@ -16,7 +16,7 @@ import torch
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import checkpoints, read_config
 from hrm_gym.agents.devices import choose_device
-from hrm_gym.agents.hrm.distributed import Processes, join, leave, process_count
+from hrm_gym.agents.hrm.distributed import Processes, is_lost, join, leave, process_count
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.memory import check_fits, largest_batch
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
@@ -245,6 +245,11 @@ def train(config: Train, out: Path) -> None:
                 else:
                     for _ in trainer.fit():
                         pass
+    except RuntimeError as error:
+        if processes.count > 1 and is_lost(error):
+            said = " ".join(str(error).split())[:200]
+            raise OSError(f"another process of this training is gone: the same command continues ({said})") from None
+        raise
     finally:
         leave()
 
