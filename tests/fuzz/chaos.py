@@ -38,6 +38,7 @@ JOBS: dict[str, list[str]] = {
                  "--max-segments", "4"],
     "compare": ["compare", "--env", "HRMSudokuMini-v0", "--agent", "random", "oracle", "--episodes", "40", "--chunk",
                 "5", "--batch", "5", "--films", "1"],
+    "submission.json": ["predict", "tasks", "--agent", "hrm", "--max-segments", "2"],
 }  # fmt: skip
 """Command by the name of its output."""
 
@@ -54,8 +55,8 @@ time.time_ns = lambda: _time_ns() + _jump() * 10**9
 
 @dataclass(frozen=True)
 class ChaosConfig:
-    """Kill training, data sets, banks and comparisons at random moments, and compare their bits with those of a run in
-    peace.
+    """Kill training, data sets, banks, comparisons and predictions at random moments, and compare their bits with those
+    of a run in peace.
 
     Attributes:
         kills: In all.
@@ -74,7 +75,7 @@ def digest(out: Path) -> dict[str, str]:
     files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
     for path in files:
         content: bytes | None = None
-        if path.suffix in (".npy", ".safetensors", ".gif"):
+        if path.suffix in (".npy", ".safetensors", ".gif") or path.name == "submission.json":
             content = path.read_bytes()
         elif path.suffix == ".npz":
             arrays = np.load(path)
@@ -128,10 +129,21 @@ class Place:
             subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
 
+def write_tasks(folder: Path) -> None:
+    """ARC tasks whose outputs nobody knows."""
+    if not folder.exists():
+        folder.mkdir()
+        pairs = [{"input": [[colour]], "output": [[colour, colour]]} for colour in (1, 2)]
+        for number in range(60):
+            task = {"train": pairs, "test": [{"input": [[number % 10, number // 10]]}]}
+            (folder / f"{number}.json").write_text(json.dumps(task))
+
+
 def started(
     job: str, folder: Path, clock: Path | None = None, before: Callable[[], None] | None = None
 ) -> subprocess.Popen[str]:
     """The command of a job in a process group of its own."""
+    write_tasks(folder / "tasks")
     command = [sys.executable, "-m", "hrm_gym.scripts.main", *JOBS[job], "--out", job]
     paths = [str(path) for path in (clock, os.environ.get("PYTHONPATH")) if path]
     return subprocess.Popen(
@@ -211,7 +223,7 @@ def disturbed(job: str, place: Place, seconds: float, size: int, kills: int, rng
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         done.append(f"killed after {moment:.1f} s")
-        if job in ("data", "bank.npz") and out.exists():  # their pieces go when all is finished
+        if job in ("data", "bank.npz", "submission.json") and out.exists():  # their pieces go when all is finished
             delete(out)
             continue
         assert finished_pieces(job, folder)[-1:] >= before, f"{job}: lost {before}"
