@@ -73,6 +73,10 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
+MOST_SUMMED = 2**35
+"""Bytes of the files of a folder whose sums are compared; that takes half a minute."""
+
+
 def verify(folder: Path) -> int:
     """Compare the files of a folder with the sums that were written with them.
 
@@ -85,15 +89,20 @@ def verify(folder: Path) -> int:
     sums = folder / SUMS
     if not sums.is_file():
         return 0
-    lines, seen = read_text(sums, 2**20).splitlines(), set[str]()
+    lines, seen, size = read_text(sums, 2**20).splitlines(), set[Any](), 0
     for line in lines:
         wanted, _, name = line.partition("  ")
         path = folder / Path(name).name  # a name from a file never leaves the folder
-        if path.name in seen:  # thousands of lines for one large file would take hours
-            raise ValueError(f"{sums}: expected every file once, got {path.name[:100]} twice")
-        seen.add(path.name)
         if not path.is_file():
             raise ValueError(f"{path} is missing, but listed in {sums}")
+        about = path.stat()
+        size += about.st_size
+        file = (about.st_dev, about.st_ino) if about.st_ino else path.name  # a link leads to the same one
+        if file in seen:  # thousands of lines for one large file would take hours
+            raise ValueError(f"{sums}: expected every file once, got {path.name[:100]} twice")
+        if size > MOST_SUMMED:  # a sparse file of terabytes takes no room on its author's disk
+            raise ValueError(f"{sums}: expected files of {MOST_SUMMED:,} bytes at most, got {path.name[:100]} too")
+        seen.add(file)
         if digest(path) != wanted:
             raise ValueError(f"{path} is damaged or cut short: its SHA-256 is not the one in {sums}")
     return len(lines)
@@ -220,6 +229,8 @@ def model_path(run: Path) -> Path:
         FileExistsError: something is there that this program has not written, and that would be lost with them.
     """
     path = run / "model"
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path}: expected a new folder or one that hrm-gym wrote, got something else")
     if path.is_dir():
         check_ours(path)
     return path

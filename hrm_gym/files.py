@@ -152,9 +152,14 @@ def check_in_place(path: Path) -> None:
     Raises:
         OSError: something is there that is no file.
     """
-    if path.is_symlink():
-        raise OSError(f"{path}: expected a file of this program, got a symbolic link to {os.readlink(path)}")
+    check_no_link(path)
     _expect_file(path)
+
+
+def check_no_link(path: Path) -> None:
+    """Refuse a link in the place of a file or folder of this program. OSError names where it leads to."""
+    if path.is_symlink():
+        raise OSError(f"{path}: expected what this program wrote, got a symbolic link to {os.readlink(path)}")
 
 
 def finished_weights(path: Path) -> Path:

@@ -90,6 +90,9 @@ EXAMPLES = (
 )
 
 USAGE_ERROR = 2
+LONGEST_LINE = 2000
+"""Characters of an error that are shown."""
+
 STOPPING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a command as Ctrl-C does; Windows has no SIGHUP."""
 
@@ -137,6 +140,8 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
             return 1
         except Exception as error:
             line = extras.explain(error) if isinstance(error, ImportError) else _one_line(error)
+            if line is not None and len(line) > LONGEST_LINE:  # names in files may be of any length
+                line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
             known = isinstance(error, (ImportError, *_user_errors()))
             if os.environ.get("HRM_GYM_DEBUG") == "1" or not known or line is None:
                 raise
@@ -241,7 +246,10 @@ def _after(name: str) -> dict[str, str]:
 def _command(name: str) -> Callable[[list[str]], int | None]:
     """The function behind a command."""
     module, _, function = COMMANDS[name][0].partition(":")
-    found: Callable[[list[str]], int | None] = getattr(importlib.import_module(f"hrm_gym.scripts.{module}"), function)
+    with _program.ended_at_once():
+        found: Callable[[list[str]], int | None] = getattr(
+            importlib.import_module(f"hrm_gym.scripts.{module}"), function
+        )
     return found
 
 

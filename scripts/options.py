@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_ori
 import gymnasium as gym
 import tyro
 
+from hrm_gym._program import ended_at_once
 from hrm_gym.agents.agent import Agent
 from hrm_gym.evaluation.compare.plan import Entrant, Label, World, enter, parse_world
 from hrm_gym.registry import FACTORIES, unknown
@@ -65,7 +66,8 @@ class RunOptions:
 
     def use_threads(self) -> None:
         """Give torch the threads that were asked for."""
-        import torch
+        with ended_at_once():
+            import torch
 
         at_least(0, self, "threads")
         if self.threads:
@@ -395,7 +397,7 @@ def parse_recipe(
         recipe = recipes[name]
     except KeyError:
         if ":" not in name and name not in gym.registry:
-            if Path(name).exists():
+            if name and Path(name).exists():
                 raise ValueError(
                     f"expected a recipe or an environment, got a file: {prog} ENV --source {name}"
                 ) from None

@@ -23,7 +23,16 @@ from hrm_gym.envs.puzzle import Puzzle
 from hrm_gym.evaluation.compare.plan import Entrant, parse_world
 from hrm_gym.evaluation.compare.run import agent_key, digest, reseed
 from hrm_gym.evaluation.intervals import wilson
-from hrm_gym.files import MARKER, check_ours, check_writable, delete_folder, held, sweep, write_atomically
+from hrm_gym.files import (
+    MARKER,
+    check_no_link,
+    check_ours,
+    check_writable,
+    delete_folder,
+    held,
+    sweep,
+    write_atomically,
+)
 from hrm_gym.reading import read_json
 from hrm_gym.scripts.options import PanelOptions, RunOptions, arg, parse
 from hrm_gym.scripts.output import say, share, with_progress
@@ -144,6 +153,7 @@ class Answers:
             OSError: if it cannot be made, or holds something else.
         """
         self.folder, self._env, self._entrant, self._key = out.with_name(f"{out.name}.partial"), env, entrant, key
+        check_no_link(self.folder)
         if self.folder.exists():
             check_ours(self.folder)
             sweep(self.folder / "parts")

@@ -16,7 +16,7 @@ import torch
 from hrm_gym.agents import checkpoint
 from hrm_gym.agents.checkpoint import checkpoints, read_config
 from hrm_gym.agents.devices import choose_device
-from hrm_gym.agents.hrm.distributed import Processes, join, leave, process_count
+from hrm_gym.agents.hrm.distributed import Processes, is_lost, join, leave, process_count
 from hrm_gym.agents.hrm.feed import Feed
 from hrm_gym.agents.hrm.memory import check_fits, largest_batch
 from hrm_gym.agents.hrm.recipes import RECIPES, VARIANTS, Recipe
@@ -92,6 +92,8 @@ class Train(RunOptions):
 def main(argv: Sequence[str]) -> int:
     """Run `hrm-gym train RECIPE [options]`; returns 0, or 1 if one of several trainings failed."""
     names = argv[0].split(",") if argv and ":" not in argv[0] else list(argv[:1])
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"expected every recipe once, got {', '.join(twice)} twice")
     if len(names) > 1:
         return train_many([_read([name, *argv[1:]]) for name in names], argv[1:])
     read = _read(argv)
@@ -243,6 +245,11 @@ def train(config: Train, out: Path) -> None:
                 else:
                     for _ in trainer.fit():
                         pass
+    except RuntimeError as error:
+        if processes.count > 1 and is_lost(error):
+            said = " ".join(str(error).split())[:200]
+            raise OSError(f"another process of this training is gone: the same command continues ({said})") from None
+        raise
     finally:
         leave()
 

@@ -38,6 +38,9 @@ MODELS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 
 PUZZLES = 8
 
+MOST_NAMES = 2**20
+"""Bytes of a name or of other metadata in the package, which tarfile reads as a whole."""
+
 MOST = 2**28
 """Bytes of the package, and of either file in it; the package has 25 million, all its files unpack to 130 million."""
 
@@ -116,11 +119,20 @@ def _package(path: Path) -> bytes:
     return path.read_bytes()
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry whose metadata are of a bounded length."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:  # which tarfile lets subclasses override
+        if not (self.isreg() or self.isdir()) and self.size > MOST_NAMES:
+            raise ValueError(f"expected metadata of at most {MOST_NAMES:,} bytes, got {self.size:,}")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
 def _members(package: bytes) -> tuple[bytes, bytes]:
     """The script and the compiled runtime in the package."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(package), mode="r|gz") as archive:
+        with tarfile.open(fileobj=io.BytesIO(package), mode="r|gz", tarinfo=_Entry) as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.isfile() and member.name in (MODULE, WASM) else None
                 if archive.offset > 4 * MOST:  # what a kilobyte can unpack to takes hours

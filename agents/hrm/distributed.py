@@ -227,6 +227,11 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error means that another process of the group has ended, or cannot be reached any more."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def leave() -> None:
     """Destroy the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():

@@ -7,6 +7,7 @@ TensorBoard scalars, and `model/`, the finished weights.
 from __future__ import annotations
 
 import dataclasses
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -333,6 +334,8 @@ class Trainer:
             return bool(self.stopping) and self.processes.count == 1
         asked = torch.tensor(float(bool(self.stopping)), device=self.device)
         self.processes.sum([asked])
+        if asked:  # so that this process, too, says that it has stopped, not that it has finished
+            self.stopping = self.stopping or int(signal.SIGTERM)
         return bool(asked)
 
     # ---- judging ----

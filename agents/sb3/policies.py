@@ -280,7 +280,7 @@ def read_policy(folder: Path | str, grid: Sequence[int] | None = None) -> tuple[
             policy = blank_policy(about["kind"], resized(about["model"], grid))
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model lacks {error}") from None
-    except (TypeError, ValueError, AssertionError, MemoryError, RuntimeError) as error:
+    except Exception as error:  # whatever gymnasium, numpy and PyTorch raise at numbers out of range
         raise ValueError(f"{folder / CONFIG}: model: {' '.join(str(error).split())}") from None
     check_size(folder / WEIGHTS, policy.state_dict())
     verify(folder)

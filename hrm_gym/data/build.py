@@ -24,7 +24,16 @@ from hrm_gym.data.stream import stream_keys
 from hrm_gym.data.workers import Workers
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource, puzzle_key
-from hrm_gym.files import MARKER, UNFINISHED, check_ours, delete_folder, sweep, write_atomically, written_atomically
+from hrm_gym.files import (
+    MARKER,
+    UNFINISHED,
+    check_no_link,
+    check_ours,
+    delete_folder,
+    sweep,
+    write_atomically,
+    written_atomically,
+)
 from hrm_gym.reading import Schema, read_json, read_npz
 
 logger = logging.getLogger(__name__)
@@ -99,6 +108,7 @@ class Workplace:
         """
         self.folder, self.path = folder, folder.with_name(f"{folder.name}.partial")
         wanted = json.loads(json.dumps(dict(recipe)))
+        check_no_link(self.path)
         sweep(self.path)
         if self.path.exists() and not self._is_begun_by(wanted, overwrite):
             check_ours(self.path)

@@ -37,9 +37,10 @@ from hrm_gym.agents.hrm.run_folder import CURVE, write_model
 from hrm_gym.agents.hrm.trainer import EVAL_BOARDS, Trainer
 from hrm_gym.data.build import DatasetBuild, Plan, Workplace
 from hrm_gym.data.folder import write_dataset, write_manifest
+from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import PuzzleBatch, PuzzleSource
 from hrm_gym.evaluation.intervals import wilson
-from hrm_gym.files import write_atomically
+from hrm_gym.files import held, remove, write_atomically
 from hrm_gym.scripts.bench.flops import Flops, measure
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
@@ -180,7 +181,9 @@ def pack(config: HalfHourConfig, device: torch.device) -> dict[str, Any]:
     folder = config.out / "wheels"
     if not config.dry:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-        subprocess.run([*command, *PLATFORM, *names], check=True)
+        done = subprocess.run([*command, *PLATFORM, *names])
+        if done.returncode:  # pip has said why
+            raise OSError(f"expected pip to fetch wheels into {folder}, got its exit code {done.returncode}")
     for call in PACKED:
         make_puzzles(config, call)
     if config.dry:
@@ -221,11 +224,17 @@ def make_puzzles(config: HalfHourConfig, call: Call) -> None:
     counts = dict(zip(("train", "test"), (4, 4) if config.dry else PACKED[call], strict=True))
     family = training_source(recipe)[0]
     place = Workplace(folder, {"call": call, **counts})
+    with held(place.path):
+        _make(place, family, recipe, counts, 1 if config.dry else config.processes)
+
+
+def _make(place: Workplace, family: PuzzleFamily, recipe: Recipe, counts: dict[str, int], processes: int) -> None:
     work = DatasetBuild(Plan(family, functools.partial(source_of, recipe), counts, recipe.seed, 4), place)
-    for done in work.run(1 if config.dry else config.processes):
-        print(f"\r{call}: {done:,} of {sum(counts.values()):,} puzzles", end="", file=sys.stderr)
+    for done in work.run(processes):
+        print(f"\r{place.folder.name}: {done:,} of {sum(counts.values()):,} puzzles", end="", file=sys.stderr)
     print(file=sys.stderr)
-    records = {}
+    records: dict[str, Any] = {}
+    remove(place.path / "whole")  # of a process that was killed
     for split in counts:
         groups = ((batch, np.ones(len(batch), np.int64)) for batch in work.batches(split))
         records[split] = write_dataset(place.path / "whole", split, groups, family.vocab_size)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from hrm_gym.agents.hrm.official.config import read_settings
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.run_folder import load_model
 from hrm_gym.agents.hrm.trainer import Trainer
+from hrm_gym.agents.sb3.policies import read_policy
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.training import fill_replay, save_replay, start_run
 from hrm_gym.reading import parse_json, read_json, read_npz, read_text, read_yaml
@@ -91,6 +94,17 @@ def test_a_network_of_any_size_takes_no_memory(tmp_path: Path, settings: dict[st
     finally:
         tracemalloc.stop()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"vocab_size": 0}, {"vocab_size": -5}, {"grid": [2**62, 4]}, {"moves": 2**70}, {"walker_token": -9}]
+)
+def test_an_opponent_with_numbers_out_of_range(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Some were an OverflowError."""
+    folder = changed(pretrained.FOLDER / "ppo-maze-10x10", tmp_path / "weights", model=settings)
+    with pytest.raises(ValueError, match=r"config\.json: model") as error:
+        read_policy(folder)
+    assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -196,6 +210,23 @@ def test_a_file_that_is_listed_many_times_is_summed_up_once(tmp_path: Path) -> N
     (tmp_path / "a").write_bytes(b"a")
     (tmp_path / checkpoint.SUMS).write_text(2 * f"{checkpoint.digest(tmp_path / 'a')}  a\n")
     with pytest.raises(ValueError, match="expected every file once, got a twice"):
+        checkpoint.verify(tmp_path)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_links_to_a_file_are_not_summed_up_again(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    link(tmp_path / "a", tmp_path / "b")
+    (tmp_path / checkpoint.SUMS).write_text("".join(f"{checkpoint.digest(tmp_path / 'a')}  {x}\n" for x in "ab"))
+    with pytest.raises(ValueError, match="expected every file once, got b twice"):
+        checkpoint.verify(tmp_path)
+
+
+def test_sums_of_terabytes_are_not_compared(tmp_path: Path) -> None:
+    with (tmp_path / "a.npz").open("wb") as file:
+        file.truncate(2**42)
+    (tmp_path / checkpoint.SUMS).write_text(f"{'0' * 64}  a.npz\n")
+    with pytest.raises(ValueError, match=r"expected files of 34,359,738,368 bytes at most, got a\.npz"):
         checkpoint.verify(tmp_path)
 
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from hrm_gym.agents.hrm.recipes import RECIPES
+from hrm_gym.files import held
 from hrm_gym.scripts.gpu import half_hour
+from hrm_gym.scripts.main import run
 
 
 @pytest.mark.parametrize("call", ["pack", "parity", "speed", "sudoku", "own", "maze", "arc"])
@@ -76,3 +78,19 @@ def test_the_own_recipe_has_100_times_the_budget_of_the_cpu() -> None:
     spent = sum(r.updates * r.batch_size * r.gradient_segments for r in (RECIPES[name] for name in names))
     assert spent == half_hour.CPU_BUDGET
     assert (recipe.init, recipe.model) == ("", RECIPES["sudoku-longer"].model)
+
+
+def test_wheels_that_pip_cannot_fetch_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(half_hour, "PLATFORM", ["--nonsense"])
+    assert run(half_hour.main, ["pack", "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert "expected pip to fetch wheels into" in capsys.readouterr().err
+
+
+def test_two_packs_of_one_folder_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["pack", "--dry", "--device", "cpu", "--out", str(tmp_path)]
+    place = half_hour.Workplace(tmp_path / "data" / "sudoku", {"call": "sudoku", "train": 4, "test": 4})
+    with held(place.path):
+        assert run(half_hour.main, argv) == 2
+    assert "in use by another process" in capsys.readouterr().err

@@ -234,3 +234,15 @@ def test_a_signal_ends_all_after_a_checkpoint(tmp_path: Path) -> None:
         log = (tmp_path / "maze" / f"seed-{seed}.log").read_text()
         assert "the same command continues from there" in log
         assert not writers(tmp_path / "maze" / f"seed-{seed}.log")
+
+
+def test_a_recipe_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for names in (",maze", "maze,", ""):
+        assert main(["train", names, "--seeds", "2"]) == 2
+        assert "unknown recipe ''" in capsys.readouterr().err
+
+
+def test_a_recipe_that_is_named_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two trainings of one folder would be in each other's way."""
+    assert main(["train", "maze,sudoku-4x4,maze", "--seeds", "2"]) == 2
+    assert "expected every recipe once, got maze twice" in capsys.readouterr().err

@@ -196,3 +196,32 @@ def test_experiments_end_as_commands_do(name: str, capsys: pytest.CaptureFixture
 
 def test_every_experiment_is_looked_at() -> None:
     assert {"experiments.backdoors", "experiments.claims", "experiments.versus", "gpu.half_hour"} <= {*PROGRAMS}
+
+
+def test_an_error_of_any_length_is_shown_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name of 100,000 letters in a list of sums filled the terminal."""
+    assert main(["verify", "x" * 100_000 + "/end"]) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 2100
+    assert "File name too long: xxx" in said
+    assert said.endswith("/end/config.json\n")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_while_pytorch_is_imported_ends_the_command(tmp_path: Path, name: str) -> None:
+    """An exception in its C++ aborted the process; the module here drops exceptions, as imports may do."""
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, time\n"
+        f"try:\n    os.kill(os.getpid(), signal.{name})\n    time.sleep(0.1)\nexcept BaseException:\n    pass\n"
+        "set_num_threads = lambda number: None\n"
+    )
+    start = (
+        "import sys; from hrm_gym.scripts.main import run; from hrm_gym.scripts.options import RunOptions; "
+        f"sys.path.insert(0, {str(tmp_path)!r}); sys.exit(run(lambda _: RunOptions().use_threads() or 0, []))"
+    )
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, preexec_fn=hear)
+    assert (done.returncode, "Traceback" in done.stderr) == (128 + getattr(signal, name), False)

@@ -183,3 +183,13 @@ def test_a_prediction_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
         assert run(root) == wanted, f"killed before change {nth}"
         assert sorted(path.name for path in root.iterdir()) == ["out.json", "tasks"]
     assert nth > 20
+
+
+def test_a_link_in_the_place_of_the_answers_is_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, tasks = tmp_path / "out.json", four_tasks(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.json.partial").symlink_to(tmp_path / "elsewhere")
+    assert main(["predict", str(tasks), "--agent", "random", "--out", str(out)]) == 2
+    assert "got a symbolic link to" in capsys.readouterr().err
+    assert not any((tmp_path / "elsewhere").iterdir())
+    assert (tmp_path / "out.json.partial").is_symlink()

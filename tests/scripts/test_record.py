@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fuzz.crash import killed_before
 
+from hrm_gym.evaluation import minari_dataset
 from hrm_gym.scripts.main import main
 
 
@@ -94,6 +95,32 @@ def test_a_minari_data_set_is_there_whole_or_not_at_all(tmp_path: Path, monkeypa
     assert other == sorted(path.read_bytes() for path in (tmp_path / "minari").rglob("*") if path.is_file())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the size of files")
+def test_a_minari_data_set_for_which_there_is_no_room_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """HDF5 ended the process by a segmentation fault."""
+    pytest.importorskip("minari", reason="the minari extra is not installed: pip install -e '.[minari]'")
+    start = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from hrm_gym.scripts.main import main; "
+        "sys.exit(main('record HRMMaze-v0:size=5 --agent oracle --episodes 3 --minari maze/x-v0'.split()))"
+    )
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (2, ["hrm-gym: error: File too large"])
+    assert [path.name for path in (tmp_path / "minari").rglob("*")] == ["maze"]
+
+
+def test_the_room_of_a_minari_data_set_is_not_taken_too_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    minari = pytest.importorskip("minari", reason="the minari extra is not installed: pip install -e '.[minari]'")
+    asked = []
+    monkeypatch.setattr(minari_dataset, "_expect_room", lambda path, size: asked.append(size))
+    for number, env in enumerate(("HRMMaze-v0:size=5", "HRMSudokuMini-v0", "HRMARCMini-v0")):
+        assert main(["record", env, "--agent", "random", "--episodes", "80", "--minari", f"maze/x-v{number}"]) == 0
+        place = Path(minari.storage.get_dataset_path(f"maze/x-v{number}"))
+        assert sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) < asked[-1]
+
+
 def test_without_minari_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +153,10 @@ def test_a_bad_minari_name(capsys: pytest.CaptureFixture[str]) -> None:
         assert "such as maze/hrm-v0" in failure(capsys, "--agent", "oracle", "--minari", name)
     Path("minari/maze/half-v0/data").mkdir(parents=True)
     assert "a killed process left half" in failure(capsys, "--agent", "oracle", "--minari", "maze/half-v0")
+    Path("minari/maze/link-v0").symlink_to("nowhere")
+    assert "a killed process left half" in failure(capsys, "--agent", "oracle", "--minari", "maze/link-v0")
+    said = failure(capsys, "--agent", "oracle", "--minari", "maze/half-v0/inner-v0")
+    assert "lies in the data set maze/half-v0" in said
 
 
 def test_what_a_killed_recording_left_goes_with_the_next(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,8 @@ def test_another_package_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_hostile_packages_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that is cut short, one whose link leads to itself, one that unpacks to gigabytes, a pipe and a device."""
+    """One that is cut short, one whose link leads to itself, one that unpacks to gigabytes, a pipe, a device; and names
+    of gigabytes, which tarfile takes into memory."""
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w:gz") as archive:
         entry = tarfile.TarInfo(web.MODULE)
@@ -77,6 +78,10 @@ def test_hostile_packages_are_refused_in_one_line(tmp_path: Path, capsys: pytest
     large.size = 2**40
     whole = package(tmp_path, web.MODULE, web.WASM).read_bytes()
     contents = {"cut": whole[: len(whole) // 2], "link": held.getvalue(), "large": gzip.compress(large.tobuf())}
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+        name = tarfile.TarInfo("name")
+        name.type, name.size = kind, 2**33
+        contents[f"metadata {kind!r}"] = gzip.compress(name.tobuf(tarfile.GNU_FORMAT) + bytes(2**28), 1)
     for name, content in contents.items():
         (tmp_path / f"{name}.tgz").write_bytes(content)
     os.mkfifo(tmp_path / "pipe")
@@ -85,6 +90,7 @@ def test_hostile_packages_are_refused_in_one_line(tmp_path: Path, capsys: pytest
         said = capsys.readouterr().err
         assert "expected the npm package" in said
         assert said.count("\n") == 1
+        assert ("metadata of at most" in said) == runtime.name.startswith("metadata")
 
 
 @pytest.fixture(scope="module")

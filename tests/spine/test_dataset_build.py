@@ -139,3 +139,11 @@ def test_a_puzzle_has_no_more_images_than_there_are() -> None:
     batch = GeneratedMazes(6).batch(stream_keys(0, 0, 5))
     assert with_images(MAZE, batch, 50, 0, 0)[1].tolist() == [8] * 5
     assert with_images(MAZE, batch, 0, 0, 0)[1].tolist() == [1] * 5
+
+
+def test_a_link_in_the_place_of_a_build_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="got a symbolic link to"):
+        Workplace(tmp_path / "data", {"seed": 1})
+    assert not any((tmp_path / "elsewhere").iterdir())

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -401,3 +402,38 @@ def test_a_process_that_waits_for_the_others_is_ended_by_a_signal(tmp_path: Path
     finally:
         waiting.kill()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_one_of_two_processes_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+    """Killed, the other one says so in one line (it was a traceback); stopped, none says that it has finished."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    there = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    small = ["--model.hidden-size", "16", "--model.heads", "2", "--batch-size", "4", "--workers", "0", "--no-compile"]
+    often = ["--checkpoint-every", "5", "--eval-every", "100000", "--device", "cpu", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "hrm_gym", "train", "sudoku-4x4", *small, *often, "--updates", "100000"]
+    children = [
+        subprocess.Popen(command, env={**os.environ, **there, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        until = time.monotonic() + 120
+        while not checkpoint.checkpoints(tmp_path / "run") and time.monotonic() < until:
+            time.sleep(0.1)
+        children[1].send_signal(number)
+        said = children[0].communicate(timeout=120)[1]
+        assert "Traceback" not in said
+        if number == signal.SIGKILL:
+            assert children[0].returncode == 2
+            assert "another process of this training is gone: the same command continues" in said
+        else:
+            assert children[0].returncode == 128 + number
+            assert "the same command continues from there" in said
+        assert "finished weights" not in said
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert checkpoint.checkpoints(tmp_path / "run")

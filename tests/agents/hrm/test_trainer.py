@@ -205,3 +205,7 @@ def test_a_model_that_someone_else_put_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / "model" / "thesis.tex").write_text("years of work")
     with pytest.raises(FileExistsError, match="thesis"):
         Trainer(TINY, tmp_path)
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "model").write_text("years of work")
+    with pytest.raises(FileExistsError, match="got something else"):
+        Trainer(TINY, tmp_path / "file")
