@@ -156,7 +156,7 @@ class AgentOptions(BatchOptions):
         """Refuse numbers out of range and what does not go together, before any work."""
         super().__post_init__()
         at_least(1, self, "max_segments", "votes", "first", "adapt", "adapt_batch")
-        at_least(0, self, "restart", "agree")
+        at_least(0, self, "restart", "guess", "agree")
         twice = sorted({name for name in self.agent if self.agent.count(name) > 1})
         if twice:
             raise ValueError(f"expected every --agent once, got {', '.join(twice)} twice")
@@ -177,7 +177,7 @@ class AgentOptions(BatchOptions):
         """
         options = self.thinking()
         if options and not set(self.named()) & set(HRM_AGENTS):
-            flags = "--halting, --check, --no-check, --restart and --compile"
+            flags = "--halting, --check, --no-check, --restart, --guess and --compile"
             raise ValueError(f"expected an HRM among the agents for {flags}, got {', '.join(self.named())}")
         device = getattr(self, "device", "auto")
         if device != "auto" and FACTORIES.get(name, "").startswith(("hrm_gym.agents.hrm.", "hrm_gym.agents.sb3.")):
@@ -241,12 +241,15 @@ class HaltingOptions(RuleOptions):
         check: Let an HRM halt only on an answer that breaks no rule.
         no_check: Let it halt on any answer.
         restart: Segments after which a thought that has not halted restarts; 0 never.
+        guess: After a restart, segments between two cells that a Sudoku HRM writes into the puzzle as it thinks likely;
+            0 for no guesses.
         max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
     """
 
     check: Annotated[Switch, arg(default="what suits the weights")] = False
     no_check: Annotated[Switch, arg(default="what suits the weights")] = False
     restart: Annotated[int | None, arg("N", "what suits the weights")] = None
+    guess: Annotated[int | None, arg("N", "what suits the weights")] = None
     max_segments: Annotated[int | None, arg("M", "the environment's own")] = None
 
     def __post_init__(self) -> None:
@@ -256,7 +259,7 @@ class HaltingOptions(RuleOptions):
 
     def thinking(self) -> dict[str, Any]:
         """What every HRM is given beyond its own defaults."""
-        given: dict[str, Any] = {"restart": self.restart}
+        given: dict[str, Any] = {"restart": self.restart, "guess": self.guess}
         given["check"] = self.check if self.check or self.no_check else None
         return super().thinking() | {key: value for key, value in given.items() if value is not None}
 

@@ -90,6 +90,7 @@ class OwnDecisionConfig:
         data: Rows of this CSV file (source,question,answer,rating) too, each source by itself.
         max_segments: Segments of a puzzle at most.
         restart: Segments of one attempt where there are restarts; 0 leaves these out.
+        guess: Segments between two guesses of an attempt after the first; 0 for none.
         threshold: Q(halt) logit above which the network halts.
         scan: Also print wrong halts and solved puzzles for thresholds from 0 to 6.
         json: Write all figures to this file.
@@ -106,6 +107,7 @@ class OwnDecisionConfig:
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     max_segments: int = 64
     restart: int = FIXED
+    guess: int = 0
     threshold: float = 0.0
     scan: bool = False
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
@@ -153,9 +155,10 @@ def main(argv: Sequence[str]) -> int:
     traces: dict[str, tuple[Trace, Trace]] = {}
     results: dict[str, Any] = {}
     for name, batch in kinds(config, found.about["family"], found.model.config):
-        agent = agent_for(found, batch, config.restart)
+        agent = agent_for(found, batch, config.restart, config.guess)
         plain = trace(agent, batch, config.max_segments)
-        restarted = trace(agent, batch, config.max_segments, config.restart, plain) if config.restart else plain
+        begun = None if config.guess else plain  # guesses come from what was believed before the first restart
+        restarted = trace(agent, batch, config.max_segments, config.restart, begun) if config.restart else plain
         traces[name] = plain, restarted
         results[name] = figures(plain, restarted, config.threshold)
         print(line(name, results[name]), flush=True)
@@ -164,6 +167,7 @@ def main(argv: Sequence[str]) -> int:
         "part": config.part,
         "max_segments": config.max_segments,
         "restart": config.restart,
+        **({"guess": config.guess} if config.guess else {}),
         "threshold": config.threshold,
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {config.threads} threads, PyTorch {torch.__version__}",
@@ -195,11 +199,11 @@ def _check(config: OwnDecisionConfig) -> None:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
 
 
-def agent_for(found: Pretrained, batch: PuzzleBatch, restart: int) -> HRMAgent:
+def agent_for(found: Pretrained, batch: PuzzleBatch, restart: int, guess: int = 0) -> HRMAgent:
     """The agent on boards of this size, with a fast network."""
     grid = batch.clues.shape[1], batch.clues.shape[2]
     family = make_family(found.about["family"], grid)
-    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True, restart=restart)
+    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True, restart=restart, guess=guess)
 
 
 def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tuple[str, PuzzleBatch]]:
@@ -251,7 +255,9 @@ def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, 
         return family.judge(clues, batch.solutions[numbers], given), np.isfinite(family.cost(clues, given))
 
     model, family, turns = agent.model, agent.family, agent.rules.turns if restart else None
-    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart, turns)
+    rules = thinking.Rules(
+        parse_halting("never", model.config), segments, None, restart, turns, agent.guess if restart else 0
+    )
     q_halt = np.zeros((len(batch), segments), np.float32)
     right, legal = np.zeros((2, len(batch), segments), np.bool_)
     first, live = 0, np.arange(len(batch))
@@ -267,8 +273,9 @@ def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, 
         chunk = live[at : at + CHUNK]
         clues = torch.from_numpy(batch.clues[chunk].reshape(len(chunk), -1))
         ids = torch.zeros(len(chunk), dtype=torch.int32)
-        boards = thinking.Boards(clues.to(torch.int32), ids, torch.ones_like(clues, dtype=torch.bool))
-        state = thinking.AgentState.before(model, len(chunk))
+        free = torch.from_numpy(family.free(batch.clues[chunk]).reshape(len(chunk), -1))
+        boards = thinking.Boards(clues.to(torch.int32), ids, free)
+        state = thinking.AgentState.before(model, len(chunk), rules.guess > 0)
         state = dataclasses.replace(state, segments=torch.full_like(state.segments, first))
         while len(chunk):
             step = next(thinking.think(model, boards, rules, state))

@@ -129,7 +129,7 @@ class SearchAgent(StatefulAgent):
         self.name = name or f"hrm-search-{beam}"
         self.about, self.weights = member.about, member.weights
         # how long a board gets is the search's business, and a guess takes the place of a restart
-        self.rules = dataclasses.replace(member.rules, max_segments=np.iinfo(np.int32).max, restart=0)
+        self.rules = dataclasses.replace(member.rules, max_segments=np.iinfo(np.int32).max, restart=0, guess=0)
         self._seen: SearchState | None = None
 
     @classmethod
