@@ -95,8 +95,7 @@ def main(argv: Sequence[str]) -> int:
         for task in tasks
         for test in range(len(task.asked))
     ]
-    settings = {"label": entrant.label.text, "settings": repr(config.settings(entrant.label.name))}
-    answers = Answers(config.out, env, entrant, {**agent_key(found, entrant), **settings})
+    answers = Answers(config.out, env, entrant, {**agent_key(found, entrant), "label": entrant.label.text})
     with held(answers.folder):
         try:
             for name, test, puzzle in with_progress(puzzles, len(puzzles), agent.name, " grids"):

@@ -233,6 +233,16 @@ def test_changed_foreign_code_is_played_again() -> None:
     assert len(stamps()) == 2
 
 
+def test_other_settings_are_played_again() -> None:
+    """Also those that the words for its halting rules leave out."""
+    argv = ("--env", "HRMARCMini-v0", "--agent", "hrm-adapt", "--adapt", "1", "--episodes", "1", "--films", "0")
+    first = compare(*argv, "--adapt-batch", "2")
+    assert compare(*argv, "--adapt-batch", "2")["rows"][0]["halting_rules"] == first["rows"][0]["halting_rules"]
+    assert len(stamps()) == 1
+    assert compare(*argv, "--adapt-batch", "3")["rows"][0]["halting_rules"] == first["rows"][0]["halting_rules"]
+    assert len(stamps()) == 2
+
+
 def test_ctrl_c_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -271,6 +271,7 @@ class Entrant:
         agent: who plays.
         weights: the folder of its weights, if they lie in one.
         fingerprint: SHA-256 of its weights; without any, of the code that makes it if that is not ours; else "".
+        settings: what its factory was given besides, in words.
     """
 
     label: Label
@@ -278,6 +279,7 @@ class Entrant:
     agent: Agent
     weights: Path | None
     fingerprint: str
+    settings: str = ""
 
 
 class Unfit(ValueError):
@@ -310,7 +312,8 @@ def enter(label: Label, world: World, name: str = "", options: Mapping[str, Any]
             agent.name += f" {options['halting']}"
         lies = weights or getattr(agent, "weights", None)
         folder = Path(lies) if lies is not None and Path(lies).is_dir() else None
-        found.append(Entrant(label, run, agent, folder, _fingerprint(label, folder)))
+        settings = ", ".join([name, *(f"{key}={value!r}" for key, value in sorted(options.items()))])
+        found.append(Entrant(label, run, agent, folder, _fingerprint(label, folder), settings))
     return found
 
 

@@ -350,6 +350,7 @@ def agent_key(world: World, entrant: Entrant) -> dict[str, Any]:
         "agent": entrant.label.name,
         "mode": entrant.agent.action_mode,
         "halting_rules": halting_rules(entrant.agent),
+        "settings": entrant.settings,
         "fingerprint": entrant.fingerprint,
         "version": hrm_gym.__version__,
     }
