@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 CHOICES = 10
-"""The cells among which the lot decides: those whose likeliest token is likeliest. Among all cells half as many Sudokus
-come out right, among three as many."""
+"""The cells among which the lot decides, those whose likeliest token is likeliest. All cells would be too many: most
+guesses would be wrong."""
 
 CERTAIN = 0.995
 """Probability from which a cell is taken for known: to write it into the puzzle tells the network nothing."""

@@ -34,6 +34,9 @@ OURS = Path(hrm_gym.__file__).resolve().parents[1]
 ROOMS = ("envs", "agents", "scripts")
 """Folders of a checkout that are packages of `hrm_gym`; `make links` sets links to them."""
 
+ENDS_WITHIN = 20.0
+"""Seconds that a training may take to end before it is killed."""
+
 WORKER = """
 import dataclasses, sys, time
 from pathlib import Path
@@ -43,7 +46,8 @@ torch.set_num_threads(1)
 from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.agents.hrm.trainer import Trainer
 recipe = dataclasses.replace(RECIPES[sys.argv[1]], init="")
-trainer = Trainer(recipe, Path(sys.argv[2]), compile=True)
+workers = {"workers": int(sys.argv[3])} if int(sys.argv[3]) else {}
+trainer = Trainer(recipe, Path(sys.argv[2]), compile=True, **workers)
 print(Path(hrm_gym.__file__).resolve().parents[1], flush=True)
 for line in sys.stdin:
     steps, begin = 0, time.perf_counter()
@@ -51,6 +55,7 @@ for line in sys.stdin:
         trainer.step()
         steps += 1
     print(steps / (time.perf_counter() - begin), flush=True)
+getattr(trainer, "close", int)()
 """
 """Makes as many updates as a number of seconds on its input allows, and writes updates a second. It uses only what
 versions have in common."""
@@ -63,6 +68,7 @@ class Steps:
 
     Attributes:
         recipes: Whose training; both versions need to have them.
+        workers: Processes beside this version's that make its puzzles ahead; the old one makes its own.
         old: A git revision of the checkout that this package lies in, or a folder that another version is installed in.
         rounds: Turns of each version; the median of the ratios counts.
         seconds: Length of a turn.
@@ -72,11 +78,13 @@ class Steps:
     EXAMPLES = (
         "hrm-gym bench --only steps --old HEAD~1",
         "hrm-gym bench --only steps sudoku-4x4 --old v0.1.0 --rounds 9",
+        "hrm-gym bench --only steps sudoku --workers 1 --old v0.1.0",
     )
     recipes: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
         arg("[RECIPE …]", "a Sudoku, a maze and an ARC recipe, one of many sizes"),
     ] = ("sudoku-4x4", "maze", "maze-any-size-8", "arc-colours")
+    workers: int = 0
     old: Annotated[str, arg("REVISION", "HEAD")] = "HEAD"
     rounds: int = 7
     seconds: float = 2.0
@@ -87,19 +95,21 @@ def main(argv: Sequence[str]) -> None:
     """Run `hrm-gym bench --only steps`."""
     config = parse(Steps, "hrm-gym bench --only steps", argv)
     at_least(1, config, "rounds")
+    at_least(0, config, "workers")
     missing = [name for name in config.recipes if name not in RECIPES]
     if missing:
         raise ValueError(unknown("recipe", missing[0], RECIPES))
     results: list[Result] = []
     with one_core(), older(config.old) as there:
         for name in config.recipes:
-            with training(name, there) as before, training(name, OURS) as now:
+            with training(name, there) as before, training(name, OURS, config.workers) as now:
                 turns = {config.old: before, "this version": now}
                 contest = Contest(f"{name}: updates a second", turns, config.old)
                 results.append(race(contest, config.rounds, config.seconds))
             print_result(results[-1])
     if config.json is not None:
-        about = {"machine": machine(), "old": config.old, "rounds": config.rounds, "seconds": config.seconds}
+        settings = {name: getattr(config, name) for name in ("old", "rounds", "seconds", "workers")}
+        about = {"machine": machine(), **settings}
         write_json({**about, "contests": [asdict(result) for result in results]}, config.json)
 
 
@@ -127,14 +137,15 @@ def older(old: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def training(name: str, there: Path) -> Iterator[Callable[[float], float]]:
-    """A training of the version in the folder `there`; its turns return updates a second.
+def training(name: str, there: Path, workers: int = 0) -> Iterator[Callable[[float], float]]:
+    """A training of the version in the folder `there`; its turns return updates a second. `workers` processes make its
+    puzzles ahead.
 
     Raises:
         RuntimeError: it ended, or another version was imported; its messages stand on stderr.
     """
     with tempfile.TemporaryDirectory() as run:
-        command = [sys.executable, "-c", WORKER, name, str(Path(run) / "run")]
+        command = [sys.executable, "-c", WORKER, name, str(Path(run) / "run"), str(workers)]
         env = {**os.environ, "PYTHONPATH": str(there)}
         process = subprocess.Popen(command, env=env, cwd=run, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdin is not None
@@ -153,5 +164,11 @@ def training(name: str, there: Path) -> Iterator[Callable[[float], float]]:
 
             yield turn
         finally:
-            process.kill()
-            process.communicate()
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # the training ends, and its workers with it
+            try:
+                process.wait(ENDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()

@@ -1,9 +1,9 @@
-"""Sudokus in which one right guess opens little: what a network makes of them, and more of them to train on.
+"""Sudokus in which one right guess opens little: what a network makes of them, and more of them.
 
     python -m hrm_gym.scripts.experiments.backdoors measure --data rated.csv --json FILE.json
     python -m hrm_gym.scripts.experiments.backdoors build --out runs/few-backdoors.csv
 
-The recipe `sudoku-few-backdoors` takes the file as its `--source`, for half of its puzzles.
+Training on 3,000 of them brought nothing (docs/experiments.md).
 """
 
 from __future__ import annotations

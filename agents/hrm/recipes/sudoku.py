@@ -119,24 +119,6 @@ LONGEST = replace(
 )
 """From there to the bundled weights: three times as long, up to 48 segments a puzzle."""
 
-FEW_BACKDOORS = replace(
-    LONGEST,
-    mixture=(
-        *({"source": "generate", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")),
-        *[{}] * 3,
-    ),
-    init="runs/sudoku-longest/model",
-    model=replace(EQUIVARIANT_NETWORK, max_segments=64),
-    updates=20_000,
-    lr=3e-3,
-    seed=9,
-)
-"""From the bundled weights on, half of the puzzles such that one right guess opens little, if they are there:
-
-    python -m hrm_gym.scripts.experiments.backdoors build --out runs/few-backdoors.csv
-    hrm-gym train sudoku-few-backdoors --source runs/few-backdoors.csv --init agents/pretrained/hrm-sudoku-9x9
-"""
-
 OWN_DECISION = replace(
     EQUIVARIANT,
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "hard", "extreme", "extreme")),
@@ -180,7 +162,6 @@ RECIPES = {
     "sudoku-harder": HARDER,
     "sudoku-longer": LONGER,
     "sudoku-longest": LONGEST,
-    "sudoku-few-backdoors": FEW_BACKDOORS,
     "sudoku-own": OWN_DECISION,
     "sudoku-own-end": OWN_DECISION_END,
     "sudoku-6x6": SIX,
