@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hrm_gym.agents.devices import free_memory
 from hrm_gym.files import check_ours, remove, replace_folder, sweep
-from hrm_gym.reading import read_json, read_text
+from hrm_gym.reading import MOST_CONFIG, read_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no checkpoint folder: it has no {CONFIG}")
-    content = read_json(path)
+    content = read_json(path, MOST_CONFIG)
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION or "model" not in content:
         found = content.get("format_version") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path}: expected a checkpoint of format_version {FORMAT_VERSION}, got {found!r}")

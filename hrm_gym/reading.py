@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 MOST_JSON = 16 * 2**20
 """Bytes of a JSON file, whose values may take 25 times as much; the largest official one has six million."""
 
+MOST_CONFIG = 2**20
+"""Bytes of a config.json of weights; the largest bundled one has some thousands."""
+
 MOST_YAML = 2**20
 """Bytes of a YAML file; an official run's settings have about two thousand."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from hrm_gym.agents.hrm.config import HRMConfig
-from hrm_gym.reading import read_json, read_yaml
+from hrm_gym.reading import MOST_CONFIG, read_json, read_yaml
 
 _NUMBERS: dict[str, type] = {
     "seq_len": int,
@@ -75,7 +75,7 @@ def read_settings(config: Path | str | Mapping[str, Any]) -> dict[str, Any]:
     path = Path(config)
     if not path.is_file():
         raise FileNotFoundError(f"expected an official config (all_config.yaml or JSON) at {path}, found none")
-    return _with_arch(read_json(path) if path.suffix == ".json" else read_yaml(path), path)
+    return _with_arch(read_json(path, MOST_CONFIG) if path.suffix == ".json" else read_yaml(path), path)
 
 
 def _with_arch(content: Any, origin: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.official.config import data_family, data_folders
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS
-from hrm_gym.reading import read_json
+from hrm_gym.reading import MOST_CONFIG, read_json
 
 CONFIGS = ("all_config.yaml", "all_config.yml", "all_config.json", "config.yaml", "config.json")
 """Files that can hold the settings of an official run, the likeliest first."""
@@ -29,7 +29,7 @@ def is_official(folder: Path) -> bool:
     if not path.is_file():
         return True
     try:
-        content = read_json(path)
+        content = read_json(path, MOST_CONFIG)
     except ValueError:
         return False
     return isinstance(content, dict) and bool({"arch", "hidden_size"} & content.keys())
