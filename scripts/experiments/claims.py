@@ -17,6 +17,7 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.checkpoint import read_config
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import read_json
+from hrm_gym.scripts.experiments.evaluate import rate
 from hrm_gym.scripts.experiments.levels import spread
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
@@ -56,8 +57,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _depth(found: Any) -> dict[str, float]:
-    return {row["name"]: row["exact"] for row in found["results"]}
+def _networks_of(found: Any) -> dict[str, Any]:
+    return {row["name"]: row for row in found["results"]}
 
 
 def _convergence(found: Any) -> str:
@@ -70,30 +71,45 @@ def _convergence(found: Any) -> str:
     )
 
 
-def _networks(found: Any) -> str:
-    last = {network["kind"]: network["traces"][0]["residuals"][-1] for network in found["networks"]}
+def _left(found: Any) -> str:
+    rows = _networks_of(found)
+
+    def left(name: str) -> str:
+        low, high = rows[name]["left_interval"]
+        return f"{rows[name]['left']:.3f} ({low:.3f} to {high:.3f})"
+
+    deep = ", ".join(f"{layers} layers {left(f'direct-{layers}x64')}" for layers in (8, 16, 32))
     return (
-        f"last residual: recurrent network {last['recurrent']:.3f}, HRM's L-level {last['hierarchical']:.3f}; "
-        f"8 layers of direct prediction {last['deep']:.2f}"
+        f"last residual over the first, interquartile means: recurrent network {left('recurrent')}, HRM's L-level "
+        f"{left('hrm')}; direct prediction: {deep}"
     )
 
 
 def _layers(found: Any) -> str:
-    exact = _depth(found)
-    by_depth = ", ".join(percent(exact[f"direct-{layers}x64"]) for layers in (2, 4, 8, 16))
-    by_width = ", ".join(percent(exact[f"direct-4x{width}"]) for width in (32, 64, 128))
-    return f"2, 4, 8, 16 layers of 64 channels: {by_depth}; 4 layers of 32, 64, 128 channels: {by_width}"
+    rows = _networks_of(found)
+    by_depth = ", ".join(rate(rows[f"direct-{layers}x64"], "exact") for layers in (2, 4, 8, 16, 32))
+    by_width = ", ".join(rate(rows[f"direct-4x{width}"], "exact") for width in (32, 64, 128))
+    return (
+        f"4x4 Sudoku, interquartile means: 2, 4, 8, 16, 32 layers of 64 channels: {by_depth}; 4 layers of 32, 64, 128 "
+        f"channels: {by_width}"
+    )
 
 
 def _direct(found: Any) -> str:
-    exact = _depth(found)
-    best = max(share for name, share in exact.items() if name.startswith("direct"))
-    return f"HRM {percent(exact['hrm'])}, the best direct prediction {percent(best)}"
+    rows = _networks_of(found)
+    best = max((row for name, row in rows.items() if name.startswith("direct")), key=lambda row: row["exact"])
+    return (
+        f"4x4 Sudoku, interquartile means: HRM {rate(rows['hrm'], 'exact')}, the best direct prediction "
+        f"({best['name']}) {rate(best, 'exact')}"
+    )
 
 
 def _hierarchy(found: Any) -> str:
-    exact = _depth(found)
-    return f"HRM {percent(exact['hrm'])}, a recurrent Transformer of equal parameters {percent(exact['recurrent'])}"
+    rows = _networks_of(found)
+    return (
+        f"4x4 Sudoku, interquartile means: HRM {rate(rows['hrm'], 'exact')}, a recurrent Transformer of equal "
+        f"parameters {rate(rows['recurrent'], 'exact')}"
+    )
 
 
 def _act(found: Any) -> str:
@@ -273,8 +289,8 @@ CLAIMS = (
     ),
     Claim(
         "A recurrent network settles early, the layers of a deep one lose their residuals (figure 3)",
-        "depth/convergence.json",
-        _networks,
+        "depth/depth.json",
+        _left,
         1,
         WEAKLY,
         "recurrence settles; the 8 layers of the deep network keep theirs, 16 and more trained layers were not run",
@@ -509,7 +525,6 @@ tasks of the training), or from the committed figures of the trainings. All of t
 
 PROGRAM = "python -m hrm_gym.scripts.experiments.paper"
 PLACES = {
-    "networks": "results/depth/convergence.png",
     "depth": "results/depth/depth.png",
     "memory": "results/memory.png",
     "versus": "results/versus/versus.png",

@@ -9,15 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
+import numpy as np
 import torch
 
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.analysis.states import study_convergence
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.evaluation.plots import BLUE, GREEN, ORANGE, doubling, legend, level, line, new_figure, shares
-from hrm_gym.scripts.experiments.evaluate import about, judged, publish, rate, result_of
+from hrm_gym.data.stream import PuzzleStream
+from hrm_gym.evaluation import intervals
+from hrm_gym.evaluation.plots import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    doubling,
+    heading,
+    legend,
+    level,
+    line,
+    new_figure,
+    shares,
+)
+from hrm_gym.scripts.experiments.evaluate import PUZZLE_SEED, about, judged, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -28,36 +44,58 @@ PROGRAM = "python -m hrm_gym.scripts.experiments.depth"
 HEAD = 32
 """Channels of a head, whatever the width."""
 
+CHOICE_SEED = 1000
+"""Of the trainings that choose a learning rate, which none of those that are judged has."""
+
+SETTLED = 64
+"""Puzzles on which the states are looked at."""
+
 
 @dataclass(frozen=True)
 class DepthConfig:
     """Train direct-prediction Transformers of several depths and widths, and a recurrent one and an HRM next to them.
 
-    All see as many puzzles an update and make as many updates, with the same settings. The direct ones come from the
-    recipe by running every layer once (HRM paper, figure 2). What is finished is kept: the same command goes on where
-    it was stopped.
+    All see as many puzzles an update and make as many updates. The direct ones come from the recipe by running every
+    layer once (HRM paper, figure 2). Each network has the learning rate of those in `lrs` with which one training does
+    best on puzzles of the validation split, and is then trained from several seeds and judged on the test split. How
+    far each layer, or each update of a state, moves the state at the end of the training is kept too (figure 3). What
+    is finished is kept: the same command goes on where it was stopped.
 
     Attributes:
         recipe: Recipe of `hrm-gym train` that all are made from.
         updates: Optimiser updates of every network.
         layers: Depths of the direct networks, even numbers, at the recipe's width.
         widths: Channels of the direct networks, multiples of 32, at the recipe's depth.
+        lrs: Learning rates to choose from; of a single one there is no choice.
+        seeds: Trainings of each network.
         puzzles: Held-out puzzles on which all are judged, the same for all.
-        seed: Of weights and puzzles.
         runs: Folder of the runs.
         out: Folder for depth.json, depth.png and depth.md.
         threads: CPU threads.
     """
 
     recipe: str = "sudoku-4x4"
-    updates: int = 1500
+    updates: int = 400
     layers: tuple[int, ...] = (2, 4, 8, 16)
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    puzzles: int = 1000
-    seed: int = 0
+    widths: tuple[int, ...] = (32, 64, 128)
+    lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
+    seeds: int = 5
+    puzzles: int = 500
     runs: Path = Path("runs/depth")
     out: Path = Path("runs/depth")
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is read of one training's result."""
+
+    exact: float
+    solved: float
+    cells: float
+    parameters: int
+    seconds: float
+    traces: tuple[dict[str, Any], ...]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,10 +107,10 @@ def main(argv: Sequence[str]) -> int:
     config = parse(DepthConfig, PROGRAM, argv)
     networks = chosen(config)
     torch.set_num_threads(config.threads)
-    results = [carried_out(config, name, recipe) for name, recipe in networks.items()]
-    told = about()
-    content = {**told, "recipe": config.recipe, "results": results}
-    publish(config.out, "depth", content, table(config, told, results), drawn(config, results))
+    results = [several(config, name, recipe) for name, recipe in networks.items()]
+    said = about()
+    content = {**said, "command": command(config), "recipe": config.recipe, "updates": config.updates}
+    publish(config.out, "depth", {**content, "results": results}, table(config, said, results), drawn(config, results))
     return 0
 
 
@@ -85,14 +123,22 @@ def chosen(config: DepthConfig) -> dict[str, Recipe]:
         raise ValueError(f"expected --layers of even numbers, got {bad[0]}")
     if bad := [n for n in config.widths if n < HEAD or n % HEAD]:
         raise ValueError(f"expected --widths of multiples of {HEAD}, got {bad[0]}")
-    if config.updates < 1 or config.puzzles < 1 or config.threads < 1:
-        given = f"{config.updates}, {config.puzzles}, {config.threads}"
-        raise ValueError(f"expected updates, puzzles and threads above 0, got {given}")
-    base = dataclasses.replace(RECIPES[config.recipe], updates=config.updates, seed=config.seed, init="")
-    base = dataclasses.replace(base, warmup=min(base.warmup, config.updates // 10), checkpoint_every=100)
+    if not config.lrs or min(config.lrs) <= 0:
+        raise ValueError(f"expected --lrs above 0, got {' '.join(map(str, config.lrs)) or 'none'}")
+    if config.updates < 1 or config.puzzles < 1 or config.threads < 1 or config.seeds < 2:
+        given = f"{config.updates}, {config.puzzles}, {config.threads} and {config.seeds}"
+        raise ValueError(f"expected updates, puzzles and threads above 0 and at least 2 seeds, got {given}")
+    base = dataclasses.replace(
+        RECIPES[config.recipe],
+        updates=config.updates,
+        init="",
+        eval_every=10**9,
+        checkpoint_every=100,
+    )
+    base = dataclasses.replace(base, warmup=min(base.warmup, config.updates // 10))
     found = {"hrm": base, "recurrent": recurrent(base)}
     deep, wide = flat_models(config)
-    return found | {_name(model): dataclasses.replace(direct(base), model=model) for model in (*deep, *wide)}
+    return found | {_name(model): dataclasses.replace(direct(base), model=model) for model in (*wide, *deep)}
 
 
 def flat_models(config: DepthConfig) -> tuple[list[HRMConfig], list[HRMConfig]]:
@@ -106,66 +152,119 @@ def _name(model: HRMConfig) -> str:
     return f"direct-{model.h_layers + model.l_layers}x{model.hidden_size}"
 
 
-def carried_out(config: DepthConfig, name: str, recipe: Recipe) -> dict[str, Any]:
-    """The result of one network: read if it is there, else worked out and written."""
-    folder = config.runs / f"{config.recipe}-{name}-{config.updates}-seed{config.seed}"
-    asked = {"name": name, "updates": config.updates, "seed": config.seed, "puzzles": config.puzzles}
+# ---- one network ----
+
+
+def several(config: DepthConfig, name: str, recipe: Recipe) -> dict[str, Any]:
+    """What came of all trainings of one network: interquartile means with their intervals, and each training's row."""
+    lr, tried = config.lrs[0], {}
+    if len(config.lrs) > 1:
+        rows = {lr: trained(config, name, recipe, lr, CHOICE_SEED, "validation") for lr in config.lrs}
+        tried = {str(lr): row["exact"] for lr, row in rows.items()}
+        lr = max(rows, key=lambda lr: (rows[lr]["exact"], rows[lr]["cells"]))
+    trainings = [trained(config, name, recipe, lr, seed, "test") for seed in range(config.seeds)]
+    found: dict[str, Any] = {
+        "name": name,
+        "layers": recipe.model.h_layers + recipe.model.l_layers,
+        "width": recipe.model.hidden_size,
+        "parameters": trainings[0]["parameters"],
+        "lr": lr,
+        "tried": tried,
+    }
+    for measure in ("exact", "cells"):
+        scores = np.array([row[measure] for row in trainings])
+        found[measure], found[f"{measure}_interval"] = intervals.method(scores)
+    left = np.array([row["traces"][0]["residuals"][-1] / row["traces"][0]["residuals"][0] for row in trainings])
+    found["left"], found["left_interval"] = intervals.method(left)
+    return {**found, "trainings": trainings}
+
+
+def trained(config: DepthConfig, name: str, recipe: Recipe, lr: float, seed: int, split: str) -> dict[str, Any]:
+    """The result of one training: read if it is there, else worked out and written."""
+    folder = config.runs / f"{config.recipe}-{name}-{config.updates}-lr{lr:g}-seed{seed}"
+    asked = {"name": name, "updates": config.updates, "lr": lr, "seed": seed, "puzzles": config.puzzles, "split": split}
 
     def work() -> dict[str, Any]:
-        trainer = Trainer(recipe, folder, compile=False)
-        for row in trainer.fit():
-            if "eval_exact" in row:
-                line = f"{name}: update {row['update']:.0f} of {config.updates}, exact {row['eval_exact']:.3f}"
-                print(line, file=sys.stderr, flush=True)
-        model = HRM(recipe.model)
-        model.load_state_dict(trainer.weights())
+        trainer = Trainer(dataclasses.replace(recipe, lr=lr, seed=seed), folder, compile=False)
+        for _ in trainer.fit():
+            pass
+        model = HRM.from_state(recipe.model, trainer.weights())
         agent = HRMAgent(model, trainer.feed.family, max_segments=recipe.model.max_segments, device="cpu")
+        found = judged(recipe.env_id, recipe.env, agent, config.puzzles, split)
+        print(f"{name}, lr {lr:g}, seed {seed}: {split} exact {found['exact']:.3f}", file=sys.stderr, flush=True)
         return {
-            "layers": recipe.model.h_layers + recipe.model.l_layers,
-            "width": recipe.model.hidden_size,
             "parameters": model.parameter_count(),
             "seconds": round(trainer.seconds, 1),
             "puzzles_seen": trainer.fed,
-            **judged(recipe.env_id, recipe.env, agent, config.puzzles),
+            **found,
+            "traces": traces(recipe, agent),
         }
 
-    return result_of(folder / "result.json", asked, work)
+    return result_of(folder / "result.json", asked, work, Training)
 
 
-def table(config: DepthConfig, told: dict[str, str], results: list[dict[str, Any]]) -> str:
+def traces(recipe: Recipe, agent: HRMAgent) -> list[dict[str, Any]]:
+    """The residuals of a trained network: of each of its states, or of its layers, on new puzzles of the test split."""
+    world: Any = gym.make(recipe.env_id, disable_env_checker=True, **recipe.env, source="generate", split="test")
+    boards = agent.boards(PuzzleStream(world.unwrapped.puzzle_source, PUZZLE_SEED).take(0, SETTLED).clues)
+    world.close()
+    (network,) = study_convergence([("", agent.model, boards)], max(2, recipe.model.max_segments)).networks
+    return [{"level": trace.level, "residuals": [round(x, 5) for x in trace.residuals]} for trace in network.traces]
+
+
+# ---- all of them ----
+
+
+def command(config: DepthConfig) -> str:
+    """The command line that makes the result."""
+    default = DepthConfig()
+    changed = "".join(
+        f" --{name} {' '.join(f'{value:g}' for value in getattr(config, name))}"
+        for name in ("layers", "widths", "lrs")
+        if getattr(config, name) != getattr(default, name)
+    )
+    return (
+        f"{PROGRAM} --recipe {config.recipe} --updates {config.updates}{changed} --seeds {config.seeds} --puzzles "
+        f"{config.puzzles}"
+    )
+
+
+def table(config: DepthConfig, said: dict[str, str], results: list[dict[str, Any]]) -> str:
     """The Markdown page."""
     lines = [
         "# Depth against width",
         "",
-        f"Networks of the recipe `{config.recipe}`, {config.updates:,} updates each; `direct-LxC` runs L layers of C "
-        f"channels once. Judged on {config.puzzles:,} held-out puzzles, the same for all. In brackets: 95 % Wilson "
-        "intervals. Seconds are of one processor core and depend on what else it did.",
+        f"Networks of the recipe `{config.recipe}`, {config.updates:,} updates each, {config.seeds} trainings a "
+        f"network; `direct-LxC` runs L layers of C channels once. Judged on {config.puzzles:,} new puzzles of the test "
+        "split, the same for all. Interquartile means over trainings; in brackets their 95 % intervals by a bootstrap "
+        f"of the trainings. The learning rate is the one of {', '.join(f'{lr:g}' for lr in config.lrs)} that did best "
+        "in one training more, on validation puzzles. *Left* is the last residual over the first: of the layers of a "
+        "direct network, of the updates of the state of a recurrent one, of those of the L-level of the HRM. Seconds "
+        "are of one processor core and depend on what else it did.",
         "",
-        "| network | parameters | exact | solved | cells right | puzzles seen | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| network | parameters | learning rate | exact | each training | cells right | left | seconds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in results:
-        rates = " | ".join(rate(row, name) for name in ("exact", "solved"))
-        rest = f"{100 * row['cells']:.1f} % | {row['puzzles_seen']:,} | {row['seconds']:,.0f}"
-        lines.append(f"| {row['name']} | {row['parameters']:,} | {rates} | {rest} |")
-    default = DepthConfig()
-    sizes = "".join(
-        f" --{name} {' '.join(map(str, getattr(config, name)))}"
-        for name in ("layers", "widths")
-        if getattr(config, name) != getattr(default, name)
-    )
-    command = f"{PROGRAM} --recipe {config.recipe} --updates {config.updates}{sizes} --puzzles {config.puzzles}"
-    closing = f"`{command} --seed {config.seed}`, {told['date']}, {told['machine']}."
-    return "\n".join([*lines, "", "![exact against depth and width](depth.png)", "", closing, ""])
+        each = ", ".join(f"{100 * one['exact']:.1f}" for one in row["trainings"])
+        seconds = [one["seconds"] for one in row["trainings"]]
+        low, high = row["left_interval"]
+        lines.append(
+            f"| {row['name']} | {row['parameters']:,} | {row['lr']:g} | {rate(row, 'exact')} | {each} | "
+            f"{rate(row, 'cells')} | {row['left']:.3f} ({low:.3f} to {high:.3f}) | "
+            f"{min(seconds):,.0f} to {max(seconds):,.0f} |"
+        )
+    closing = f"`{command(config)}`, {said['date']}, {said['machine']}."
+    return "\n".join([*lines, "", "![depth and width](depth.png)", "", closing, ""])
 
 
-def drawn(config: DepthConfig, results: list[dict[str, Any]]) -> Figure:
-    """Two panels: exact against layers and against channels; the recurrent networks as levels across."""
-    title = f"{config.recipe}, {results[0]['updates']:,} updates each"
-    picture, (panels,) = new_figure((8.4, 3.6), title, columns=2)
+def drawn(config: DepthConfig, results: Sequence[dict[str, Any]]) -> Figure:
+    """Three panels: exact against layers and against channels, and how far each layer or update moves the state."""
+    title = f"{config.recipe}, {config.updates:,} updates, {len(results[0]['trainings'])} trainings a network"
+    picture, (panels,) = new_figure((12.0, 3.6), title, columns=3)
     by_name = {row["name"]: row for row in results}
     labels, every = ("layers", "channels"), flat_models(config)
-    for axes, label, models, places in zip(panels, labels, every, (config.layers, config.widths), strict=True):
+    for axes, label, models, places in zip(panels, labels, every, (config.layers, config.widths), strict=False):
         rows = [by_name[_name(model)] for model in models]
         bounds = [tuple(row["exact_interval"]) for row in rows]
         line(axes, places, [row["exact"] for row in rows], BLUE, "direct prediction", bounds=bounds)
@@ -174,6 +273,17 @@ def drawn(config: DepthConfig, results: list[dict[str, Any]]) -> Figure:
         doubling(axes, places)
         shares(axes)
         axes.set(xlabel=label, ylabel="held-out puzzles exact")
+    deepest = by_name[_name(every[0][-1])]
+    for row, colour, name in (
+        (by_name["hrm"], ORANGE, "HRM"),
+        (by_name["recurrent"], GREEN, "recurrent Transformer of equal size"),
+        (deepest, BLUE, "direct prediction"),
+    ):
+        for one in row["trainings"]:
+            residuals = one["traces"][0]["residuals"]
+            line(panels[2], (np.arange(len(residuals)) + 1).tolist(), residuals, colour, name, "-")
+    heading(panels[2], "how far an update moves the state")
+    panels[2].set(xlabel=f"update of the state; layer of {deepest['name']}", ylim=(0, None))
     legend(picture)
     return picture
 

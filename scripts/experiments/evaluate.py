@@ -28,31 +28,32 @@ PUZZLE_SEED = 2026
 """Of the held-out puzzles."""
 
 
-def played(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> list[Episode]:
-    """Play new puzzles of the test split, the same for every agent.
+def played(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int, split: str = "test") -> list[Episode]:
+    """Play new puzzles of a split, the same for every agent.
 
     Args:
         env_id: the environment.
         env: its arguments.
         agent: plays in its own action mode.
         puzzles: how many, at least 1.
+        split: which.
     """
 
     def make() -> gym.Env[Any, Any]:
-        arguments = {**env, "action_mode": agent.action_mode, "source": "generate", "split": "test"}
+        arguments = {**env, "action_mode": agent.action_mode, "source": "generate", "split": split}
         return gym.make(env_id, disable_env_checker=True, **arguments)
 
     return list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
 
 
-def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int) -> dict[str, Any]:
+def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int, split: str = "test") -> dict[str, Any]:
     """How an agent does on them; arguments as `played`.
 
     Returns:
         `exact` and `solved`, shares in [0, 1]; `exact_interval` and `solved_interval`, their 95 % intervals;
         `cells`, the mean share of cells right.
     """
-    episodes = played(env_id, env, agent, puzzles)
+    episodes = played(env_id, env, agent, puzzles, split)
     found: dict[str, Any] = {"cells": float(np.mean([episode.cell_accuracy for episode in episodes]))}
     for name in ("exact", "solved"):
         right = [getattr(episode, name) for episode in episodes]

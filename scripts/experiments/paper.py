@@ -17,7 +17,6 @@ import tyro
 
 from hrm_gym.agents.halting import comparison
 from hrm_gym.agents.hrm.analysis import figures
-from hrm_gym.agents.hrm.analysis.states import ConvergenceStudy, Network, Trace
 from hrm_gym.evaluation.plots import save
 from hrm_gym.reading import convert, read_json
 from hrm_gym.scripts.bench import memory
@@ -52,7 +51,7 @@ STUDIES = {
 @dataclass(frozen=True)
 class PaperConfig:
     """Make the paper's figures: PNG and JSON in docs/results/paper, from the bundled weights; and those of trainings
-    and measurements of memory, which take longer, from their committed figures (depth, networks, memory, versus,
+    and measurements of memory, which take longer, from their committed figures (depth, memory, versus,
     levels, halting, curve).
 
     Attributes:
@@ -81,23 +80,16 @@ def draw_strategies(results: Path) -> None:
 
 def draw_depth(results: Path) -> None:
     """Depth against width, from the figures of the committed trainings."""
-    found = read_json(results / "depth" / "depth.json")["results"]
-    flat = [row for row in found if row["name"].startswith("direct")]
-    width = depth.RECIPES["sudoku-4x4"].model.hidden_size
-    layers = tuple(row["layers"] for row in flat if row["width"] == width)
-    config = depth.DepthConfig(layers=layers, widths=tuple(sorted(r["width"] for r in flat if r["layers"] == 4)))
-    save(depth.drawn(config, found), results / "depth" / "depth.png")
-
-
-def draw_networks(results: Path) -> None:
-    """The residuals of an HRM, a recurrent and a deep network, from the figures of the committed trainings."""
-    found = read_json(results / "depth" / "convergence.json")
-    networks = tuple(
-        Network(**{**one, "name": "", "traces": tuple(Trace(**trace) for trace in one["traces"])})
-        for one in found["networks"]
+    found = read_json(results / "depth" / "depth.json")
+    flat = [row for row in found["results"] if row["name"].startswith("direct")]
+    model = depth.RECIPES[found["recipe"]].model
+    config = depth.DepthConfig(
+        recipe=found["recipe"],
+        updates=found["updates"],
+        layers=tuple(row["layers"] for row in flat if row["width"] == model.hidden_size),
+        widths=tuple(sorted(row["width"] for row in flat if row["layers"] == model.h_layers + model.l_layers)),
     )
-    study = ConvergenceStudy(found["env"], found["puzzles"], found["segments"], networks)
-    figures.draw_convergence(study, results / "depth" / "convergence.png")
+    save(depth.drawn(config, found["results"]), results / "depth" / "depth.png")
 
 
 def draw_memory(results: Path) -> None:
@@ -142,7 +134,6 @@ def draw_curve(results: Path) -> None:
 OTHERS: dict[str, Callable[[Path], None]] = {
     "strategies": draw_strategies,
     "depth": draw_depth,
-    "networks": draw_networks,
     "memory": draw_memory,
     "versus": draw_versus,
     "levels": draw_levels,

@@ -30,13 +30,28 @@ def test_it_trains_draws_and_does_nothing_twice(tmp_path: Path, monkeypatch: pyt
     small = dataclasses.replace(recipe, model=model, batch_size=4, eval_puzzles=2)
     monkeypatch.setitem(depth.RECIPES, "sudoku-4x4", small)
     paths = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    argv = ["--updates", "2", "--layers", "2", "4", "--widths", "32", "64", "--puzzles", "4", *paths]
+    argv = ["--updates", "2", "--layers", "2", "4", "--widths", "32", "64", "--lrs", "1e-3", "2e-3", "--seeds", "2"]
+    argv += ["--puzzles", "4", *paths]
     assert run(depth.main, argv) == 0
-    results = json.loads((tmp_path / "out" / "depth.json").read_text())["results"]
-    assert [row["name"] for row in results] == ["hrm", "recurrent", "direct-2x32", "direct-4x32", "direct-2x64"]
+    found = json.loads((tmp_path / "out" / "depth.json").read_text())
+    assert [row["name"] for row in found["results"]] == [
+        "hrm",
+        "recurrent",
+        "direct-2x32",
+        "direct-2x64",
+        "direct-4x32",
+    ]
+    for row in found["results"]:
+        assert set(row["tried"]) == {"0.001", "0.002"}
+        assert row["tried"][str(row["lr"])] == max(row["tried"].values())
+        assert [one["seed"] for one in row["trainings"]] == [0, 1]
+        assert all(one["split"] == "test" and one["lr"] == row["lr"] for one in row["trainings"])
+    deep = found["results"][-1]["trainings"][0]["traces"]
+    assert [(trace["level"], len(trace["residuals"])) for trace in deep] == [("layers", 4)]
     assert (tmp_path / "out" / "depth.png").stat().st_size > 1000
     page = (tmp_path / "out" / "depth.md").read_text()
-    assert f"{depth.PROGRAM} --recipe sudoku-4x4 --updates 2 --layers 2 4 --widths 32 64 --puzzles 4 --seed 0" in page
+    assert found["command"] in page
+    assert "--layers 2 4 --widths 32 64 --lrs 0.001 0.002 --seeds 2 --puzzles 4" in found["command"]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     assert run(depth.main, argv) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
@@ -49,6 +64,8 @@ def test_it_trains_draws_and_does_nothing_twice(tmp_path: Path, monkeypatch: pyt
         (["--layers", "3"], "expected --layers of even numbers, got 3"),
         (["--widths", "48"], "expected --widths of multiples of 32, got 48"),
         (["--updates", "0"], "expected updates, puzzles and threads above 0"),
+        (["--seeds", "1"], "at least 2 seeds, got 400, 500, 1 and 1"),
+        (["--lrs", "0", "1e-3"], "expected --lrs above 0, got 0.0 0.001"),
     ],
 )
 def test_bad_input_is_one_line(more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
