@@ -64,7 +64,7 @@ versions have in common."""
 @dataclass(frozen=True)
 class Steps:
     """Compare updates a second of an older version with those of this one: whole updates as `hrm-gym train` makes them,
-    puzzles and optimiser included, on one core.
+    puzzles and optimiser included, on one core; with workers, on as many as the system gives.
 
     Attributes:
         recipes: Whose training; both versions need to have them.
@@ -100,7 +100,8 @@ def main(argv: Sequence[str]) -> None:
     if missing:
         raise ValueError(unknown("recipe", missing[0], RECIPES))
     results: list[Result] = []
-    with one_core(), older(config.old) as there:
+    cores = contextlib.nullcontext() if config.workers else one_core()  # workers need a core of their own
+    with cores, older(config.old) as there:
         for name in config.recipes:
             with training(name, there) as before, training(name, OURS, config.workers) as now:
                 turns = {config.old: before, "this version": now}

@@ -294,7 +294,6 @@ CLAIMS = (
         1,
         WEAKLY,
         "recurrence settles; the 8 layers of the deep network keep theirs, 16 and more trained layers were not run",
-        ("networks",),
     ),
     Claim(
         "Direct prediction gains by depth, not by width (figure 2)",
