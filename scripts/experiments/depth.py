@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
@@ -19,7 +18,6 @@ from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe, direct, recurrent
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import (
     BLUE,
@@ -33,7 +31,7 @@ from hrm_gym.evaluation.plots import (
     new_figure,
     shares,
 )
-from hrm_gym.scripts.experiments.evaluate import PUZZLE_SEED, about, judged, publish, rate, result_of
+from hrm_gym.scripts.experiments.evaluate import about, judged, new_clues, publish, rate, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -205,9 +203,7 @@ def trained(config: DepthConfig, name: str, recipe: Recipe, lr: float, seed: int
 
 def traces(recipe: Recipe, agent: HRMAgent) -> list[dict[str, Any]]:
     """The residuals of a trained network: of each of its states, or of its layers, on new puzzles of the test split."""
-    world: Any = gym.make(recipe.env_id, disable_env_checker=True, **recipe.env, source="generate", split="test")
-    boards = agent.boards(PuzzleStream(world.unwrapped.puzzle_source, PUZZLE_SEED).take(0, SETTLED).clues)
-    world.close()
+    boards = agent.boards(new_clues(recipe.env_id, recipe.env, SETTLED))
     (network,) = study_convergence([("", agent.model, boards)], max(2, recipe.model.max_segments)).networks
     return [{"level": trace.level, "residuals": [round(x, 5) for x in trace.residuals]} for trace in network.traces]
 

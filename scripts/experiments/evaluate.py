@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Agent
+from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import save
 from hrm_gym.evaluation.rollout import Episode, rollout_batched
@@ -44,6 +46,15 @@ def played(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int, spli
         return gym.make(env_id, disable_env_checker=True, **arguments)
 
     return list(rollout_batched(make, agent, puzzles, batch=250, seed=PUZZLE_SEED))
+
+
+def new_clues(env_id: str, env: Mapping[str, Any], puzzles: int) -> NDArray[np.uint8]:
+    """(N, H, W) clues of new puzzles of the test split, the same at every call; arguments as `played`."""
+    world: Any = gym.make(env_id, disable_env_checker=True, **env, source="generate", split="test")
+    try:
+        return PuzzleStream(world.unwrapped.puzzle_source, PUZZLE_SEED).take(0, puzzles).clues
+    finally:
+        world.close()
 
 
 def judged(env_id: str, env: Mapping[str, Any], agent: Agent, puzzles: int, split: str = "test") -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
@@ -18,10 +17,9 @@ from hrm_gym.agents.hrm.analysis.states import study_convergence, study_dimensio
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
-from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import BLUE, GREEN, ORANGE, doubling, heading, legend, level, line, new_figure
-from hrm_gym.scripts.experiments.evaluate import PUZZLE_SEED, about, judged, publish, result_of
+from hrm_gym.scripts.experiments.evaluate import about, judged, new_clues, publish, result_of
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -143,10 +141,7 @@ def recipe_of(config: LevelsConfig, seed: int) -> Recipe:
 
 def look(config: LevelsConfig, recipe: Recipe, agent: HRMAgent) -> dict[str, Any]:
     """Residuals and participation ratios on new puzzles."""
-    world: Any = gym.make(recipe.env_id, disable_env_checker=True, **recipe.env, source="generate", split="test")
-    batch = PuzzleStream(world.unwrapped.puzzle_source, PUZZLE_SEED).take(0, config.puzzles)
-    world.close()
-    boards = agent.boards(batch.clues)
+    boards = agent.boards(new_clues(recipe.env_id, recipe.env, config.puzzles))
     segments = config.segments or recipe.model.max_segments
     (network,) = study_convergence([("", agent.model, boards)], segments).networks
     low, high = (np.array(trace.residuals) for trace in network.traces)
