@@ -76,7 +76,7 @@ class DepthConfig:
     updates: int = 400
     layers: tuple[int, ...] = (2, 4, 8, 16, 32)
     widths: tuple[int, ...] = (32, 64, 128)
-    lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+    lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
     seeds: int = 5
     puzzles: int = 500
     runs: Path = Path("runs/depth")
