@@ -1,9 +1,10 @@
-"""Ctrl-C while the commands are still being imported ends them without a traceback; nothing changes for a library."""
+"""How processes of the program end before its commands are imported; nothing changes for a library."""
 
 import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -31,6 +32,17 @@ def ended_at_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_standard_input() -> None:
+    """End as by SIGTERM once standard input ends: whoever holds its other side asks for that, or has been killed."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if sys.argv and os.path.basename(sys.argv[0]) in ("-m", "hrm-gym", "hrm-gym.exe"):

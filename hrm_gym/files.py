@@ -85,7 +85,7 @@ def replace_folder(draft: Path, folder: Path, ours: bool = False) -> None:
         ours: whether it lies in a folder of this program, and needs no marker.
 
     Raises:
-        OSError: if it cannot be moved, or something in `folder` would be lost.
+        OSError: if it cannot be moved, or something in `folder` would be lost; the old folder has its name then.
     """
     sweep(folder.parent, folder.name)
     if folder.is_dir() and not ours:
@@ -96,9 +96,14 @@ def replace_folder(draft: Path, folder: Path, ours: bool = False) -> None:
         sync(path)
     sync(draft)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.is_dir():
-        os.replace(folder, old)
-    os.replace(draft, folder)
+    try:
+        if folder.is_dir():
+            os.replace(folder, old)
+        os.replace(draft, folder)
+    except BaseException:  # a signal between the two, too
+        if os.path.lexists(old) and not os.path.lexists(folder):
+            os.replace(old, folder)
+        raise
     sync(folder.parent)
     if old.is_symlink():
         old.unlink()

@@ -192,7 +192,8 @@ def _today() -> str:
 @dataclass(frozen=True, kw_only=True)
 class Learn(RunOptions):
     """DQN or PPO (stable-baselines3) learns on HRMHalting-v0 when to halt, at one cost of a segment: a minute or less
-    of one CPU core. The policy is written as safetensors and JSON.
+    of one CPU core. The policy is written at the end, as safetensors and JSON. A run that is stopped or killed keeps
+    nothing: given again, the command starts over. A policy that lay in the folder stays until the new one is written.
 
     Attributes:
         agent: dqn or ppo.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -62,11 +61,12 @@ class Training:
 
     @property
     def command(self) -> list[str]:
-        """The command line of its process."""
+        """The command line of its process, which saves a checkpoint and ends once its standard input ends."""
         # -m would look for modules in the current folder first
         path = [*map(str, sys.path)]
-        start = f"import sys; sys.argv[0] = 'hrm-gym'; sys.path[:] = {path}; from hrm_gym.scripts.main import main"
-        return [sys.executable, "-c", f"{start}; sys.exit(main())", "train", *self.arguments]
+        start = f"import sys; sys.argv[0] = 'hrm-gym'; sys.path[:] = {path}; from hrm_gym import _program"
+        ends = "_program.end_with_standard_input(); from hrm_gym.scripts.main import main"
+        return [sys.executable, "-c", f"{start}; {ends}; sys.exit(main())", "train", *self.arguments]
 
     def __call__(self) -> int:
         """Train in this process, which a launcher made for it; returns the exit code."""
@@ -134,7 +134,12 @@ Ended = Iterable[tuple[Training, int]]
 
 
 def _local(trainings: Sequence[Training], jobs: int) -> Ended:
-    """Processes on this machine."""
+    """Processes on this machine.
+
+    What asks them to end is the end of their standard input: the system closes this pipe even when this process is
+    killed, and a process that is stopped first and killed then asks once. Asked twice, they would end without a
+    checkpoint.
+    """
     running: set[subprocess.Popen[bytes]] = set()
     stopped, starting = threading.Event(), threading.Lock()
 
@@ -143,9 +148,16 @@ def _local(trainings: Sequence[Training], jobs: int) -> Ended:
             if stopped.is_set():
                 return 1
             # a session of its own: Ctrl-C reaches this process alone, which passes it on once
-            child = subprocess.Popen(training.command, stdout=log, stderr=log, start_new_session=True)
+            streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+            child = subprocess.Popen(training.command, start_new_session=True, **streams)
             running.add(child)
-        return child.wait()
+        code = child.wait()
+        end(child)
+        return code
+
+    def end(child: subprocess.Popen[bytes]) -> None:
+        if child.stdin is not None:
+            child.stdin.close()
 
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(run, training): training for training in trainings}
@@ -157,7 +169,7 @@ def _local(trainings: Sequence[Training], jobs: int) -> Ended:
             pool.shutdown(wait=False, cancel_futures=True)
             with starting:  # one that is just starting is told, too
                 for child in running:
-                    child.send_signal(signal.SIGTERM)  # they save a checkpoint and end; one that has ended gets nothing
+                    end(child)
             raise
 
 

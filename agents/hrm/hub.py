@@ -15,9 +15,6 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from huggingface_hub.utils import logging as hub_logging
-
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.official.config import read_settings
@@ -26,9 +23,14 @@ from hrm_gym.agents.hrm.official.weights import load_official
 from hrm_gym.agents.hrm.run_folder import load_model, write_model
 from hrm_gym.agents.hrm.task_rows import IDENTIFIERS, NamedRows, TaskRows
 from hrm_gym.envs.family import PuzzleFamily
-from hrm_gym.envs.files.hub import is_hub_name
+from hrm_gym.envs.files.hub import check_timeouts, is_hub_name
 from hrm_gym.files import finished_weights, written_atomically
 from hrm_gym.registry import make_family
+
+check_timeouts()  # of huggingface_hub, which would not name them
+
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download  # noqa: E402
+from huggingface_hub.utils import logging as hub_logging  # noqa: E402
 
 CARDS = ("CARD.md", "README.md")
 MOST_CARD = 2**20

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hrm_gym.reading import whole_number
+
+TIMEOUTS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+"""Environment variables of `huggingface_hub` in seconds, which it reads when it is imported."""
+
 _NAME = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
@@ -18,6 +23,12 @@ def is_hub_name(text: str) -> bool:
     (True, False, False)
     """
     return _NAME.fullmatch(text) is not None and not text.endswith(".csv")
+
+
+def check_timeouts() -> None:
+    """Find out whether `huggingface_hub` can be imported with these `TIMEOUTS`. ValueError names one that is none."""
+    for name in TIMEOUTS:
+        whole_number(name, 10, 0, 10**6)
 
 
 def fetch_csv(name: str, split: str) -> Path:
@@ -31,12 +42,13 @@ def fetch_csv(name: str, split: str) -> Path:
         The file in the cache of `huggingface_hub`.
 
     Raises:
-        ValueError: if `name` is no such name.
+        ValueError: if `name` is no such name, or one of the `TIMEOUTS` no number.
         OSError: if the file is not cached and cannot be fetched; one line that says how to do without.
     """
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"expected a data set's name such as owner/name or owner/name@revision, got {name!r}")
+    check_timeouts()
     import huggingface_hub
 
     try:

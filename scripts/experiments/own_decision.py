@@ -34,7 +34,7 @@ from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.evaluation.intervals import rate
-from hrm_gym.files import check_ours, write_atomically
+from hrm_gym.files import check_ours, check_writable, write_atomically, written_atomically
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
@@ -197,6 +197,9 @@ def _check(config: OwnDecisionConfig) -> None:
     for name in ("puzzles", "max_segments", "threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
+    for path in (config.json, config.traces):
+        if path is not None:
+            check_writable(path)
 
 
 def agent_for(found: Pretrained, batch: PuzzleBatch, restart: int, guess: int = 0) -> HRMAgent:
@@ -373,8 +376,8 @@ def _write_traces(path: Path, traces: dict[str, tuple[Trace, Trace]]) -> None:
     for name, pair in traces.items():
         for kind, found in zip(("plain", "restarted"), pair, strict=True):
             arrays |= {f"{name}.{kind}.{part}": getattr(found, part) for part in ("q_halt", "right", "legal")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)
+    with written_atomically(path) as draft, draft.open("wb") as file:  # to a name, NumPy may add a suffix
+        np.savez_compressed(file, **arrays)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,10 @@ def test_trainings_of_a_launcher_import_nothing_from_the_current_folder(
     (tmp_path / "hrm_gym.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.syspath_prepend(CHECKOUT)
     command = Training(("maze", "--help"), tmp_path / "run").command
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    listens, open_end = os.pipe()  # a training ends with its standard input
+    done = subprocess.run(command, cwd=tmp_path, stdin=listens, capture_output=True, text=True)
+    for end in (listens, open_end):
+        os.close(end)
     assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
     assert "usage: hrm-gym train maze" in done.stdout
 

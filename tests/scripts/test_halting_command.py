@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,37 @@ def test_train(halting_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = Learned.load("runs/halting/ppo-0.05")
     assert policy.about["recipe"]["cost"] == 0.05
     assert policy.about["segments"] == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_policy_stays_when_a_new_one_is_stopped(name: str, halting_file: Path) -> None:
+    learn = ["halting", "learn", "--agent", "ppo", "--bank", str(halting_file), "--out", "policy", "--threads", "1"]
+    assert main([*learn, "--steps", "9000"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("policy").iterdir()}
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    command = [sys.executable, "-m", "hrm_gym", *learn, "--steps", "100000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hear) as child:
+        assert child.stderr is not None
+        child.stderr.read(1)  # of the bar, which comes when the learning begins
+        child.send_signal(getattr(signal, name))
+        try:
+            said = child.communicate(timeout=560)[1]
+        finally:
+            child.kill()
+    assert child.returncode in (128 + getattr(signal, name), -signal.SIGKILL)
+    assert b"Traceback" not in said
+    assert {path.name: path.read_bytes() for path in Path("policy").iterdir()} == before
+    assert main([*learn, "--steps", "9000"]) == 0
+    assert {path.name: path.read_bytes() for path in Path("policy").iterdir()} == before
+
+
+def test_the_help_says_that_a_stopped_run_starts_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["halting", "learn", "--help"]) == 0
+    assert "the command starts over" in " ".join(capsys.readouterr().out.split())
 
 
 def report_arguments(bank: Path) -> list[str]:

@@ -90,9 +90,10 @@ def test_bad_input_is_one_line(more: list[str], said: str, tmp_path: Path, capsy
 
 
 class SlowToStart:
-    """Stands in for a process: `b` is under way when the command is stopped, and ends by a signal alone."""
+    """Stands in for a process and its stdin: `b` is under way when the command is stopped, and ends by that alone."""
 
     starting, told = threading.Event(), threading.Event()
+    stdin = property(lambda self: self)
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.slow = command[-1] == "b"
@@ -103,13 +104,13 @@ class SlowToStart:
     def wait(self) -> int:
         return int(self.slow and not self.told.wait(5))
 
-    def send_signal(self, number: int) -> None:
-        if self.slow and number == signal.SIGTERM:
+    def close(self) -> None:
+        if self.slow:
             self.told.set()
 
 
 def test_a_training_that_is_just_starting_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It got no signal, and the command waited for its end."""
+    """It was not told, and the command waited for its end."""
     monkeypatch.setattr(subprocess, "Popen", SlowToStart)
     ended: Any = launch._local([launch.Training((name,), tmp_path / name) for name in "ab"], 2)
     next(ended)
@@ -234,6 +235,55 @@ def test_a_signal_ends_all_after_a_checkpoint(tmp_path: Path) -> None:
         log = (tmp_path / "maze" / f"seed-{seed}.log").read_text()
         assert "the same command continues from there" in log
         assert not writers(tmp_path / "maze" / f"seed-{seed}.log")
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    return (one / "model" / "model.safetensors").read_bytes() == (other / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds processes as Linux shows them")
+@pytest.mark.parametrize("asked_before", [False, True], ids=["killed", "stopped, then killed"])
+def test_trainings_end_with_a_checkpoint_when_their_launcher_is_killed(asked_before: bool, tmp_path: Path) -> None:
+    """They went on, and the same command said that their folders were in use."""
+    runs = [tmp_path / "maze" / f"seed-{seed}" for seed in (0, 1)]
+    with started(command(tmp_path, LONG, "--seeds", "2", "--jobs", "2")) as child:
+        for run in runs:
+            wait_for_checkpoint(run, child)
+        if asked_before:
+            child.terminate()
+            wait(lambda: "stopping" in runs[0].with_suffix(".log").read_text(), runs[0].with_suffix(".log"))
+        child.kill()
+    for run in runs:
+        log = run.with_suffix(".log")
+        wait(lambda log=log: not writers(log), log)
+        said = log.read_text()
+        assert said.count("stopping after this update") == 1
+        assert "the same command continues from there" in said
+    reached = max(int(checkpoint.read_config(checkpoint.checkpoints(run)[-1])["update"]) for run in runs)
+    assert reached < LONG
+    for out in (tmp_path, tmp_path / "undisturbed"):
+        assert main(command(out, reached + 1, "--seeds", "2", "--jobs", "2")) == 0
+    for run in runs:
+        assert "continuing" in run.with_suffix(".log").read_text()
+        assert updates(run) == reached + 1
+        assert same_weights(run, tmp_path / "undisturbed" / "maze" / run.name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_process_ends_with_its_standard_input() -> None:
+    start = "import time; from hrm_gym import _program; _program.end_with_standard_input(); print('up', flush=True)"
+    streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", f"{start}; time.sleep(60)"], **streams) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout.readline() == b"up\n"
+        child.stdin.write(b"words are no end\n")
+        child.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.3)
+        child.stdin.close()
+        assert child.wait(30) == -signal.SIGTERM
 
 
 def test_a_recipe_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:

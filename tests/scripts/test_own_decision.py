@@ -78,6 +78,35 @@ def test_rows_of_a_file_by_source_and_part(tmp_path: Path, capsys: pytest.Captur
     assert "easy, 1: own " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["traces.npz", "traces"])
+def test_traces_are_written_atomically(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["--puzzles", "1", "--kinds", "easy", "--max-segments", "1", "--restart", "0", "--traces"]
+    traces = tmp_path / "new" / name
+    assert own_decision.main([*argv, str(traces)]) == 0
+    before = traces.read_bytes()
+    with np.load(traces) as found:
+        assert found["easy.plain.q_halt"].shape == (1, 1)
+
+    def cut_short(file: Any, **arrays: Any) -> None:
+        (Path(file) if isinstance(file, (str, Path)) else Path(file.name)).write_bytes(b"PK")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        own_decision.main([*argv, str(traces)])
+    assert traces.read_bytes() == before
+    assert [path.name for path in traces.parent.iterdir()] == [name]
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_decision, "load_pretrained", None)
+    for option in ("--json", "--traces"):
+        with pytest.raises(OSError, match="expected a file to write, got the folder"):
+            own_decision.main([option, str(tmp_path)])
+
+
 def batch_pair(batch: Any) -> tuple[Any, Any]:
     return batch.clues, batch.solutions
 

@@ -75,6 +75,32 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
         (tmp_path / "data" / name).unlink()
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_folder_that_cannot_be_replaced_keeps_its_name(
+    error: type[BaseException], call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal between two renamings left no folder of that name until the next start."""
+    for name in ("old", "new"):
+        (tmp_path / "draft").mkdir()
+        (tmp_path / "draft" / "text").write_text(name)
+        if name == "old":
+            replace_folder(tmp_path / "draft", tmp_path / "data")
+    replace, calls = os.replace, []
+
+    def stopped(old: Path, new: Path) -> None:
+        calls.append(old)
+        if len(calls) == call:
+            raise error
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(error):
+        replace_folder(tmp_path / "draft", tmp_path / "data")
+    assert (tmp_path / "data" / "text").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "draft"]
+
+
 def test_a_link_to_a_folder_is_replaced_and_the_folder_kept(tmp_path: Path) -> None:
     for name in ("draft", "next"):
         (tmp_path / name).mkdir()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +299,26 @@ def test_solve_with_a_damaged_run(maze_run: Path, capsys: pytest.CaptureFixture[
     words = ["solve", "HRMMaze-v0", "--size", "5", "--agent", f"hrm={maze_run}", "--episodes", "2", "--no-render"]
     assert main(words) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+@pytest.mark.parametrize("text", ["abc", "10.5", "", "-1", "9" * 5000])
+def test_timeouts_that_are_none_are_named(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, text)
+    assert main(["data", "fetch", "nobody/nothing"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"hrm-gym: error: expected the environment variable {name} as a whole number from 0 to ")
+    assert said.endswith(f", got {text[:40]!r}\n")
+    assert said.count("\n") == 1
+
+
+def test_timeouts_are_looked_at_before_the_hub_is_imported() -> None:
+    """It failed over them while it was imported, with a ValueError that did not say what was meant."""
+    command = [sys.executable, "-m", "hrm_gym", "analyze", "curve", "nowhere"]
+    there = {**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "abc"}
+    ran = subprocess.run(command, env=there, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("hrm-gym: error: expected the environment variable HF_HUB_DOWNLOAD_TIMEOUT as a whole")
+    assert ran.stderr.count("\n") == 1
