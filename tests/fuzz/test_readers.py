@@ -15,7 +15,7 @@ def test_the_corpus_is_read_or_refused(name: str, tmp_path: Path) -> None:
         assert (readers.finding(name, tmp_path, content), content) == (None, content)
 
 
-@pytest.mark.parametrize("name", set(readers.READERS) - {"sums", "id", "plug-ins"})
+@pytest.mark.parametrize("name", [name for name in readers.READERS if name not in ("sums", "id", "plug-ins")])
 def test_good_inputs_are_read(name: str, tmp_path: Path) -> None:
     """Else a corpus would only try refusals."""
     readers.READERS[name](tmp_path, next(iter(readers.seeds(name))))
