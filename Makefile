@@ -16,7 +16,7 @@ compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one p
 	$(BIN)/hrm-gym compare --source auto --episodes 500 --agent hrm ppo maskableppo dqn random oracle
 
 test: $(VENV)/.installed-dev  ## the whole test suite, a process a core (at most four)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 quick: $(VENV)/.installed-dev  ## the tests that are not marked slow
 	$(BIN)/pytest -m "not slow"

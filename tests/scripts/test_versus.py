@@ -105,8 +105,8 @@ def test_a_policy_is_judged_with_averaged_weights_and_learns_on_with_its_own() -
         layer.weight += 1.0
     average.update(layer)
     with versus.averaged(layer, average):
-        np.testing.assert_allclose(layer.weight.detach(), own["weight"] + 0.5)
-    np.testing.assert_allclose(layer.weight.detach(), own["weight"] + 1.0)
+        np.testing.assert_allclose(layer.weight.detach(), own["weight"] + 0.5, rtol=1e-5)
+    np.testing.assert_allclose(layer.weight.detach(), own["weight"] + 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_texts_that_overlap_are_found() -> None:
     assert overlapping(figure) == [("here", "and here")]
 
 
-@pytest.mark.parametrize("name", ["depth", "networks", "memory", "versus", "levels", "halting", "curve"])
+@pytest.mark.parametrize("name", ["depth", "memory", "versus", "levels", "halting", "curve"])
 def test_figures_of_committed_results_can_be_read(name: str, drawn: list[Any], tmp_path: Path) -> None:
     import shutil
 
