@@ -279,6 +279,7 @@ def drawn(config: DepthConfig, results: Sequence[dict[str, Any]]) -> Figure:
             residuals = one["traces"][0]["residuals"]
             line(panels[2], (np.arange(len(residuals)) + 1).tolist(), residuals, colour, name, "-")
     heading(panels[2], "how far an update moves the state")
+    panels[2].locator_params("x", integer=True)
     panels[2].set(xlabel=f"update of the state; layer of {deepest['name']}", ylim=(0, None))
     legend(picture)
     return picture
