@@ -204,6 +204,8 @@ def read_npz(
         with np.load(path, allow_pickle=False) as stored:
             wanted = stored.files if names is None else [name for name in names if name in stored.files]
             arrays = {name: stored[name] for name in wanted}
+            if bare := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"{bare[0]!r} is no array")  # NumPy gives the bytes of a member that is no npy file
             found = ", ".join(stored.files[:10])
     except OSError:
         raise

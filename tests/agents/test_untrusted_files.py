@@ -172,6 +172,13 @@ def test_yaml_that_builds_on_itself(tmp_path: Path, text: str) -> None:
         assert "\n" not in str(error.value)
 
 
+def test_a_member_of_an_npz_file_that_is_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bare.npz", "w") as archive:
+        archive.writestr("a.npy", b"no array")
+    with pytest.raises(ValueError, match="'a' is no array"):
+        read_npz(tmp_path / "bare.npz")
+
+
 def test_an_npz_file_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     with (
