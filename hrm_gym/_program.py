@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, TracebackType
+from typing import Any
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -14,24 +15,35 @@ def leave(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask a process to end; Windows has no SIGHUP."""
+
+Handler = Callable[[int, FrameType | None], None] | signal.Handlers
+
+
 @contextlib.contextmanager
-def ended_at_once() -> Iterator[None]:
+def handling(numbers: Iterable[int], handler: Handler) -> Iterator[None]:
+    """Within, these signals call `handler`, but for those that are ignored (nohup's wish) or that C code handles."""
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        for number in numbers:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def ended_at_once() -> contextlib.AbstractContextManager[None]:
     """Within, in which large libraries are imported and there is nothing to be saved, signals end a command at once.
 
     An exception that comes while PyTorch's C++ is being loaded aborts the process.
     """
-    before = {}
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # Only handlers of the commands: a library leaves signals to whoever uses it.
-        if number is not None and getattr(signal.getsignal(number), "__name__", "") in ("_stop", "default_int_handler"):
-            with contextlib.suppress(ValueError):  # only the main thread may set handlers
-                before[number] = signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # Only handlers of the commands: a library leaves signals to whoever uses it.
+    ours = ("_stop", "default_int_handler")
+    return handling([n for n in ENDING if getattr(signal.getsignal(n), "__name__", "") in ours], leave)
 
 
 def end_with_standard_input() -> None:

@@ -93,7 +93,7 @@ USAGE_ERROR = 2
 LONGEST_LINE = 2000
 """Characters of an error that are shown."""
 
-STOPPING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOPPING_SIGNALS = _program.ENDING[1:]  # Python itself raises KeyboardInterrupt for SIGINT
 """Signals that end a command as Ctrl-C does; Windows has no SIGHUP."""
 
 
@@ -127,7 +127,7 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None) 
     arguments = list(sys.argv[1:] if argv is None else argv)
     _find_own_modules(arguments)
     _import_matplotlib()
-    with _lenient_streams(), _handling(STOPPING_SIGNALS, _stop), _compile_cache(), _safe_path():
+    with _lenient_streams(), _program.handling(STOPPING_SIGNALS, _stop), _compile_cache(), _safe_path():
         try:
             _check_bars()
             return command(arguments)
@@ -308,21 +308,6 @@ complete -o default -F _hrm_gym hrm-gym"""
 
 
 @contextlib.contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within, these signals call `handler`."""
-    before = {}
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        for number in numbers:
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup's wish
-                before[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-@contextlib.contextmanager
 def _compile_cache() -> Iterator[None]:
     """Within, TORCHINDUCTOR_CACHE_DIR can be written to: PyTorch makes that folder whatever it is asked to do."""
     given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
@@ -375,7 +360,7 @@ def signals_noted(run: Any, folder: Any) -> Iterator[None]:
         run.stopping = number
         print("stopping after this update; a second signal stops at once", file=sys.stderr)
 
-    with _handling((signal.SIGINT, *STOPPING_SIGNALS), note):
+    with _program.handling(_program.ENDING, note):
         yield
     if run.stopping:
         print(f"stopped, checkpoint in {folder}: the same command continues from there", file=sys.stderr)

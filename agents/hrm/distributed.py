@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hrm_gym._program import ENDING, handling
 from hrm_gym.reading import whole_number
 
 
@@ -202,29 +202,14 @@ def join(device: torch.device) -> tuple[Processes, torch.device]:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         try:
-            with _ended_by_signals():
+            # PyTorch waits half an hour for missing processes, and hears no signal
+            with handling(ENDING, signal.SIG_DFL):
                 dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         except dist.DistError as error:
             said = " ".join(str(error).split())[:300]
             where = f"{os.environ.get('MASTER_ADDR', '')}:{port}"
             raise OSError(f"expected the first process at {where} (MASTER_ADDR, MASTER_PORT), got: {said}") from None
     return Processes(dist.get_rank(), dist.get_world_size()), device
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Within, signals end the process at once: PyTorch waits half an hour for missing processes, and hears none."""
-    before = {}
-    with suppress(ValueError):  # only the main thread may set handlers
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                before[number] = signal.signal(number, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def is_lost(error: RuntimeError) -> bool:

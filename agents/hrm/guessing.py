@@ -1,8 +1,8 @@
 """Guesses: restarts that begin with a few cells filled in as the network thinks likely.
 
 Where one start comes to nothing, another start with the same clues often does too. A guess, right or wrong, makes
-another puzzle of it: a right one opens the rest, and a wrong one leaves a puzzle without a solution, on which a Q-head
-that is right does not halt. No rule of the puzzle is looked at.
+another puzzle of it: a right one makes the other cells easier, and a wrong one leaves a puzzle without a solution, on
+which a Q-head that is right does not halt. No rule of the puzzle is looked at.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 CHOICES = 10
-"""The cells among which the lot decides, those whose likeliest token is likeliest. All cells would be too many: most
+"""The cells among which one is drawn, those whose likeliest token is likeliest. All cells would be too many: most
 guesses would be wrong."""
 
 CERTAIN = 0.995
@@ -31,7 +31,7 @@ def add_guess(
         probability: (B, S) float32, its probability.
         free: (B, S) bool, cells that are not given.
         rows: (B,) bool, the boards that guess.
-        draws: (B,) int64, numbers that the lot depends on: the same ones give the same guess.
+        draws: (B,) int64, seeds of the draw: the same ones draw the same cell.
 
     Returns:
         The guesses (B, S) uint8 of all boards. A board whose cells are all certain gets none.
@@ -39,13 +39,14 @@ def add_guess(
     ranks = torch.where(free & (guesses == 0) & (probability < CERTAIN), probability, -1.0)
     best, cells = ranks.topk(min(CHOICES, ranks.shape[1]), dim=1)
     open_cells = (best >= 0).sum(dim=1)
-    lot = _lots(guesses.device)[draws % len(_lots(guesses.device))] % open_cells.clamp(min=1)
-    cell = cells.gather(1, lot[:, None])
+    numbers = _numbers(guesses.device)
+    drawn = numbers[draws % len(numbers)] % open_cells.clamp(min=1)
+    cell = cells.gather(1, drawn[:, None])
     guessed = guesses.scatter(1, cell, answers.gather(1, cell))
     return torch.where((rows & (open_cells > 0))[:, None], guessed, guesses)
 
 
 @cache
-def _lots(device: torch.device) -> Tensor:
+def _numbers(device: torch.device) -> Tensor:
     """(4096,) int64 random numbers, always the same."""
     return torch.randint(2**31, (4096,), generator=torch.Generator().manual_seed(0)).to(device)

@@ -315,7 +315,9 @@ def _begin(
     image, start = attempt % images, attempt // images  # every image is tried before another start
     carry = model.reset_rows(state.carry, begins, start if numbers is None else start * STARTS + numbers)
     turned = rules.turns if image.any() else None
-    inputs = torch.where(state.guesses > 0, state.guesses.to(boards.inputs.dtype), boards.inputs)
+    inputs = boards.inputs
+    if rules.guess:
+        inputs = torch.where(state.guesses > 0, state.guesses.to(inputs.dtype), inputs)
     x = model.embed(inputs if turned is None else turned.images(inputs, image), vectors)
     return carry, x, image, turned
 

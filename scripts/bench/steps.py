@@ -64,11 +64,11 @@ versions have in common."""
 @dataclass(frozen=True)
 class Steps:
     """Compare updates a second of an older version with those of this one: whole updates as `hrm-gym train` makes them,
-    puzzles and optimiser included, on one core; with workers, on as many as the system gives.
+    puzzles and optimiser included, on one core; with workers, on any.
 
     Attributes:
         recipes: Whose training; both versions need to have them.
-        workers: Processes beside this version's that make its puzzles ahead; the old one makes its own.
+        workers: Processes that prefetch puzzles for this version; the old one generates them within the step.
         old: A git revision of the checkout that this package lies in, or a folder that another version is installed in.
         rounds: Turns of each version; the median of the ratios counts.
         seconds: Length of a turn.
@@ -139,8 +139,8 @@ def older(old: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def training(name: str, there: Path, workers: int = 0) -> Iterator[Callable[[float], float]]:
-    """A training of the version in the folder `there`; its turns return updates a second. `workers` processes make its
-    puzzles ahead.
+    """A training of the version in the folder `there`; its turns return updates a second. `workers` processes
+    prefetch its puzzles.
 
     Raises:
         RuntimeError: it ended, or another version was imported; its messages stand on stderr.

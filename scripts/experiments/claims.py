@@ -17,8 +17,7 @@ from hrm_gym.agents import pretrained
 from hrm_gym.agents.checkpoint import read_config
 from hrm_gym.files import write_atomically
 from hrm_gym.reading import read_json
-from hrm_gym.scripts.experiments.evaluate import rate
-from hrm_gym.scripts.experiments.levels import spread
+from hrm_gym.scripts.experiments.evaluate import rate, spread
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -75,8 +74,7 @@ def _left(found: Any) -> str:
     rows = _networks_of(found)
 
     def left(name: str) -> str:
-        low, high = rows[name]["left_interval"]
-        return f"{rows[name]['left']:.3f} ({low:.3f} to {high:.3f})"
+        return spread(rows[name], "left", 3)
 
     deep = ", ".join(f"{layers} layers {left(f'direct-{layers}x64')}" for layers in (8, 16, 32))
     return (

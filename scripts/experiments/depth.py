@@ -31,7 +31,7 @@ from hrm_gym.evaluation.plots import (
     new_figure,
     shares,
 )
-from hrm_gym.scripts.experiments.evaluate import about, judged, new_clues, publish, rate, result_of
+from hrm_gym.scripts.experiments.evaluate import about, judged, new_clues, publish, rate, result_of, spread
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -244,10 +244,9 @@ def table(config: DepthConfig, said: dict[str, str], results: list[dict[str, Any
     for row in results:
         each = ", ".join(f"{100 * one['exact']:.1f}" for one in row["trainings"])
         seconds = [one["seconds"] for one in row["trainings"]]
-        low, high = row["left_interval"]
         lines.append(
             f"| {row['name']} | {row['parameters']:,} | {row['lr']:g} | {rate(row, 'exact')} | {each} | "
-            f"{rate(row, 'cells')} | {row['left']:.3f} ({low:.3f} to {high:.3f}) | "
+            f"{rate(row, 'cells')} | {spread(row, 'left', 3)} | "
             f"{min(seconds):,.0f} to {max(seconds):,.0f} |"
         )
     closing = f"`{command(config)}`, {said['date']}, {said['machine']}."

@@ -83,6 +83,16 @@ def rate(found: Mapping[str, Any], name: str) -> str:
     return f"{100 * found[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def spread(found: Mapping[str, Any], name: str, places: int = 2) -> str:
+    """A number with its interval in words.
+
+    >>> spread({"ratio": 1.234, "ratio_interval": (1.0, 1.5)}, "ratio")
+    '1.23 (1.00 to 1.50)'
+    """
+    low, high = found[f"{name}_interval"]
+    return f"{found[name]:.{places}f} ({low:.{places}f} to {high:.{places}f})"
+
+
 @dataclass(frozen=True)
 class Judged:
     """What a result says, as far as tables and pictures read it."""

@@ -19,7 +19,7 @@ from hrm_gym.agents.hrm.recipes import RECIPES, Recipe
 from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.evaluation import intervals
 from hrm_gym.evaluation.plots import BLUE, GREEN, ORANGE, doubling, heading, legend, level, line, new_figure
-from hrm_gym.scripts.experiments.evaluate import about, judged, new_clues, publish, result_of
+from hrm_gym.scripts.experiments.evaluate import about, judged, new_clues, publish, result_of, spread
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -201,16 +201,6 @@ def command(config: LevelsConfig) -> str:
         f"{PROGRAM} --recipe {config.recipe} --cycles {config.cycles} --updates {config.updates} --seeds "
         f"{config.seeds} --puzzles {config.puzzles}{segments}"
     )
-
-
-def spread(row: dict[str, Any], name: str) -> str:
-    """A number with its interval.
-
-    >>> spread({"ratio": 1.234, "ratio_interval": (1.0, 1.5)}, "ratio")
-    '1.23 (1.00 to 1.50)'
-    """
-    low, high = row[f"{name}_interval"]
-    return f"{row[name]:.2f} ({low:.2f} to {high:.2f})"
 
 
 COLUMNS = {
