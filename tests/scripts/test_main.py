@@ -222,6 +222,8 @@ def test_a_signal_while_pytorch_is_imported_ends_the_command(tmp_path: Path, nam
 
     def hear() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # nohup, which a whole test run may be under, ignores one
+            signal.signal(number, signal.SIG_DFL)
 
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, preexec_fn=hear)
     assert (done.returncode, "Traceback" in done.stderr) == (128 + getattr(signal, name), False)
