@@ -8,12 +8,14 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     with written_atomically(path) as draft:
         draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any], compressed: bool = True) -> None:
+    """Write arrays under their names, atomically; the file has the very name `path`, whatever its suffix.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with written_atomically(path) as draft, draft.open("wb") as file:  # to a name, NumPy may add a suffix
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
 
 
 MARKER = ".hrm-gym"

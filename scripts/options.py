@@ -84,13 +84,13 @@ class PuzzleOptions:
             environment can make any), or a file of puzzles (CSV, JSON), a folder or owner/name on the Hugging Face hub,
             of which the rows are played in order.
         split: Which part of the puzzles; held-out is validation and test.
-        seed: Which stream of puzzles; rows of a file have none.
+        seed: Which stream of puzzles; rows of a file, and grids of ARC that are not augmented, have none.
         size: Side length of the grid.
         difficulty: Of a Sudoku: easy, medium, hard, extreme.
         box: Rows and columns of a Sudoku's boxes.
     """
 
-    episodes: Annotated[int | None, arg("N", "100, or every row of a file")] = None
+    episodes: Annotated[int | None, arg("N", "100, or every row of a file or grid of ARC")] = None
     source: Annotated[str, arg("bank|generate|auto|FILE", "bank", aliases=("--data",))] = "bank"
     split: Literal["train", "validation", "test", "held-out"] = "test"
     seed: int = 0
@@ -116,7 +116,7 @@ class PuzzleOptions:
         return found
 
     def count(self, world: World, default: int = DEFAULT_EPISODES) -> int:
-        """How many puzzles to play: a file's rows at most."""
+        """How many puzzles to play: a file's rows, or ARC's grids, at most."""
         everything = sys.maxsize if world.numbered and default == DEFAULT_EPISODES else default
         return world.length(self.episodes or everything)
 
@@ -155,7 +155,7 @@ class AgentOptions(BatchOptions):
     def __post_init__(self) -> None:
         """Refuse numbers out of range and what does not go together, before any work."""
         super().__post_init__()
-        at_least(1, self, "max_segments", "votes", "first", "adapt", "adapt_batch")
+        at_least(1, self, "max_segments", "votes", "first", "adapt", "adapt_batch", "adapt_snapshots")
         at_least(0, self, "restart", "guess", "agree")
         twice = sorted({name for name in self.agent if self.agent.count(name) > 1})
         if twice:
@@ -279,6 +279,7 @@ class PanelOptions(HaltingOptions):
         adapt_lr: Learning rate of that copy.
         adapt_batch: Demonstrations, or images of them, that are under way at once while hrm-adapt learns.
         adapt_known: Begin with what the network knows of the task, if it was part of its training.
+        adapt_snapshots: Times at which hrm-adapt answers while it learns, evenly spread; all answers vote.
     """
 
     votes: Annotated[int, arg("N", "1")] = 1
@@ -289,6 +290,7 @@ class PanelOptions(HaltingOptions):
     adapt_lr: Annotated[float, arg("RATE", "1e-4")] = 1e-4
     adapt_batch: Annotated[int, arg("B", "16")] = 16
     adapt_known: Switch = False
+    adapt_snapshots: Annotated[int, arg("N", "1")] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -305,7 +307,8 @@ class PanelOptions(HaltingOptions):
         if name == "hrm-adapt":
             votes = {"votes": self.votes} if self.votes > 1 else {}
             learning = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
-            return name, {**options, **votes, **learning, "batch": self.adapt_batch, "known": self.adapt_known}
+            learning |= {"batch": self.adapt_batch, "known": self.adapt_known, "snapshots": self.adapt_snapshots}
+            return name, {**options, **votes, **learning}
         if name not in HRM_AGENTS or name == "hrm-search":
             return name, options
         named, agree = self.named(), {"agree": self.agree} if self.agree else {}

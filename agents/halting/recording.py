@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.thinking import Rules
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.halting.bank import FORMAT_VERSION, LOGIT_LIMIT, SCALARS, SCHEMA, STATE_LIMIT, from_arrays
 from hrm_gym.envs.puzzle import Puzzle
-from hrm_gym.files import check_ours, delete_folder, sweep, write_atomically, written_atomically
+from hrm_gym.files import check_ours, delete_folder, sweep, write_atomically, write_npz
 from hrm_gym.reading import Schema, read_json, read_npz
 
 logger = logging.getLogger(__name__)
@@ -227,8 +227,7 @@ class BankBuild:
             if not self._is_whole(k):
                 world, chosen = self._worlds[number], self._chosen[number]
                 part = record(world.agent, chosen.puzzles[rows], self.segments)
-                with written_atomically(self._part(k)) as draft:
-                    np.savez(draft, **part)  # type: ignore[arg-type]
+                write_npz(self._part(k), part, compressed=False)
             yield k + 1
 
     def finish(self) -> None:
@@ -239,8 +238,7 @@ class BankBuild:
         """
         arrays = self._joined()
         from_arrays(arrays)
-        with written_atomically(self.path) as draft:
-            np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
+        write_npz(self.path, arrays)
         delete_folder(self.place)
 
     def _is_whole(self, k: int) -> bool:

@@ -95,6 +95,11 @@ class ArcTasks:
         self.name = tasks.name
         self.task_names = tuple(task.name for part in tasks.splits.values() for task in part)
 
+    @property
+    def as_stored(self) -> bool:
+        """Whether puzzles come as they are stored, so that there are no more than `len` different ones."""
+        return not self.augment
+
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         """Pickle what was asked for, not the boards."""
         return ArcTasks, (self._data, self.split, self.shape[0], self.augment)

@@ -20,6 +20,7 @@ from hrm_gym.envs.maze.generator import GeneratedMazes, Size, split_of
 from hrm_gym.envs.maze.rules import MAZE, dihedral, solve_kernel
 from hrm_gym.envs.maze.tokens import GOAL, OPEN, START, WALL
 from hrm_gym.envs.puzzle import BANK_SEED, SPLITS, Puzzle, PuzzleBatch, PuzzleSource, puzzle_key
+from hrm_gym.files import write_npz
 from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
@@ -154,9 +155,8 @@ def build_bank(
         arrays[f"{split}_walls"] = np.packbits(flat == WALL, axis=1)
         ends = [np.argmax(flat == token, axis=1) for token in (START, GOAL)]
         arrays[f"{split}_ends"] = np.stack(ends, axis=1).astype(np.uint16)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"maze-{size}-{min_path}.npz"
-    np.savez_compressed(path, **arrays)
+    write_npz(path, arrays)
     find_bank.cache_clear()
     return path
 

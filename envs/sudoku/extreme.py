@@ -25,6 +25,7 @@ from hrm_gym.envs.sudoku.generator import dig_minimal_kernel, fill_kernel, minim
 from hrm_gym.envs.sudoku.solver import copy_kernel, search_kernel
 from hrm_gym.envs.sudoku.symmetry import in_split_kernel, turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
+from hrm_gym.files import write_npz
 from hrm_gym.reading import read_npz
 
 TRIALS = 48
@@ -278,7 +279,7 @@ def build_founders(train: int, test: int, seed: int, rounds: int, path: Path = F
         solutions = np.ones_like(clues)
         found_kernel(keys, _BOARD.layout, _FOUND_FOR[split], clues, solutions)
         arrays[f"{split}_given"], arrays[f"{split}_digits"] = pack(*harden(clues, solutions, split, seed, rounds))
-    np.savez_compressed(path, **arrays)
+    write_npz(path, arrays)
     load_founders.cache_clear()
     return path
 

@@ -22,6 +22,7 @@ from hrm_gym.envs.sudoku.extreme import ExtremeSudoku
 from hrm_gym.envs.sudoku.generator import GeneratedSudoku, check_difficulty, split_of
 from hrm_gym.envs.sudoku.symmetry import turn_kernel
 from hrm_gym.envs.sudoku.tokens import pack, unpack
+from hrm_gym.files import write_npz
 from hrm_gym.reading import read_npz
 
 FOLDER = Path(__file__).parent / "banks"
@@ -134,9 +135,8 @@ def build_bank(
         batch, ratings = source.rated_batch(keys)
         arrays[f"{split}_given"], arrays[f"{split}_digits"] = pack(batch.clues, batch.solutions)
         arrays[f"{split}_ratings"] = ratings.astype(np.uint16)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / _file_name(box, difficulty)
-    np.savez_compressed(path, **arrays)
+    write_npz(path, arrays)
     find_bank.cache_clear()
     return path
 

@@ -32,7 +32,7 @@ from hrm_gym.files import (
     delete_folder,
     sweep,
     write_atomically,
-    written_atomically,
+    write_npz,
 )
 from hrm_gym.reading import Schema, read_json, read_npz
 
@@ -145,8 +145,7 @@ class Workplace:
 
     def add(self, split: str, number: int, part: Part) -> None:
         """Write one part atomically."""
-        with written_atomically(self._file(split, number)) as draft:
-            np.savez(draft, **vars(part))
+        write_npz(self._file(split, number), vars(part), compressed=False)
 
     def finish(self, draft: Path) -> None:
         """Give the finished data set its name, and take down the workplace."""

@@ -34,7 +34,7 @@ from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.puzzle import PuzzleBatch
 from hrm_gym.evaluation.intervals import rate
-from hrm_gym.files import check_ours, check_writable, write_atomically, written_atomically
+from hrm_gym.files import check_ours, check_writable, write_atomically, write_npz
 from hrm_gym.registry import make_family
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
@@ -376,8 +376,7 @@ def _write_traces(path: Path, traces: dict[str, tuple[Trace, Trace]]) -> None:
     for name, pair in traces.items():
         for kind, found in zip(("plain", "restarted"), pair, strict=True):
             arrays |= {f"{name}.{kind}.{part}": getattr(found, part) for part in ("q_halt", "right", "legal")}
-    with written_atomically(path) as draft, draft.open("wb") as file:  # to a name, NumPy may add a suffix
-        np.savez_compressed(file, **arrays)
+    write_npz(path, arrays)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hrm_gym.agents.checkpoint import drop_old, write_folder
@@ -24,6 +25,7 @@ from hrm_gym.files import (
     run_lock,
     sweep,
     write_atomically,
+    write_npz,
     written_atomically,
 )
 
@@ -51,6 +53,19 @@ def test_content_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch:
     write_atomically(tmp_path / "deep" / "scores.json", "é")
     assert calls[:2] == ["fsync", "replace"]
     assert (tmp_path / "deep" / "scores.json").read_bytes() == "é".encode()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("name", ["bank.npz", "bank", "bank.v2"])
+def test_arrays_lie_under_the_very_name(name: str, compressed: bool, tmp_path: Path) -> None:
+    for content in ([1, 2], [3, 4]):
+        write_npz(tmp_path / name, {"a": np.array(content)}, compressed)
+        with np.load(tmp_path / name) as stored:
+            assert stored["a"].tolist() == content
+    with pytest.raises(ValueError, match="dimension"):
+        write_npz(tmp_path / name, {"a": np.array(5), "b": [[1], [2, 3]]}, compressed)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert np.load(tmp_path / name)["a"].tolist() == [3, 4]
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:

@@ -170,5 +170,17 @@ def test_worlds() -> None:
     assert world.options == {"box": (2, 3), "reward": "dense", "source": "generate", "split": "test"}
     assert parse_world("HRMMaze-v0").options["source"] == "bank"
     assert parse_world("HRMMaze-v0:data=a.csv").numbered
+    assert not parse_world("HRMMaze-v0").numbered
     with pytest.raises(ValueError, match="ID:argument=value"):
         parse_world("HRMMaze-v0:size")
+
+
+def test_grids_of_arc_are_played_once_each() -> None:
+    """Drawn by a seed, 127 of the 127 test grids would be some 80, many of them twice."""
+    world = parse_world("HRMARCMini-v0")
+    assert world.numbered
+    assert world.length(1000) == 127
+    assert len({puzzle.name for puzzle in world.puzzles(127, seed=5)}) == 127
+    turned = parse_world("HRMARCMini-v0:split=train,augment=True")
+    assert not turned.numbered
+    assert turned.length(1000) == 1000

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,8 @@ class Adaptation:
             it continues to learn a task that was seen, demonstrations alone, in training.
         compile: compile what learns; pays for a dozen tasks or more.
         seed: of the order of the demonstrations.
+        snapshots: times at which what has been learnt answers, at equal distances, the last of them after the last
+            update; all answers vote.
     """
 
     updates: int = 300
@@ -65,6 +67,7 @@ class Adaptation:
     known: bool = False
     compile: bool = False
     seed: int = 0
+    snapshots: int = 1
 
     def __post_init__(self) -> None:
         if self.updates < 0 or self.batch < 1 or self.seed < 0:
@@ -73,6 +76,8 @@ class Adaptation:
             )
         if not (self.puzzle_lr > 0 and self.lr > 0):
             raise ValueError(f"expected positive learning rates, got {self.puzzle_lr} and {self.lr}")
+        if not 1 <= self.snapshots <= max(self.updates, 1):
+            raise ValueError(f"expected snapshots of 1 to the {self.updates} updates, got {self.snapshots}")
 
 
 class Adapted(NamedTuple):
@@ -89,8 +94,7 @@ class Adapted(NamedTuple):
     losses: list[float]
 
 
-@torch.enable_grad()
-def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -> Adapted:
+def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -> Iterator[Adapted]:
     """Learn a task from solved examples; the given network is not changed.
 
     Args:
@@ -98,6 +102,9 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
         examples: at least one; `puzzle_ids` are the numbers of their images, 0 … K - 1.
         start: (K, embedding_dim) float32, the vectors before.
         settings: how.
+
+    Yields:
+        What has been learnt at each of the snapshots. It learns on in place: use one before the next is asked for.
 
     Raises:
         ValueError: there is nothing that could learn: no puzzle embedding, and not `whole`.
@@ -112,11 +119,15 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
     vectors = start.to(device, copy=True)
     slots, losses = Slots.waiting(model, settings.batch, device), []
     draw = torch.Generator().manual_seed(settings.seed)
-    for _ in range(settings.updates):
+    distance = max(settings.updates // settings.snapshots, 1)
+    for left in reversed(range(settings.updates)):
         chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
         slots.refill(model, Examples(*(part[chosen] for part in examples)))
         losses.append(_update(model, optimizer, vectors, slots, settings, draw))
-    return Adapted(model.eval().requires_grad_(False) if settings.whole else model, vectors, losses)
+        if left % distance == 0 and left // distance < settings.snapshots:
+            yield Adapted(model, vectors, losses)
+    if settings.updates == 0:
+        yield Adapted(model, vectors, losses)
 
 
 def _copy(model: HRM) -> HRM:
@@ -126,6 +137,7 @@ def _copy(model: HRM) -> HRM:
     return copy
 
 
+@torch.enable_grad()
 def _update(
     model: HRM,
     optimizer: AdamATan2 | None,
@@ -277,7 +289,7 @@ class AdaptingAgent(StatefulAgent):
         state = Answered(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
         attempts = observation["attempt"].reshape(-1) if "attempt" in observation else 0
         shown = state.answers[rows, attempts]
-        self._spent = state.spent
+        self._spent, votes = state.spent, self.settings.snapshots * (1 + len(self.keys))
         self._thoughts = [
             Thought(
                 shown[i],
@@ -286,7 +298,7 @@ class AdaptingAgent(StatefulAgent):
                 segment=int(state.spent[i]),
                 reason=f"learnt the task for {self.settings.updates} updates, then voted: halts",
                 event="halts",
-                facts=(("Votes", str(1 + len(self.keys))), ("Segments in all", str(state.spent[i]))),
+                facts=(("Votes", str(votes)), ("Segments in all", str(state.spent[i]))),
             )
             for i in rows
         ]
@@ -304,7 +316,8 @@ class AdaptingAgent(StatefulAgent):
     def halting_rules(self) -> str:
         """Those of the network, and what helps it."""
         learnt = f"adaptation {self.settings.updates} updates" + (" of all weights" if self.settings.whole else "")
-        return f"{Rules(self.member.halting, self.member.max_segments)} + {learnt} + votes {1 + len(self.keys)}"
+        votes = f"votes {1 + len(self.keys)}" + (f" x {self.settings.snapshots}" if self.settings.snapshots > 1 else "")
+        return f"{Rules(self.member.halting, self.member.max_segments)} + {learnt} + {votes}"
 
     # ---- thinking ----
 
@@ -317,9 +330,14 @@ class AdaptingAgent(StatefulAgent):
             settings = dataclasses.replace(settings, updates=0)
         keys = self._keys_of(observation)
         examples = examples_of(self.family, pairs, keys, self.member.device)
-        learnt = adapt(self.member.model, examples, self._start(observation), settings)
-        self.losses = learnt.losses
-        return self._vote(observation["puzzle"][None], keys, learnt, settings.updates * settings.batch)
+        clues, votes = observation["puzzle"][None], []
+        for learnt in adapt(self.member.model, examples, self._start(observation), settings):
+            votes.append(self._votes(clues, keys, learnt))
+            self.losses = learnt.losses
+        together = Votes(*(np.concatenate(parts, axis=1) for parts in zip(*votes, strict=True)))
+        best = decide(self.family, clues, together)
+        spent = together.segments.sum(axis=1) + settings.updates * settings.batch
+        return Answered(best.answers, best.confidence, best.q_halt, spent)
 
     def _keys_of(self, observation: Observation) -> Keys:
         """The keys of the images of a task."""
@@ -337,19 +355,17 @@ class AdaptingAgent(StatefulAgent):
         rows = self.member.task_rows.rows(task, images, model.config.puzzle_count)
         return model.puzzles[torch.from_numpy(rows).long()]
 
-    def _vote(self, clues: NDArray[np.uint8], keys: Keys, learnt: Adapted, spent: int) -> Answered:
-        """Solve the images of one puzzle, (1, H, W), each with its vector, and count."""
+    def _votes(self, clues: NDArray[np.uint8], keys: Keys, learnt: Adapted) -> Votes:
+        """The answers to the images of one puzzle, (1, H, W), each with its vector."""
         images = images_of(self.family, clues, keys)
         member, shape = self.member, images.shape
         boards = member.boards(images[0])
         rules = Rules(member.halting, member.max_segments)
         found = finish(think(learnt.model, boards, rules, vectors=learnt.vectors))
-        votes = Votes(
+        return Votes(
             answers_back(self.family, found.answers.cpu().numpy().reshape(shape), keys),
             found.q_halt.cpu().numpy()[None],
             certainty(found.confidence, boards.free)[1].cpu().numpy()[None],
             found.segments.cpu().numpy().astype(np.int64)[None],
             np.ones(shape[:2], np.bool_),
         )
-        best = decide(self.family, clues, votes)
-        return Answered(best.answers, best.confidence, best.q_halt, votes.segments.sum(axis=1) + spent)

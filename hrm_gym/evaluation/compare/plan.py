@@ -92,13 +92,13 @@ class World:
         label: as it was written, e.g. `HRMSudoku-v0:difficulty=extreme`.
         env_id: a registered id.
         options: constructor arguments, `source` and `split` among them.
-        numbered: whether the rows of a data file are played in order, whatever the seed.
+        from_file: whether the puzzles are the rows of a data file.
     """
 
     label: str
     env_id: str
     options: Mapping[str, Any]
-    numbered: bool
+    from_file: bool
     _shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def make(self, action_mode: str, render_mode: str | None = None) -> Env:
@@ -107,20 +107,19 @@ class World:
         Raises:
             ValueError, OSError, gymnasium.error.Error: if the id, an argument or a file is bad.
         """
-        if "source" not in self._shared:
-            first: Any = make_env(self.env_id, **self.options).unwrapped
-            source = first.puzzle_source
-            kept = Numbered(source) if hasattr(source, "__getitem__") else Remembered(source)
-            self._shared.update(source=kept, modes=tuple(first.modes))
-        options = {**self.options, "source": self._shared["source"]}
+        options = {**self.options, "source": self._opened()["source"]}
         return make_env(self.env_id, **options, action_mode=action_mode, render_mode=render_mode)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the puzzles are played once each and in order, whatever the seed: the rows of a data file, and test
+        grids of ARC as they are stored. Drawn by a seed, some would come twice and others not at all."""
+        return self.from_file or bool(getattr(self._opened()["source"].source, "as_stored", False))
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Its action modes."""
-        if "modes" not in self._shared:
-            self.make("answer").close()
-        found: tuple[str, ...] = self._shared["modes"]
+        found: tuple[str, ...] = self._opened()["modes"]
         return found
 
     @property
@@ -140,8 +139,16 @@ class World:
 
     def length(self, wanted: int) -> int:
         """How many puzzles of a seed there are to play, if `wanted` are asked for."""
-        self.make(self.modes[0]).close()
-        return min(wanted, len(self._shared["source"].source)) if self.numbered else wanted
+        return min(wanted, len(self._opened()["source"].source)) if self.numbered else wanted
+
+    def _opened(self) -> dict[str, Any]:
+        """The one source, and the action modes, from an environment that is made when they are first asked for."""
+        if not self._shared:
+            first: Any = make_env(self.env_id, **self.options).unwrapped
+            source = first.puzzle_source
+            kept = Numbered(source) if hasattr(source, "__getitem__") else Remembered(source)
+            self._shared.update(source=kept, modes=tuple(first.modes))
+        return self._shared
 
 
 class Remembered:
@@ -190,12 +197,12 @@ def parse_world(label: str, source: str = "bank", split: str = "test", arguments
     """
     env_id, given = read_puzzle_env(label)
     options: dict[str, Any] = {"source": source, "split": split, **arguments, **given}
-    numbered = DATA in options or ("source" not in given and source not in (AUTO, *STREAMS))
-    if numbered:
+    from_file = DATA in options or ("source" not in given and source not in (AUTO, *STREAMS))
+    if from_file:
         options["source"] = Path(str(options.pop(DATA))) if DATA in options else _rows(source)
     if options["source"] == AUTO:
         options["source"] = "generate" if _can_generate(env_id, options) else "bank"
-    return World(label, env_id, options, numbered)
+    return World(label, env_id, options, from_file)
 
 
 def _rows(name: str) -> Path | str:

@@ -75,9 +75,8 @@ def test_examples_are_the_demonstrations_under_every_image(env: Any) -> None:
 def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: Any) -> None:
     model = member(env, halting=halting).model
     before = state_of(model)
-    learnt = adapt(
-        model, boards(env), zeros(model), Adaptation(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3)
-    )
+    settings = Adaptation(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3)
+    (learnt,) = adapt(model, boards(env), zeros(model), settings)
     assert np.mean(learnt.losses[-10:]) < (0.75 if whole else 0.97) * np.mean(learnt.losses[:5])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -140,7 +139,36 @@ def test_by_name_with_settings(tmp_path: Path, env: Any) -> None:
         agent.predict({"puzzle": np.ones((SIDE, SIDE), np.uint8)})
 
 
-@pytest.mark.parametrize("changes", [{"updates": -1}, {"batch": 0}, {"lr": 0.0}, {"puzzle_lr": -1.0}])
+@pytest.mark.parametrize(("updates", "snapshots"), [(0, 1), (1, 1), (7, 1), (7, 3), (8, 4), (5, 5)])
+def test_snapshots_lie_at_equal_distances_and_the_last_is_at_the_end(env: Any, updates: int, snapshots: int) -> None:
+    model = member(env).model
+    settings = Adaptation(updates=updates, batch=4, snapshots=snapshots)
+    seen = [(len(one.losses), one.vectors.clone()) for one in adapt(model, boards(env), zeros(model), settings)]
+    distance = updates // snapshots
+    assert [count for count, _ in seen] == [updates - distance * k for k in reversed(range(snapshots))]
+    for count, vectors in seen:  # to be asked on the way changes nothing
+        *_, alone = adapt(model, boards(env), zeros(model), Adaptation(updates=count, batch=4))
+        assert torch.equal(alone.vectors, vectors)
+
+
+def test_the_answers_of_all_snapshots_vote(env: Any) -> None:
+    observation, _ = env.reset(seed=0)
+    agent = AdaptingAgent(member(env), 4, Adaptation(updates=6, batch=4, whole=True, snapshots=3))
+    last = AdaptingAgent(member(env), 4, Adaptation(updates=6, batch=4, whole=True))
+    for one in (agent, last):
+        one.predict(observation)
+    assert last.losses == agent.losses
+    assert last.spent()[0] == 6 * 4 + 4 * 2
+    assert agent.spent()[0] == 6 * 4 + 3 * 4 * 2
+    assert agent.halting_rules.endswith("votes 4 x 3")
+    assert agent.thought is not None
+    assert ("Votes", "12") in agent.thought.facts
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"updates": -1}, {"batch": 0}, {"lr": 0.0}, {"puzzle_lr": -1.0}, {"snapshots": 0}, {"updates": 4, "snapshots": 5}],
+)
 def test_bad_settings(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Adaptation(**changes)
@@ -149,7 +177,7 @@ def test_bad_settings(changes: dict[str, Any]) -> None:
 def test_nothing_to_learn_with(env: Any) -> None:
     model = member(env, puzzle_dim=0).model
     with pytest.raises(ValueError, match="puzzle embedding"):
-        adapt(model, boards(env), zeros(model), Adaptation(updates=1))
+        next(adapt(model, boards(env), zeros(model), Adaptation(updates=1)))
 
 
 def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
