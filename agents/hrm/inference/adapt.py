@@ -220,6 +220,9 @@ class AdaptingAgent(StatefulAgent):
         losses: of the last adaptation, one an update.
     """
 
+    warm_up = False
+    """To try it out before the clock starts would learn every task twice."""
+
     def __init__(self, member: HRMAgent, votes: int = 8, settings: Adaptation | None = None, name: str = "") -> None:
         """Make the agent of a network.
 

@@ -117,6 +117,15 @@ def test_the_second_attempt_gives_another_answer_and_batches_change_nothing(env:
     assert np.array_equal(again[:-1].reshape(SIDE, SIDE), state.answers[0, 1])
 
 
+def test_a_rollout_learns_every_task_once(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = lambda: gym.make("HRMARC-v0", split="train", canvas=SIDE, disable_env_checker=True)  # noqa: E731
+    agent = AdaptingAgent(member(env), 2, Adaptation(updates=1, batch=2))
+    learnt: list[int] = []
+    answer = agent._answer
+    monkeypatch.setattr(agent, "_answer", lambda given: learnt.append(1) or answer(given))
+    assert len(list(rollout_batched(make, agent, 5, 3, seed=3))) == len(learnt) == 5
+
+
 def test_a_task_without_demonstrations_is_answered_all_the_same(env: Any) -> None:
     agent = AdaptingAgent(member(env), 2, Adaptation(updates=5))
     observation, _ = env.reset(options={"puzzle": {**task(0), "train": task(0)["train"][:1]}})
