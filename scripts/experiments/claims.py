@@ -180,9 +180,9 @@ def _arc_strategy(found: Any) -> str:
     better, _, worse = one["segments_better_equal_worse"]
     wrong = one["wrong"]
     return (
-        f"{one['puzzles']} ARC tasks of the training: {wrong[0]:.1f} cells wrong after segment 1, {wrong[-1]:.1f} "
-        f"after {len(wrong)}; {better} segments make an answer better, {worse} worse; "
-        f"{percent(one['share_of_puzzles_that_get_worse'])} of the tasks get worse at times"
+        f"{one['puzzles']} test grids of ARC tasks of the training: {wrong[0]:.1f} cells wrong after segment 1, "
+        f"{wrong[-1]:.1f} after {len(wrong)}; {better} segments make an answer better, {worse} worse; "
+        f"{percent(one['share_of_puzzles_that_get_worse'])} of the grids get worse at times"
     )
 
 

@@ -34,7 +34,7 @@ NEW = "--source generate --seed 2026"
 STUDIES = {
     "answers-sudoku": f"answers {SUDOKU} {NEW} --episodes 2 --segments 1 2 4 6 8 12",
     "answers-maze": f"answers {MAZE} {NEW} --episodes 2 --segments 1 2 3 4 5 6",
-    "answers-arc": f"answers {ARC} --seed 7 --episodes 3 --segments 1 2 4 8",
+    "answers-arc": f"answers {ARC} --episodes 3 --segments 1 2 4 8",
     "inner-maze": f"answers {MAZE} {NEW} --episodes 2 --segments 1 2 --inner",
     "convergence-sudoku": f"convergence {SUDOKU} {NEW} --episodes 16 --segments 16",
     "convergence-maze": f"convergence {MAZE} {NEW} --episodes 128 --segments 8",

@@ -26,7 +26,7 @@ from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
-from hrm_gym.agents.hrm.inference.vote import Votes, decide
+from hrm_gym.agents.hrm.inference.vote import Votes, decide, joined
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
@@ -124,10 +124,9 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
         chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
         slots.refill(model, Examples(*(part[chosen] for part in examples)))
         losses.append(_update(model, optimizer, vectors, slots, settings, draw))
-        if left % distance == 0 and left // distance < settings.snapshots:
+        if left % distance == 0 and 0 < left // distance < settings.snapshots:
             yield Adapted(model, vectors, losses)
-    if settings.updates == 0:
-        yield Adapted(model, vectors, losses)
+    yield Adapted(model.eval().requires_grad_(False) if settings.whole else model, vectors, losses)
 
 
 def _copy(model: HRM) -> HRM:
@@ -330,16 +329,16 @@ class AdaptingAgent(StatefulAgent):
         pairs = observation["demonstrations"][: int(observation["pairs"].item())]
         settings = dataclasses.replace(self.settings, seed=self.settings.seed ^ zlib.crc32(pairs.tobytes()))
         if len(pairs) == 0:
-            settings = dataclasses.replace(settings, updates=0)
+            settings = dataclasses.replace(settings, updates=0, snapshots=1)
         keys = self._keys_of(observation)
         examples = examples_of(self.family, pairs, keys, self.member.device)
         clues, votes = observation["puzzle"][None], []
         for learnt in adapt(self.member.model, examples, self._start(observation), settings):
             votes.append(self._votes(clues, keys, learnt))
             self.losses = learnt.losses
-        together = Votes(*(np.concatenate(parts, axis=1) for parts in zip(*votes, strict=True)))
-        best = decide(self.family, clues, together)
-        spent = together.segments.sum(axis=1) + settings.updates * settings.batch
+        all_votes = joined(votes)
+        best = decide(self.family, clues, all_votes)
+        spent = all_votes.segments.sum(axis=1) + settings.updates * settings.batch
         return Answered(best.answers, best.confidence, best.q_halt, spent)
 
     def _keys_of(self, observation: Observation) -> Keys:

@@ -66,6 +66,11 @@ class Votes(NamedTuple):
     halted: NDArray[np.bool_]
 
 
+def joined(votes: Sequence[Votes]) -> Votes:
+    """The lanes of all, on the same boards."""
+    return Votes(*(np.concatenate(parts, axis=1) for parts in zip(*votes, strict=True)))
+
+
 class Decision(NamedTuple):
     """What an ensemble answers.
 
@@ -271,7 +276,7 @@ class EnsembleAgent(StatefulAgent):
                     own.halted.cpu().numpy().reshape(shape),
                 )
             )
-        return Votes(*(np.concatenate(parts, axis=1) for parts in zip(*columns, strict=True)))
+        return joined(columns)
 
 
 class Candidate(NamedTuple):

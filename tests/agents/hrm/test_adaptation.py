@@ -81,6 +81,7 @@ def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: An
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert (learnt.model is model) != whole
+    assert not any(parameter.requires_grad for parameter in learnt.model.parameters()), "it is done learning"
     assert learnt.vectors.abs().amin(dim=1).gt(0).all(), "every image has learnt a vector of its own"
     assert not torch.equal(learnt.vectors[0], learnt.vectors[1])
 
@@ -127,7 +128,7 @@ def test_a_rollout_learns_every_task_once(env: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_task_without_demonstrations_is_answered_all_the_same(env: Any) -> None:
-    agent = AdaptingAgent(member(env), 2, Adaptation(updates=5))
+    agent = AdaptingAgent(member(env), 2, Adaptation(updates=5, snapshots=2))
     observation, _ = env.reset(options={"puzzle": {**task(0), "train": task(0)["train"][:1]}})
     agent.predict({**observation, "pairs": np.zeros(1, np.uint8)})
     assert agent.losses == []
