@@ -15,11 +15,13 @@ solve: $(VENV)/.installed  ## watch the bundled agents solve puzzles (a window, 
 compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one page: compare/index.html (minutes)
 	$(BIN)/hrm-gym compare --source auto --episodes 500 --agent hrm ppo maskableppo dqn random oracle
 
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/.installed-dev  ## the whole test suite, a process a core (at most four)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	$(PYTEST)
 
 quick: $(VENV)/.installed-dev  ## the tests that are not marked slow
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: $(VENV)/.installed-dev links  ## ruff, mypy on the checkout, doctests on an installed build
 	$(BIN)/ruff check .

@@ -31,12 +31,17 @@ SLOW = (
     "envs/test_sudoku_sources.py",
     "spine/test_compare_training.py",
     "spine/test_conformance.py",
+    "spine/test_crash_points.py",
     "spine/test_dataset_build.py",
     "spine/test_extras.py",
     "spine/test_own_puzzle.py",
     "spine/test_plugins.py",
+    "spine/test_stream.py",
 )
 """Files among them that compile, start processes or train."""
+
+LARGE = "Sudoku16x16"
+"""Tests of large boards are slow, the same tests of smaller ones are not."""
 
 # An editable installation of another checkout lends its folders to one that lacks the links of `make links`.
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -57,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here).as_posix()
-        if not place.startswith(QUICK) or place in SLOW:
+        if not place.startswith(QUICK) or place in SLOW or LARGE in item.name:
             item.add_marker(pytest.mark.slow)
 
 

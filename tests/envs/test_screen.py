@@ -182,6 +182,7 @@ def test_lines_break_between_words():
     assert all(lettering(line, 22, PAPER).get_width() <= 200 for line in lines)
 
 
+@pytest.mark.slow
 def test_colours_with_a_meaning_survive_a_gif(tmp_path: Path):
     env = maze()
     pictures = []
