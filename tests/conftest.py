@@ -35,13 +35,14 @@ SLOW = (
     "spine/test_dataset_build.py",
     "spine/test_extras.py",
     "spine/test_own_puzzle.py",
+    "spine/test_plots.py",
     "spine/test_plugins.py",
     "spine/test_stream.py",
 )
-"""Files among them that compile, start processes or train."""
+"""Files among them that compile, start processes, train or draw plots."""
 
-LARGE = "Sudoku16x16"
-"""Tests of large boards are slow, the same tests of smaller ones are not."""
+LARGE = ("HRMARC-v0", "HRMARC2", "HRMMazeHard", "HRMSudokuExtreme", "Sudoku16x16")
+"""Names in tests of large boards, which are slow; the same tests of the smaller boards of each family are not."""
 
 # An editable installation of another checkout lends its folders to one that lacks the links of `make links`.
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -62,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here).as_posix()
-        if not place.startswith(QUICK) or place in SLOW or LARGE in item.name:
+        if not place.startswith(QUICK) or place in SLOW or any(name in item.name for name in LARGE):
             item.add_marker(pytest.mark.slow)
 
 
