@@ -425,6 +425,8 @@ def load_plug_ins() -> None:
     """Import the installed plug-ins with puzzle families; one that fails is named in the log and skipped."""
     for point in _plug_ins(FAMILY_GROUP):
         try:
+            if not EntryPoint.pattern.match(point.value):  # importlib would fail on its own None
+                raise ValueError("expected a module or module:object")
             found = point.load()
             if callable(found):
                 found()

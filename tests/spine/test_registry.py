@@ -170,20 +170,20 @@ def test_plug_ins_that_fail_are_named_and_skipped(
     own: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     helper(tmp_path, monkeypatch, "raise RuntimeError('not today')\n")
-    bad, gone, good = (
-        EntryPoint(name, value, registry.FAMILY_GROUP)
-        for name, value in (("bad", "helpers"), ("gone", "no_such_module"), ("good", "good_plug_in:register"))
-    )
+    values = {"bad": "helpers", "gone": "no_such_module", "odd": "a[", "good": "good_plug_in:register"}
+    points = [EntryPoint(name, value, registry.FAMILY_GROUP) for name, value in values.items()]
     module = type(sys)("good_plug_in")
     module.register = register  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "good_plug_in", module)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [bad, gone, good])
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
     with caplog.at_level(logging.WARNING):
         registry.load_plug_ins()
     assert [record.getMessage().split(" is skipped: ")[0] for record in caplog.records] == [
         "the plug-in bad (hrm_gym.families = helpers)",
         "the plug-in gone (hrm_gym.families = no_such_module)",
+        "the plug-in odd (hrm_gym.families = a[)",
     ]
+    assert caplog.records[-1].getMessage().endswith("ValueError: expected a module or module:object")
     assert "RuntimeError: not today" in caplog.text
     assert "mine" in registry.family_names()
 
