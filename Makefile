@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -14,8 +15,6 @@ solve: $(VENV)/.installed  ## watch the bundled agents solve puzzles (a window, 
 
 compare: $(VENV)/.installed  ## the bundled agents on mazes and Sudoku, as one page: compare/index.html (minutes)
 	$(BIN)/hrm-gym compare --source auto --episodes 500 --agent hrm ppo maskableppo dqn random oracle
-
-PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/.installed-dev  ## the whole test suite, a process a core (at most four)
 	$(PYTEST)
