@@ -1,4 +1,4 @@
-"""How well an HRM for 6x6 or 9x9 Sudoku, or for mazes of any size, decides by itself when it is finished.
+"""How well an HRM for 4x4, 6x6 or 9x9 Sudoku, or for mazes of any size, decides by itself when it is finished.
 
 `python -m hrm_gym.scripts.experiments.own_decision --help`
 """
@@ -40,6 +40,7 @@ from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
 KINDS: dict[tuple[str, tuple[int, int] | None], dict[str, dict[str, Any]]] = {
+    ("sudoku", (4, 4)): {"4x4": {"id": "HRMSudokuMini-v0", "box": (2, 2)}},
     ("sudoku", (6, 6)): {"6x6": {"id": "HRMSudokuMini-v0", "box": (2, 3)}},
     ("sudoku", (9, 9)): {
         name: {"id": "HRMSudoku-v0", "difficulty": name} for name in ("easy", "medium", "hard", "extreme")
@@ -217,7 +218,9 @@ def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tu
     """
     known = KINDS.get((family, None if network.any_grid else network.grid))
     if known is None:
-        raise ValueError(f"expected weights for 6x6 or 9x9 Sudoku or mazes of any size, got {family} {network.grid}")
+        raise ValueError(
+            f"expected weights for Sudoku of 4x4, 6x6 or 9x9, or mazes of any size, got {family} {network.grid}"
+        )
     if unknown := set(config.kinds) - set(known):
         raise ValueError(f"expected --kinds of {', '.join(known)}, got {', '.join(sorted(unknown))}")
     split, seed = PARTS[config.part]

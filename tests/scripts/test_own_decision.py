@@ -14,6 +14,7 @@ import torch
 import hrm_gym
 from hrm_gym.agents import pretrained
 from hrm_gym.agents.hrm.hub import load_pretrained
+from hrm_gym.agents.hrm.recipes import RECIPES
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.evaluation.rollout import rollout_batched
 from hrm_gym.scripts.experiments import own_decision
@@ -45,6 +46,13 @@ def test_a_trace_halts_as_the_agent_does() -> None:
     assert found["solved"] == np.mean([episode.solved for episode in episodes])
     restarted = own_decision.trace(agent, batch, 20, 16, plain)  # type: ignore[attr-defined]
     assert (restarted.q_halt[:, :16] == plain.q_halt[:, :16]).all()
+
+
+def test_there_are_kinds_for_every_sudoku_recipe() -> None:
+    for name in ("sudoku", "sudoku-4x4", "sudoku-4x4-equivariant", "sudoku-6x6"):
+        asked = own_decision.OwnDecisionConfig(puzzles=3)
+        for _, batch in own_decision.kinds(asked, "sudoku", RECIPES[name].model):
+            assert batch.clues.shape == (3, *RECIPES[name].model.grid)
 
 
 def test_the_parts_share_no_puzzle() -> None:

@@ -84,6 +84,15 @@ SIX = replace(
 )
 """The same network for 6x6 boards."""
 
+FOUR = replace(
+    SIX,
+    env={"box": (2, 2)},
+    model=replace(EQUIVARIANT_NETWORK, vocab_size=6, grid=(4, 4), symbols=4, box=(2, 2)),
+    updates=2000,
+    eval_every=500,
+)
+"""The same network for 4x4 boards."""
+
 HARDER = replace(
     EQUIVARIANT,
     mixture=tuple({"difficulty": name} for name in ("easy", "medium", "hard", "hard", "extreme", "extreme")),
@@ -164,12 +173,14 @@ RECIPES = {
     "sudoku-longest": LONGEST,
     "sudoku-own": OWN_DECISION,
     "sudoku-own-end": OWN_DECISION_END,
+    "sudoku-4x4-equivariant": FOUR,
     "sudoku-6x6": SIX,
     "sudoku-extreme-1k": PAPER,
 }
 """Recipes by the name `hrm-gym train` takes.
 
-"sudoku-4x4" and "sudoku-6x6" take minutes of one CPU core. "sudoku", "sudoku-harder", "sudoku-longer" and
-"sudoku-longest" continue one another; the last made the bundled weights for 9x9. "sudoku-extreme-1k" is the paper's;
-its puzzles are our own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones.
+"sudoku-4x4", which learns the boxes, and "sudoku-4x4-equivariant" and "sudoku-6x6", which know them, take minutes of
+one CPU core. "sudoku", "sudoku-harder", "sudoku-longer" and "sudoku-longest" continue one another; the last made the
+bundled weights for 9x9. "sudoku-extreme-1k" is the paper's; its puzzles are our own, by seed, unless
+`--source sapientinc/sudoku-extreme` fetches the official ones.
 """
