@@ -137,7 +137,7 @@ GENTLE = replace(
     warmup=100,
     seed=12,
 )
-"""On from there at a quarter of the rate, which keeps what was learnt; a peak of 3e-3 lost more than it brought."""
+"""Continues from there at a quarter of the learning rate: from a peak of 3e-3 accuracy fell (docs/experiments.md)."""
 
 OWN_DECISION = replace(
     EQUIVARIANT,
