@@ -126,7 +126,6 @@ KINDS_OF_FIELDS: dict[str, type | tuple[type, ...]] = {
     "halting": str,
     "restart": int,
     "check": bool,
-    "guess": int,
     "official": bool,
 }
 """What the JSON of weights may say, as far as it is read; all but `model` may be missing."""

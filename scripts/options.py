@@ -155,8 +155,8 @@ class AgentOptions(BatchOptions):
     def __post_init__(self) -> None:
         """Refuse numbers out of range and what does not go together, before any work."""
         super().__post_init__()
-        at_least(1, self, "max_segments", "votes", "first", "adapt", "adapt_batch", "adapt_snapshots")
-        at_least(0, self, "restart", "guess", "agree")
+        at_least(1, self, "max_segments", "votes", "first", "adapt", "adapt_batch", "adapt_snapshots", "budget")
+        at_least(0, self, "restart", "agree")
         twice = sorted({name for name in self.agent if self.agent.count(name) > 1})
         if twice:
             raise ValueError(f"expected every --agent once, got {', '.join(twice)} twice")
@@ -177,7 +177,7 @@ class AgentOptions(BatchOptions):
         """
         options = self.thinking()
         if options and not set(self.named()) & set(HRM_AGENTS):
-            flags = "--halting, --check, --no-check, --restart, --guess and --compile"
+            flags = "--halting, --check, --no-check, --restart and --compile"
             raise ValueError(f"expected an HRM among the agents for {flags}, got {', '.join(self.named())}")
         device = getattr(self, "device", "auto")
         if device != "auto" and FACTORIES.get(name, "").startswith(("hrm_gym.agents.hrm.", "hrm_gym.agents.sb3.")):
@@ -241,15 +241,12 @@ class HaltingOptions(RuleOptions):
         check: Let an HRM halt only on an answer that breaks no rule.
         no_check: Let it halt on any answer.
         restart: Segments after which a thought that has not halted restarts; 0 never.
-        guess: After a restart, segments between two cells that a Sudoku HRM writes into the puzzle as it thinks likely;
-            0 for no guesses.
         max_segments: Segments after which an answer is forced; may exceed what the HRM was trained with.
     """
 
     check: Annotated[Switch, arg(default="what suits the weights")] = False
     no_check: Annotated[Switch, arg(default="what suits the weights")] = False
     restart: Annotated[int | None, arg("N", "what suits the weights")] = None
-    guess: Annotated[int | None, arg("N", "what suits the weights")] = None
     max_segments: Annotated[int | None, arg("M", "the environment's own")] = None
 
     def __post_init__(self) -> None:
@@ -259,7 +256,7 @@ class HaltingOptions(RuleOptions):
 
     def thinking(self) -> dict[str, Any]:
         """What every HRM is given beyond its own defaults."""
-        given: dict[str, Any] = {"restart": self.restart, "guess": self.guess}
+        given: dict[str, Any] = {"restart": self.restart}
         given["check"] = self.check if self.check or self.no_check else None
         return super().thinking() | {key: value for key, value in given.items() if value is not None}
 
@@ -280,6 +277,7 @@ class PanelOptions(HaltingOptions):
         adapt_batch: Demonstrations, or images of them, that are under way at once while hrm-adapt learns.
         adapt_known: Begin with what the network knows of the task, if it was part of its training.
         adapt_snapshots: Times at which hrm-adapt answers while it learns, evenly spread; all answers vote.
+        budget: Segments that hrm-search may run on a puzzle, in all lanes together. With --no-check it asks no rule.
     """
 
     votes: Annotated[int, arg("N", "1")] = 1
@@ -291,9 +289,12 @@ class PanelOptions(HaltingOptions):
     adapt_batch: Annotated[int, arg("B", "16")] = 16
     adapt_known: Switch = False
     adapt_snapshots: Annotated[int, arg("N", "1")] = 1
+    budget: Annotated[int | None, arg("N", "any number")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.budget is not None and "hrm-search" not in self.named():
+            raise ValueError(f"expected hrm-search among the agents for --budget, got {', '.join(self.named())}")
         if self.votes > 1 and self.first > 1:
             raise ValueError(f"expected --votes or --first, got both: {self.votes} and {self.first}")
         if self.agree and self.votes == 1 and "hrm-vote" not in self.named():
@@ -309,7 +310,9 @@ class PanelOptions(HaltingOptions):
             learning = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
             learning |= {"batch": self.adapt_batch, "known": self.adapt_known, "snapshots": self.adapt_snapshots}
             return name, {**options, **votes, **learning}
-        if name not in HRM_AGENTS or name == "hrm-search":
+        if name == "hrm-search":
+            return name, {**options, **({} if self.budget is None else {"budget": self.budget})}
+        if name not in HRM_AGENTS:
             return name, options
         named, agree = self.named(), {"agree": self.agree} if self.agree else {}
         if self.votes > 1 and (name == "hrm-vote" or "hrm-vote" not in named):

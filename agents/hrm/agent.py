@@ -64,7 +64,6 @@ class HRMAgent(HubAgent, StatefulAgent):
         compile: bool = False,
         restart: int = 0,
         check: bool = False,
-        guess: int = 0,
     ) -> None:
         """Make the agent of a network.
 
@@ -83,8 +82,6 @@ class HRMAgent(HubAgent, StatefulAgent):
                 weights say in their JSON what suits them.
             check: do not halt by the rule with an answer that breaks the rules of the puzzle (the environment tells
                 everybody how many are broken, in `info["violations"]`). Bundled weights say in their JSON whether.
-            guess: segments between two guesses after a restart: a cell that the network thinks likely is written into
-                the puzzle, and Q(halt) decides whether that was right. 0 never. For networks with the mixer "symbols".
 
         Raises:
             ValueError: a bad rule, limit or device.
@@ -93,17 +90,13 @@ class HRMAgent(HubAgent, StatefulAgent):
             raise ValueError(f"expected max_segments of at least 1, got {max_segments}")
         if not 0 <= restart < 2**31:
             raise ValueError(f"expected restart of at least 0 segments, below 2**31, got {restart}")
-        if guess and not 0 < guess <= restart:
-            raise ValueError(f"expected guess of 0, or of 1 to {restart} segments, those between restarts, got {guess}")
-        if guess and model.config.mixer != "symbols":
-            raise ValueError(f"expected a network with the mixer 'symbols' for guesses, got {model.config.mixer!r}")
         self.name, self.family, self.action_mode = name, family, action_mode
         self.device = choose_device(device)
         if not has_fast_bfloat16(self.device):
             model = model.with_config(dtype="float32")
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_segments, self.halting = max_segments, parse_halting(halting, model.config)
-        self.restart, self.check, self.guess = restart, check, guess
+        self.restart, self.check = restart, check
         self.grid, self.vocab_size = model.config.grid, model.config.vocab_size
         accelerate(self.model, compile)
         self._seen: AgentState | None = None
@@ -173,7 +166,6 @@ class HRMAgent(HubAgent, StatefulAgent):
         shape = (len(state), *self.grid)
         answers, confidence = (part.cpu().numpy().reshape(shape) for part in (state.answers, state.confidence))
         q_halt, q_continue = state.q_halt.tolist(), state.q_continue.tolist()
-        guesses = (state.guesses > 0).sum(dim=1).tolist()
         has_continue, rules, moved = self.model.config.halting == "q_learning", self.rules, self._residuals(state)
         return [
             Thought(
@@ -186,7 +178,6 @@ class HRMAgent(HubAgent, StatefulAgent):
                 event=rules.event(int(state.outcome[i]), int(state.segments[i])),
                 threshold=rules.threshold,
                 residuals=moved[i],
-                facts=(("Guesses", str(guesses[i])),) if self.guess else (),
             )
             for i in range(len(state))
         ]
@@ -213,8 +204,7 @@ class HRMAgent(HubAgent, StatefulAgent):
     def rules(self) -> Rules:
         """The rules of halting in force."""
         check = self._keeps_rules if self.check else None
-        turns = self._turns if self.restart else None
-        return Rules(self.halting, self.max_segments, check, self.restart, turns, self.guess)
+        return Rules(self.halting, self.max_segments, check, self.restart, self._turns if self.restart else None)
 
     @property
     def halting_rules(self) -> str:

@@ -180,7 +180,7 @@ class HubAgent(ModelHubMixin, library_name="hrm-gym", tags=["hrm", "gymnasium"])
                 f"weights with a vocabulary of {model.config.vocab_size} do not fit {family.name}, "
                 f"which has {family.vocab_size} tokens"
             )
-        named = ("halting", "restart", "check", "guess")
+        named = ("halting", "restart", "check")
         suits: dict[str, Any] = {name: found.about[name] for name in named if name in found.about}
         settings = {"max_segments": model.config.max_segments, **suits, **kwargs}
         agent = cls(model, family, **settings)

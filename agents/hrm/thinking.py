@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrm_gym.agents.hrm.guessing import add_guess
 from hrm_gym.agents.hrm.halting import Evidence, Halting, Never, QHead, certainty, learned
 from hrm_gym.agents.hrm.images import Turns
 from hrm_gym.agents.hrm.model import HRM, Carry
@@ -62,9 +61,6 @@ class AgentState:
         q_logits: (B, 2) float32, of Q(halt) and Q(continue).
         segments: (B,) int32, segments run.
         outcome: (B,) uint8, an `Outcome`.
-        guesses: (B, S) uint8, tokens that this attempt has written into free cells of the puzzle; 0 elsewhere.
-        belief: (B, S, V) float32, the mean probabilities of tokens in the second half of the first attempt, from which
-            later ones take their first guess; (B, S, 0) where nothing is guessed.
     """
 
     carry: Carry
@@ -74,12 +70,10 @@ class AgentState:
     q_logits: Tensor
     segments: Tensor
     outcome: Tensor
-    guesses: Tensor
-    belief: Tensor
 
     @classmethod
-    def before(cls, model: HRM, count: int, guesses: bool = False) -> AgentState:
-        """The state of `count` boards before their first segment; with room for what `guesses` are made from."""
+    def before(cls, model: HRM, count: int) -> AgentState:
+        """The state of `count` boards before their first segment."""
         cells, device = model.config.cells, model.h_init.device
 
         def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -93,8 +87,6 @@ class AgentState:
             zeros(2, dtype=torch.float32),
             zeros(dtype=torch.int32),
             zeros(dtype=torch.uint8),
-            zeros(cells, dtype=torch.uint8),
-            zeros(cells, model.config.vocab_size if guesses else 0, dtype=torch.float32),
         )
 
     def __len__(self) -> int:
@@ -165,7 +157,6 @@ class Rules:
         check: if given, a board does not halt by the rule with an answer that fails it.
         restart: segments after which a board that has not halted restarts; 0 never.
         turns: the symmetric images on which it restarts before other starts are tried; None for none.
-        guess: segments between two guesses after a restart, the first one with it; 0 for none.
     """
 
     rule: Halting
@@ -173,13 +164,11 @@ class Rules:
     check: Check | None = None
     restart: int = 0
     turns: Turns | None = None
-    guess: int = 0
 
     def __str__(self) -> str:
         help_given = (" + rule check" if self.check else "") + (
             f" + restarts every {self.restart}" if self.restart else ""
         )
-        help_given += f" with guesses every {self.guess}" if self.guess else ""
         return self.rule.words + help_given
 
     def reason(self, outcome: int, q_halt: float, q_continue: float, segments: int = 0) -> str | None:
@@ -189,11 +178,10 @@ class Rules:
         halts = outcome in (Outcome.BREAKS_A_RULE, Outcome.HALTED, Outcome.CHECKED)
         own = self.rule.reason(q_halt, q_continue, halts)
         image = "image" if self.turns is not None and self.turns.count > 1 else "start"
-        begins = "with a guess" if self.guess else f"from another {image}"
         first = "" if own == self.rule.words else f"{own} and "
         return {
             Outcome.CONTINUES: f"{own}: continues" if own else None,
-            Outcome.RESTARTED: f"restart {(segments - 1) // max(self.restart, 1)}, {begins}",
+            Outcome.RESTARTED: f"restart {(segments - 1) // max(self.restart, 1)}, from another {image}",
             Outcome.BREAKS_A_RULE: f"{own}, but a rule is broken: continues"
             if first
             else "a rule is broken: continues",
@@ -260,32 +248,25 @@ def think(
     rows = torch.arange(len(boards.inputs), device=boards.inputs.device)
     fixed = state is None and numbers is None and rules.fixed  # the host knows the course, and reads nothing
     every = every or (1 if fixed or rows.device.type == "cpu" else COMPACT_EVERY)
-    state = AgentState.before(model, len(rows), rules.guess > 0) if state is None else state
+    state = AgentState.before(model, len(rows)) if state is None else state
     state = state if starts is None else state.starting(starts)
     vectors = model.puzzles[boards.puzzle_ids.long()] if vectors is None else vectors
     attempts, x, segment = rules.restart or sys.maxsize, None, 0
     halted = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     while len(rows) and (not fixed or segment < rules.max_segments):
         carry, waiting = state.carry, state
-        attempt, since = state.segments.long() // attempts, state.segments.long() % attempts
-        begins = (since == 0) & ~halted
-        guesses = (since % rules.guess == 0) & (attempt > 0) & ~halted if rules.guess else begins
+        attempt, begins = state.segments.long() // attempts, (state.segments.long() % attempts == 0) & ~halted
         if fixed:
             image, turned = attempt, None
             x = model.embed(boards.inputs, vectors) if x is None else x
-        elif x is None or (rules.restart and (begins | guesses).any()):
-            if rules.guess:
-                state = _guess(state, boards.free, begins, guesses, numbers)
-            carry, x, image, turned = _begin(model, boards, rules, state, attempt, begins, numbers, vectors)
+        elif x is None or (rules.restart and begins.any()):
+            carry, x, image, turned = _begin(model, boards, rules, carry, attempt, begins, numbers, vectors)
         before = carry.z_h
         for name, carry in model.updates(carry, x):  # noqa: B020  (the states that came out go in again)
             if on_update is not None:
                 on_update(name, carry)
         logits = model.answer_logits(carry.z_h)
-        logits = logits if turned is None else turned.back(logits, image)
-        state = _after(model, state, carry, before, logits)
-        if rules.guess:
-            state = _believe(state, logits, rules.restart, halted)
+        state = _after(model, state, carry, before, logits if turned is None else turned.back(logits, image))
         state = dataclasses.replace(state, outcome=_outcome(state, boards, rules, begins & (attempt > 0)))
         if segment % every:  # some may have halted before this segment
             state = state.unless(halted, waiting)
@@ -302,7 +283,7 @@ def _begin(
     model: HRM,
     boards: Boards,
     rules: Rules,
-    state: AgentState,
+    carry: Carry,
     attempt: Tensor,
     begins: Tensor,
     numbers: Tensor | None,
@@ -313,34 +294,10 @@ def _begin(
     """
     images = 1 if rules.turns is None else rules.turns.count
     image, start = attempt % images, attempt // images  # every image is tried before another start
-    carry = model.reset_rows(state.carry, begins, start if numbers is None else start * STARTS + numbers)
+    carry = model.reset_rows(carry, begins, start if numbers is None else start * STARTS + numbers)
     turned = rules.turns if image.any() else None
-    inputs = boards.inputs
-    if rules.guess:
-        inputs = torch.where(state.guesses > 0, state.guesses.to(inputs.dtype), inputs)
-    x = model.embed(inputs if turned is None else turned.images(inputs, image), vectors)
+    x = model.embed(boards.inputs if turned is None else turned.images(boards.inputs, image), vectors)
     return carry, x, image, turned
-
-
-def _guess(state: AgentState, free: Tensor, begins: Tensor, guesses: Tensor, numbers: Tensor | None) -> AgentState:
-    """`state` with a guess more on the boards `guesses` (B,) bool; those that begin an attempt forget what they guessed
-    before, and take the first one from what they believed in their first attempt.
-    """
-    probability, answers = state.belief[..., 1:].max(dim=-1)
-    answers = torch.where(begins[:, None], (answers + 1).to(torch.uint8), state.answers)
-    probability = torch.where(begins[:, None], probability, state.confidence)
-    before = torch.where(begins[:, None], 0, state.guesses)
-    draws = state.segments.long() + (0 if numbers is None else 64 * numbers)
-    return dataclasses.replace(state, guesses=add_guess(before, answers, probability, free, guesses, draws))
-
-
-def _believe(state: AgentState, logits: Tensor, restart: int, halted: Tensor) -> AgentState:
-    """`state` with the mean of probabilities over the second half of the first attempt, of `restart` segments."""
-    seen = state.segments - restart // 2
-    share = torch.where((seen > 0) & (state.segments <= restart) & ~halted, 1 / seen.clamp(min=1), 0.0)
-    share = share[:, None, None]
-    mean = (1 - share) * state.belief + share * torch.softmax(logits.float(), dim=-1)
-    return dataclasses.replace(state, belief=mean)
 
 
 def _after(model: HRM, state: AgentState, carry: Carry, before: Tensor, logits: Tensor) -> AgentState:
@@ -348,9 +305,7 @@ def _after(model: HRM, state: AgentState, carry: Carry, before: Tensor, logits: 
     answers, confidence = read_answer(logits)
     unchanged = torch.where((answers == state.answers).all(dim=1), state.unchanged + 1, 0)
     q_logits = torch.stack(model.q_values(carry.z_h, before), dim=1)
-    return AgentState(
-        carry, answers, confidence, unchanged, q_logits, state.segments + 1, state.outcome, state.guesses, state.belief
-    )
+    return AgentState(carry, answers, confidence, unchanged, q_logits, state.segments + 1, state.outcome)
 
 
 def _outcome(state: AgentState, boards: Boards, rules: Rules, restarted: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.halting import parse_halting
 from hrm_gym.agents.hrm.hub import Pretrained, load_pretrained
+from hrm_gym.agents.hrm.inference.search import SearchAgent
 from hrm_gym.agents.hrm.run_folder import write_model
 from hrm_gym.data.stream import PuzzleStream
 from hrm_gym.envs.puzzle import PuzzleBatch
@@ -77,9 +78,10 @@ class OwnDecisionConfig:
 
     Every puzzle is given all its segments once, and all halting rules are read off these: the Q-head alone (own); a
     fixed number of segments, 16 (fixed); the Q-head with a check of the rules, which holds it back from halting with a
-    broken one (check); and the first and the last with restarts from another start (own_restarts, check_restarts). An
-    answer is taken at the last segment if nothing halted before. "ever" counts puzzles with a right answer after any
+    broken one (check); and the first and the last with restarts from another start (own_restarts, check_restarts).
+    An answer is taken at the last segment if nothing halted before. "ever" counts puzzles with a right answer after any
     segment, which no halting rule can exceed. In a maze an answer that breaks no rule is any path; right is a shortest.
+    A search by the network alone (own_search) has its own segments, which are those of all lanes.
 
     Attributes:
         weights: Folder of weights, e.g. runs/sudoku/model; the bundled ones for 9x9 Sudoku by default.
@@ -91,7 +93,8 @@ class OwnDecisionConfig:
         data: Rows of this CSV file (source,question,answer,rating) too, each source by itself.
         max_segments: Segments of a puzzle at most.
         restart: Segments of one attempt where there are restarts; 0 leaves these out.
-        guess: Segments between two guesses of an attempt after the first; 0 for none.
+        search: Segments of all lanes of a search that asks no rule (`hrm-search --no-check --budget N`); 0 leaves it
+            out. For networks whose guesses can be written into the puzzle, and a threshold of 0.
         threshold: Q(halt) logit above which the network halts.
         scan: Also print wrong halts and solved puzzles for thresholds from 0 to 6.
         json: Write all figures to this file.
@@ -108,7 +111,7 @@ class OwnDecisionConfig:
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     max_segments: int = 64
     restart: int = FIXED
-    guess: int = 0
+    search: int = 0
     threshold: float = 0.0
     scan: bool = False
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
@@ -156,19 +159,20 @@ def main(argv: Sequence[str]) -> int:
     traces: dict[str, tuple[Trace, Trace]] = {}
     results: dict[str, Any] = {}
     for name, batch in kinds(config, found.about["family"], found.model.config):
-        agent = agent_for(found, batch, config.restart, config.guess)
+        agent = agent_for(found, batch, config.restart)
         plain = trace(agent, batch, config.max_segments)
-        begun = None if config.guess else plain  # guesses come from what was believed before the first restart
-        restarted = trace(agent, batch, config.max_segments, config.restart, begun) if config.restart else plain
+        restarted = trace(agent, batch, config.max_segments, config.restart, plain) if config.restart else plain
         traces[name] = plain, restarted
         results[name] = figures(plain, restarted, config.threshold)
+        if config.search:
+            results[name]["own_search"] = searched(agent, batch, config.search)
         print(line(name, results[name]), flush=True)
     about = {
         "weights": str(config.weights or "bundled"),
         "part": config.part,
         "max_segments": config.max_segments,
         "restart": config.restart,
-        **({"guess": config.guess} if config.guess else {}),
+        **({"search": config.search} if config.search else {}),
         "threshold": config.threshold,
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {config.threads} threads, PyTorch {torch.__version__}",
@@ -193,8 +197,11 @@ def main(argv: Sequence[str]) -> int:
 def _check(config: OwnDecisionConfig) -> None:
     if config.save is not None:
         check_ours(config.save)
-    if config.restart < 0:
-        raise ValueError(f"expected --restart of at least 0, got {config.restart}")
+    for name in ("restart", "search"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"expected --{name} of at least 0, got {getattr(config, name)}")
+    if config.search and config.threshold:
+        raise ValueError(f"expected --threshold 0 with --search (see --save), got {config.threshold}")
     for name in ("puzzles", "max_segments", "threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {getattr(config, name)}")
@@ -203,11 +210,11 @@ def _check(config: OwnDecisionConfig) -> None:
             check_writable(path)
 
 
-def agent_for(found: Pretrained, batch: PuzzleBatch, restart: int, guess: int = 0) -> HRMAgent:
+def agent_for(found: Pretrained, batch: PuzzleBatch, restart: int) -> HRMAgent:
     """The agent on boards of this size, with a fast network."""
     grid = batch.clues.shape[1], batch.clues.shape[2]
     family = make_family(found.about["family"], grid)
-    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True, restart=restart, guess=guess)
+    return HRMAgent(found.model.on_grid(grid), family, device="cpu", compile=True, restart=restart)
 
 
 def kinds(config: OwnDecisionConfig, family: str, network: HRMConfig) -> list[tuple[str, PuzzleBatch]]:
@@ -261,9 +268,7 @@ def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, 
         return family.judge(clues, batch.solutions[numbers], given), np.isfinite(family.cost(clues, given))
 
     model, family, turns = agent.model, agent.family, agent.rules.turns if restart else None
-    rules = thinking.Rules(
-        parse_halting("never", model.config), segments, None, restart, turns, agent.guess if restart else 0
-    )
+    rules = thinking.Rules(parse_halting("never", model.config), segments, None, restart, turns)
     q_halt = np.zeros((len(batch), segments), np.float32)
     right, legal = np.zeros((2, len(batch), segments), np.bool_)
     first, live = 0, np.arange(len(batch))
@@ -279,9 +284,8 @@ def trace(agent: HRMAgent, batch: PuzzleBatch, segments: int, restart: int = 0, 
         chunk = live[at : at + CHUNK]
         clues = torch.from_numpy(batch.clues[chunk].reshape(len(chunk), -1))
         ids = torch.zeros(len(chunk), dtype=torch.int32)
-        free = torch.from_numpy(family.free(batch.clues[chunk]).reshape(len(chunk), -1))
-        boards = thinking.Boards(clues.to(torch.int32), ids, free)
-        state = thinking.AgentState.before(model, len(chunk), rules.guess > 0)
+        boards = thinking.Boards(clues.to(torch.int32), ids, torch.ones_like(clues, dtype=torch.bool))
+        state = thinking.AgentState.before(model, len(chunk))
         state = dataclasses.replace(state, segments=torch.full_like(state.segments, first))
         while len(chunk):
             step = next(thinking.think(model, boards, rules, state))
@@ -327,20 +331,44 @@ def rule(trace: Trace, wants: NDArray[np.bool_], limit: int | None = None) -> di
     """
     wants = wants[:, :limit]
     count, segments = wants.shape
-    halts = wants.any(axis=1)
+    halts = np.asarray(wants.any(axis=1))
     stop = np.where(halts, wants.argmax(axis=1), segments - 1)
-    right = trace.right[np.arange(count), stop]
-    solved, wrong = int(right.sum()), int((halts & ~right).sum())
+    return outcome(trace.right[np.arange(count), stop], halts, stop + 1, trace.clusters)
+
+
+def outcome(
+    right: NDArray[np.bool_], halts: NDArray[np.bool_], segments: NDArray[np.int64], clusters: tuple[int, ...] | None
+) -> dict[str, Any]:
+    """The figures of N puzzles (N,) with right answers, that halted, after how many segments."""
+    count = len(right)
     return {
         "puzzles": count,
-        "solved": solved / count,
-        "solved_interval": rate(right, trace.clusters),
-        "wrong_halts": wrong / count,
-        "wrong_halts_interval": rate(halts & ~right, trace.clusters),
-        "clusters": count if trace.clusters is None else len(set(trace.clusters)),
+        "solved": int(right.sum()) / count,
+        "solved_interval": rate(right, clusters),
+        "wrong_halts": int((halts & ~right).sum()) / count,
+        "wrong_halts_interval": rate(halts & ~right, clusters),
+        "clusters": count if clusters is None else len(set(clusters)),
         "unfinished": float(np.mean(~halts)),
-        "mean_segments": float(np.mean(stop + 1)),
+        "mean_segments": float(np.mean(segments)),
     }
+
+
+def searched(agent: HRMAgent, batch: PuzzleBatch, budget: int) -> dict[str, Any]:
+    """What a search by the network alone comes to, as `rule` has it; `mean_segments` counts those of all lanes.
+
+    Raises:
+        ValueError: the network is not one for a search.
+    """
+    search = SearchAgent(agent, max_segments=budget, budget=budget, check=False)
+    right, halted, spent = [], [], []
+    for at in range(0, len(batch), CHUNK):
+        clues, solutions = batch.clues[at : at + CHUNK], batch.solutions[at : at + CHUNK]
+        found = search.solve(clues)
+        right += agent.family.judge(clues, solutions, found.answers).tolist()
+        halted += found.halted.tolist()
+        spent += found.spent.tolist()
+    clusters = tuple(agent.family.cluster(batch[number]) for number in range(len(batch)))
+    return outcome(np.array(right), np.array(halted), np.array(spent), clusters)
 
 
 def scan(traces: Sequence[Trace]) -> list[dict[str, float]]:

@@ -86,7 +86,11 @@ class CountLed(SearchAgent):
     """The same search in which candidate counts say what is guessed and which lanes are kept."""
 
     def guesses(
-        self, lanes: AgentState, clues: NDArray[np.uint8], puzzles: NDArray[np.uint8]
+        self,
+        lanes: AgentState,
+        clues: NDArray[np.uint8],
+        candidates: NDArray[np.bool_],
+        worth: NDArray[np.float64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The cell with the fewest candidates; see `fewest_candidates`."""
         return fewest_candidates(self.family, clues)
@@ -96,11 +100,15 @@ class ChanceLed(SearchAgent):
     """The same search in which chance does."""
 
     def guesses(
-        self, lanes: AgentState, clues: NDArray[np.uint8], puzzles: NDArray[np.uint8]
+        self,
+        lanes: AgentState,
+        clues: NDArray[np.uint8],
+        candidates: NDArray[np.bool_],
+        worth: NDArray[np.float64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A free cell by chance, a function of the grids; its candidates are worth random numbers."""
         rng = np.random.default_rng(int(clues.astype(np.uint64).sum()) * 2654435761 + len(clues))
-        candidates, free = self.family.candidates(clues), self.family.free(clues).reshape(len(clues), -1)
+        free = self.family.free(clues).reshape(len(clues), -1)
         cell = np.where(free, rng.random(free.shape), -1.0).argmax(axis=1)
         possible = candidates[np.arange(len(clues)), cell] & ~(free & (candidates.sum(-1) == 0)).any(1, keepdims=True)
         return cell, np.where(possible, rng.random(possible.shape), -np.inf)

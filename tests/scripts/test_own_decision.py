@@ -115,11 +115,24 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(
             own_decision.main([option, str(tmp_path)])
 
 
+def test_a_search_by_the_network_alone_is_judged_too(tmp_path: Path) -> None:
+    argv = ["--puzzles", "3", "--kinds", "extreme", "--max-segments", "2", "--restart", "0", "--search", "40"]
+    assert own_decision.main([*argv, "--json", str(tmp_path / "own.json")]) == 0
+    found = json.loads((tmp_path / "own.json").read_text())
+    assert found["search"] == 40
+    own, searched = (found["results"]["extreme"][name] for name in ("own", "own_search"))
+    assert searched["puzzles"] == 3
+    assert searched["mean_segments"] <= 40
+    assert searched["solved"] >= own["solved"]
+
+
 def batch_pair(batch: Any) -> tuple[Any, Any]:
     return batch.clues, batch.solutions
 
 
-@pytest.mark.parametrize("argv", [["--puzzles", "0"], ["--kinds", "gruesome"]])
+@pytest.mark.parametrize(
+    "argv", [["--puzzles", "0"], ["--kinds", "gruesome"], ["--search", "-1"], ["--search", "9", "--threshold", "1"]]
+)
 def test_bad_input_is_refused(argv: list[str]) -> None:
     with pytest.raises(ValueError, match="expected --"):
         own_decision.main(argv)

@@ -93,6 +93,16 @@ def test_votes_that_agree_need_votes(capsys: pytest.CaptureFixture[str]) -> None
     assert "got -1" in failure(capsys, "--agree", "-1", "--votes", "4")
 
 
+def test_a_budget_is_for_the_search(capsys: pytest.CaptureFixture[str]) -> None:
+    config = solve.Solve(agent=("hrm", "hrm-search"), budget=99, no_check=True)
+    assert config.settings("hrm-search") == ("hrm-search", {"check": False, "budget": 99})
+    assert config.settings("hrm") == ("hrm", {"check": False})
+    assert "expected hrm-search among the agents for --budget, got hrm" in failure(
+        capsys, "--agent", "hrm", "--budget", "9"
+    )
+    assert "expected --budget of at least 1, got 0" in failure(capsys, "--agent", "hrm-search", "--budget", "0")
+
+
 def test_the_default_agents_without_weights_are_skipped_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", "--episodes", "2", "--no-render"]) == 0
     streams = capsys.readouterr()

@@ -3,7 +3,10 @@
 An HRM that is stuck is in a wrong fixed point, and often sure of symbols that are wrong: in the cell it doubts most the
 right symbol need not be among the best two. So a cell is guessed in all the ways that the clues leave open; the network
 says which cell, and ranks the branches. The right symbol, once written, makes the puzzle easier, and a wrong one leads
-to no answer that keeps the rules (arXiv 2605.08605). Every answer is checked against the rules before it is given.
+to no answer that keeps the rules (arXiv 2605.08605).
+
+What the clues leave open, which lanes go on and whether an answer may be given, the rules of the puzzle say; without a
+check the network alone does: what it rules out at a glance its first segment tells, and Q(halt) the rest.
 """
 
 from __future__ import annotations
@@ -27,6 +30,14 @@ from hrm_gym.envs.puzzle import Thought
 DOUBT = 2.0
 """How much the margin between a cell's two best symbols (0 to 1) counts against its number of candidates."""
 
+LEAST = 128
+"""Segments, one after the other, that a search for an environment may have at least."""
+
+UNLIMITED = int(np.iinfo(np.int32).max)
+
+OPEN = 0.01
+"""Probability after the first segment from which a symbol is a candidate, where the rules are not asked."""
+
 
 @dataclass(frozen=True, eq=False)
 class SearchState:
@@ -35,6 +46,7 @@ class SearchState:
     Attributes:
         owner: (L,) int64, the board each lane belongs to; in rising order.
         clues: (L, H, W) uint8, the puzzle with the lane's guesses written into it.
+        open: (L, H * W, symbols) bool, what the lane's first segment did not rule out; all before it.
         lanes: what the network thinks in each lane.
         age: (B,) int64, segments since the boards' lanes last branched, and before, since the start.
         depth: (B,) int64, guesses in each lane of a board.
@@ -47,6 +59,7 @@ class SearchState:
 
     owner: NDArray[np.int64]
     clues: NDArray[np.uint8]
+    open: NDArray[np.bool_]
     lanes: AgentState
     age: NDArray[np.int64]
     depth: NDArray[np.int64]
@@ -65,14 +78,14 @@ class SearchState:
         lanes = np.concatenate([*kept, np.zeros(0, np.int64)])
         owner = np.repeat(np.arange(len(rows)), [len(own) for own in kept])
         boards = {name: getattr(self, name)[rows] for name in BOARD_ARRAYS}
-        return SearchState(owner, self.clues[lanes], self.lanes[lanes], **boards)
+        return SearchState(owner, self.clues[lanes], self.open[lanes], self.lanes[lanes], **boards)
 
     def joined(self, other: SearchState) -> SearchState:
         """The boards of both, one after the other."""
         owner = np.concatenate((self.owner, other.owner + len(self)))
-        clues, lanes = np.concatenate((self.clues, other.clues)), AgentState.joined([self.lanes, other.lanes])
+        clues, open_ = np.concatenate((self.clues, other.clues)), np.concatenate((self.open, other.open))
         boards = {name: np.concatenate((getattr(self, name), getattr(other, name))) for name in BOARD_ARRAYS}
-        return SearchState(owner, clues, lanes, **boards)
+        return SearchState(owner, clues, open_, AgentState.joined([self.lanes, other.lanes]), **boards)
 
 
 BOARD_ARRAYS = ("age", "depth", "halted", "answers", "confidence", "q_halt", "spent")
@@ -82,32 +95,46 @@ BOARD_ARRAYS = ("age", "depth", "halted", "answers", "confidence", "q_halt", "sp
 class SearchAgent(StatefulAgent):
     """An HRM with beam search over guesses; for networks with interchangeable symbols (mixer "symbols").
 
-    A `predict` in answer mode is one segment of every lane. A board halts when a lane wants to halt with an answer that
-    keeps the rules. A board whose lanes have come to nothing after `patience` segments (`look`, once it has guessed)
-    branches: in each lane a free cell with few candidates, and little margin between its two best symbols, gets each of
-    its candidates, and the `beam` best children remain, those whose last answers broke the fewest rules first.
-    Candidates of a cell are the symbols that clash with no clue and no earlier guess; a lane in which a cell has none
-    is given up.
+    A `predict` in answer mode is one segment of every lane. A board halts when a lane wants to halt, with `check` only
+    with an answer that keeps the rules. A board whose lanes have come to nothing after `patience` segments (`look`,
+    once it has guessed) branches: in each lane a free cell with few candidates, and little margin between its two best
+    symbols, gets each of its candidates, and the `beam` best children remain, or those that the budget has a segment
+    for.
+
+    With `check`, candidates of a cell are the symbols that clash with no clue and no earlier guess, a lane in which a
+    cell has none is given up, and those go on whose last answers broke the fewest rules. Without, candidates are what
+    the lane's first segment did not rule out (`OPEN`), and those with the highest Q(halt) go on: no rule is asked.
 
     Attributes:
         name: what tables call it.
         action_mode: "answer", "cell" or "move".
         member: the network as an agent.
         max_segments: segments, one after the other, that a board gets at most.
+        budget: segments of all lanes together that a board gets at most.
     """
 
     def __init__(
-        self, member: HRMAgent, beam: int = 64, patience: int = 8, look: int = 6, max_segments: int = 64, name: str = ""
+        self,
+        member: HRMAgent,
+        beam: int = 64,
+        patience: int = 8,
+        look: int = 16,
+        max_segments: int = LEAST,
+        budget: int | None = None,
+        check: bool = True,
+        name: str = "",
     ) -> None:
         """Search with a network.
 
         Args:
-            member: the HRM.
+            member: the HRM; its restarts and its check do not count.
             beam: lanes a board has at most, at least 2.
             patience: segments of the first thought, before anything is guessed.
             look: segments of every lane between two guesses.
             max_segments: segments, one after the other, that a board gets; in answer mode the environment has a limit
                 of its own.
+            budget: segments of all lanes together that a board gets; None for any number.
+            check: ask the rules of the puzzle; without, the network alone decides.
             name: what tables call it.
 
         Raises:
@@ -118,18 +145,20 @@ class SearchAgent(StatefulAgent):
                 f"expected a network with the mixer 'symbols', whose guesses can be written into the puzzle, got "
                 f"{member.model.config.mixer!r}"
             )
-        if beam < 2 or min(patience, look, max_segments) < 1:
+        budget = UNLIMITED if budget is None else budget
+        if beam < 2 or min(patience, look, max_segments, budget) < 1:
             raise ValueError(
-                f"expected a beam of at least 2 and patience, look and max_segments of at least 1, got {beam}, "
-                f"{patience}, {look}, {max_segments}"
+                f"expected a beam of at least 2 and patience, look, max_segments and budget of at least 1, got {beam}, "
+                f"{patience}, {look}, {max_segments}, {budget}"
             )
         self.member, self.family, self.action_mode = member, member.family, member.action_mode
         self.grid, self.vocab_size = member.grid, member.vocab_size
-        self.beam, self.patience, self.look, self.max_segments = beam, patience, look, max_segments
+        self.beam, self.patience, self.look = beam, patience, look
+        self.max_segments, self.budget, self.check = max_segments, budget, check
         self.name = name or f"hrm-search-{beam}"
         self.about, self.weights = member.about, member.weights
-        # how long a board gets is the search's business, and a guess takes the place of a restart
-        self.rules = dataclasses.replace(member.rules, max_segments=np.iinfo(np.int32).max, restart=0, guess=0)
+        # how long a board gets is the search's business, what is asked of the rules too; a guess replaces a restart
+        self.rules = dataclasses.replace(member.rules, max_segments=UNLIMITED, check=None, restart=0)
         self._seen: SearchState | None = None
 
     @classmethod
@@ -139,12 +168,17 @@ class SearchAgent(StatefulAgent):
         weights: Path | str | None = None,
         beam: int = 64,
         patience: int = 8,
-        look: int = 6,
-        max_segments: int = 64,
+        look: int = 16,
+        max_segments: int | None = None,
+        budget: int | None = None,
+        check: bool = True,
         **kwargs: Any,
     ) -> SearchAgent:
-        """The agent for an environment; weights and the others as `HRMAgent.for_env`."""
-        return cls(HRMAgent.for_env(env, weights, **kwargs), beam, patience, look, max_segments)
+        """The agent for an environment, by default with its `max_segments`, but 128 at least; weights and the others as
+        `HRMAgent.for_env`."""
+        world: Any = env.unwrapped
+        limit = max(LEAST, world.max_segments) if max_segments is None else max_segments
+        return cls(HRMAgent.for_env(env, weights, **kwargs), beam, patience, look, limit, budget, check)
 
     def decide(
         self, observation: Observation, state: SearchState | None, starts: NDArray[np.bool_]
@@ -155,9 +189,7 @@ class SearchAgent(StatefulAgent):
             state = self._begin(puzzles)
         elif starts.any():
             state = state.joined(self._begin(puzzles))[np.where(starts, rows + len(rows), rows)]
-        state = self._segment(state, puzzles)
-        while self.action_mode != "answer" and not self._over(state).all():
-            state = self._segment(state, puzzles)
+        state = self._segment(state, puzzles) if self.action_mode == "answer" else self._finished(state, puzzles)
         self._seen = state
         return answers_to_actions(self.family, self.action_mode, observation, state.answers, self._over(state)), state
 
@@ -167,9 +199,8 @@ class SearchAgent(StatefulAgent):
         if found is None:
             return None
         over = self._over(found)
-        words = np.where(
-            found.halted, "a sure answer that breaks no rule: halts", np.where(over, "budget spent: halts", "")
-        )
+        sure = "a sure answer that breaks no rule: halts" if self.check else "a sure answer: halts"
+        words = np.where(found.halted, sure, np.where(over, "budget spent: halts", ""))
         lanes = np.bincount(found.owner, minlength=len(found))
         return [
             Thought(
@@ -194,11 +225,22 @@ class SearchAgent(StatefulAgent):
 
     @property
     def halting_rules(self) -> str:
-        """Those of the network, and the search; a board halts only with an answer that breaks no rule."""
-        own = str(dataclasses.replace(self.rules, check=None))
-        return f"{own} + rule check + search beam {self.beam}"
+        """Those of the network, and the search; with a check a board halts only with an answer that breaks no rule."""
+        check = " + rule check" if self.check else ""
+        budget = "" if self.budget == UNLIMITED else f", {self.budget} segments of all lanes"
+        return f"{self.rules}{check} + search beam {self.beam}{budget}"
+
+    def solve(self, puzzles: NDArray[np.uint8]) -> SearchState:
+        """What becomes of B puzzles (B, H, W) in the end."""
+        return self._finished(self._begin(puzzles), puzzles)
 
     # ---- thinking ----
+
+    def _finished(self, state: SearchState, puzzles: NDArray[np.uint8]) -> SearchState:
+        """The state when every board is over."""
+        while not self._over(state).all():
+            state = self._segment(state, puzzles)
+        return state
 
     def _begin(self, puzzles: NDArray[np.uint8]) -> SearchState:
         """One lane for each board."""
@@ -207,6 +249,7 @@ class SearchAgent(StatefulAgent):
         return SearchState(
             owner=np.arange(count),
             clues=puzzles.copy(),
+            open=self._all_open(count),
             lanes=AgentState.before(self.member.model, count),
             age=zeros,
             depth=zeros,
@@ -218,9 +261,10 @@ class SearchAgent(StatefulAgent):
         )
 
     def _over(self, state: SearchState) -> NDArray[np.bool_]:
-        """(B,) bool, boards that are finished."""
+        """(B,) bool, boards that are finished, or cannot afford another segment of all their lanes."""
         steps = self.patience * (state.depth > 0) + np.maximum(state.depth - 1, 0) * self.look + state.age
-        return state.halted | (steps >= self.max_segments)
+        lanes = np.bincount(state.owner, minlength=len(state))
+        return state.halted | (steps >= self.max_segments) | (state.spent + lanes > self.budget)
 
     def _branches(self, state: SearchState) -> NDArray[np.bool_]:
         """(B,) bool, boards that guess before their next segment, if they are not over."""
@@ -236,10 +280,13 @@ class SearchAgent(StatefulAgent):
         if len(live) == 0:
             return state
         step = next(self.member.think(self.member.boards(state.clues[live]), state.lanes[live], rules=self.rules))
+        open_ = state.open.copy()
+        if len(new := np.flatnonzero(step.state.segments.cpu().numpy() == 1)):
+            open_[live[new]] = self._chances(step.state[new]) > OPEN
         # the leading lane of every board: one that is sure and right if there is one, else the surest
         owner, q_halt, wants = state.owner[live], step.state.q_halt.cpu().numpy(), step.state.halted.cpu().numpy()
         answers, confidence = _grids(step.state, puzzles.shape[1:])
-        right = self._broken(puzzles[owner], answers) == 0
+        right = self._broken(puzzles[owner], answers) == 0 if self.check else np.ones(len(live), np.bool_)
         order = np.lexsort((-q_halt, ~right, ~(right & wants), owner))
         first = order[np.unique(owner[order], return_index=True)[1]]
         rows = owner[first]
@@ -248,6 +295,7 @@ class SearchAgent(StatefulAgent):
         led["confidence"][rows], led["q_halt"][rows] = confidence[first], q_halt[first]
         return dataclasses.replace(
             state,
+            open=open_,
             lanes=state.lanes.put(torch.from_numpy(live).to(self.member.device), step.state),
             age=state.age + active,
             spent=state.spent + np.bincount(owner, minlength=len(puzzles)),
@@ -262,13 +310,19 @@ class SearchAgent(StatefulAgent):
     def _branched(self, state: SearchState, puzzles: NDArray[np.uint8], due: NDArray[np.bool_]) -> SearchState:
         """The lanes of the boards `due` replaced by the best of their children, where they have any."""
         parents = np.flatnonzero(due[state.owner])
-        lanes = state.lanes[parents]
-        cell, worth = self.guesses(lanes, state.clues[parents], puzzles[state.owner[parents]])
+        lanes, clues = state.lanes[parents], state.clues[parents]
+        if self.check:
+            candidates = self.family.candidates(clues)
+            answers, _ = _grids(lanes, puzzles.shape[1:])
+            worth = -self._broken(puzzles[state.owner[parents]], answers).astype(np.float64)
+        else:
+            candidates, worth = state.open[parents], lanes.q_logits[:, 0].cpu().numpy().astype(np.float64)
+        cell, worth = self.guesses(lanes, clues, candidates, worth)
         parent, symbol = np.nonzero(np.isfinite(worth))
         owner = state.owner[parents[parent]]
         order = np.lexsort((-worth[parent, symbol], owner))
         place = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
-        chosen = order[place < self.beam]
+        chosen = order[place < np.minimum(self.beam, self.budget - state.spent)[owner[order]]]
         parent, symbol, owner = parent[chosen], symbol[chosen], owner[chosen]
         clues = state.clues[parents[parent]].reshape(len(chosen), puzzles[0].size)
         clues[np.arange(len(chosen)), cell[parent]] = np.array(self.family.writable, np.uint8)[symbol]
@@ -280,34 +334,48 @@ class SearchAgent(StatefulAgent):
             state,
             owner=owners[order],
             clues=np.concatenate((state.clues[stays], clues.reshape(-1, *puzzles.shape[1:])))[order],
+            open=np.concatenate((state.open[stays], self._all_open(len(chosen))))[order],
             lanes=AgentState.joined([state.lanes[stays], children])[order],
             age=np.where(due, 0, state.age),
             depth=state.depth + due,
         )
 
     def guesses(
-        self, lanes: AgentState, clues: NDArray[np.uint8], puzzles: NDArray[np.uint8]
+        self,
+        lanes: AgentState,
+        clues: NDArray[np.uint8],
+        candidates: NDArray[np.bool_],
+        worth: NDArray[np.float64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Of every parent the cell to guess (P,), and what each symbol is worth there (P, symbols): -inf if it clashes.
+        """Of every parent the cell to guess (P,), and what each symbol is worth there (P, symbols): -inf for none.
 
-        All symbols are worth nothing where a cell has no candidate. `clues` (P, H, W) are the `puzzles` with the
-        guesses so far.
+        Args:
+            lanes: what the network thinks in P parents.
+            clues: (P, H, W), the puzzles with the guesses so far.
+            candidates: (P, H * W, symbols). All symbols are worth nothing where a free cell has no candidate.
+            worth: (P,), what the parents are worth.
         """
-        model = self.member.model
-        with torch.inference_mode():
-            logits = model.answer_logits(lanes.carry.z_h)[..., model.mixer.first_symbol :]
-            chances = torch.softmax(logits.float(), dim=-1).cpu().numpy()  # (P, S, symbols)
+        chances = self._chances(lanes)
         free = self.family.free(clues).reshape(len(clues), -1)
-        candidates = self.family.candidates(clues)
         counts = candidates.sum(-1)
         best = np.sort(chances, axis=-1)
         doubt = np.maximum(counts, 2) + DOUBT * (best[..., -1] - best[..., -2])
         cell = np.where(free, doubt, np.inf).argmin(axis=1)
         rows = np.arange(len(clues))
         possible = candidates[rows, cell] & ~(free & (counts == 0)).any(1, keepdims=True)
-        worth = np.where(possible, 0.5 * np.log(np.maximum(chances[rows, cell], 1e-3)), -np.inf)
-        answers, _ = _grids(lanes, puzzles.shape[1:])
-        return cell, worth - self._broken(puzzles, answers)[:, None]
+        likely = 0.5 * np.log(np.maximum(chances[rows, cell], 1e-3))
+        return cell, np.where(possible, worth[:, None] + likely, -np.inf)
+
+    def _chances(self, lanes: AgentState) -> NDArray[np.float32]:
+        """(L, H * W, symbols) float32, the probability of every symbol."""
+        model = self.member.model
+        with torch.inference_mode():
+            logits = model.answer_logits(lanes.carry.z_h)[..., model.mixer.first_symbol :]
+            return np.asarray(torch.softmax(logits.float(), dim=-1).cpu().numpy(), np.float32)
+
+    def _all_open(self, count: int) -> NDArray[np.bool_]:
+        """`SearchState.open` of lanes without a segment."""
+        return np.ones((count, self.grid[0] * self.grid[1], len(self.family.writable)), np.bool_)
 
 
 def _grids(lanes: AgentState, grid: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -9,11 +9,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_grid_blocks import FOUR, MAZE, agent_for, network
 
-import hrm_gym  # noqa: F401
+import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
-from hrm_gym.agents.hrm.inference.search import SearchAgent
+from hrm_gym.agents.hrm.inference.search import OPEN, SearchAgent
 from hrm_gym.evaluation.rollout import rollout_batched
 
 
@@ -126,9 +128,69 @@ def test_it_plays_cell_by_cell() -> None:
     assert all(episode.steps > 0 for episode in in_cells)
 
 
+def test_without_a_check_no_rule_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = SearchAgent(agent_for(FOUR), beam=5, patience=2, look=2, check=False)
+
+    def asked(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a rule was asked")
+
+    for name in ("candidates", "count_violations", "cost", "judge"):
+        monkeypatch.setattr(type(agent.family), name, asked)
+    state = steps(agent, batch(3), 7)
+    assert (state.depth == 3).all()
+    assert agent.halting_rules == "limit alone + search beam 5"
+
+
+def test_without_a_check_candidates_are_what_the_first_segment_left() -> None:
+    agent, seen = SearchAgent(agent_for(FOUR), beam=64, patience=3, look=2, check=False), batch(4)
+    first = steps(agent, seen, 1)
+    chances = agent._chances(first.lanes)
+    assert np.array_equal(first.open, chances > OPEN)
+    assert np.array_equal(steps(agent, seen, 3).open, first.open), "later segments do not count"
+    children = steps(agent, seen, 4)
+    for owner, clues in zip(children.owner, children.clues, strict=True):
+        (cell,) = np.flatnonzero((clues != seen["puzzle"][owner]).ravel())
+        assert first.open[owner, cell, list(agent.family.writable).index(clues.ravel()[cell])]
+    assert np.bincount(children.owner).max() > 1, "one child each: the test shows nothing"
+
+
+def test_without_a_check_it_halts_as_the_network_says() -> None:
+    sure = always_sure("answer").member
+    with_check, without = (SearchAgent(sure, beam=4, patience=1, look=1, check=check) for check in (True, False))
+    seen = blank_boards(3)
+    assert steps(without, seen, 1).halted.all()
+    assert not steps(with_check, seen, 1).halted.any()
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(budget=st.integers(1, 60), beam=st.integers(2, 9), patience=st.integers(1, 5), look=st.integers(1, 4))
+def test_the_budget_is_kept_and_used(budget: int, beam: int, patience: int, look: int) -> None:
+    agent = SearchAgent(agent_for(FOUR), beam, patience, look, max_segments=1000, budget=budget, check=False)
+    state = agent.solve(blank_boards(2)["puzzle"])
+    lanes = np.bincount(state.owner)
+    assert (state.spent <= budget).all()
+    assert (state.halted | (state.spent + lanes > budget)).all()
+    assert f"{budget} segments of all lanes" in agent.halting_rules
+
+
+def test_a_puzzle_is_solved_as_it_is_played() -> None:
+    agent, seen = SearchAgent(agent_for(FOUR), beam=3, patience=2, look=2, max_segments=7, budget=15), batch(4)
+    played, solved = steps(agent, seen, 7), agent.solve(seen["puzzle"])
+    assert np.array_equal(played.answers, solved.answers)
+    assert np.array_equal(played.spent, solved.spent)
+
+
+def test_an_environment_gives_it_as_many_segments_as_it_has() -> None:
+    for limit, expected in ((16, 128), (256, 256)):
+        env = gym.make("HRMSudoku-v0", max_segments=limit)
+        assert hrm_gym.make_agent("hrm-search", env, device="cpu").max_segments == expected  # type: ignore[attr-defined]
+
+
 def test_what_cannot_be_searched_is_refused() -> None:
     maze = HRMAgent(network(MAZE), gym.make("HRMMaze-v0", size=7).unwrapped.family, device="cpu")
     with pytest.raises(ValueError, match="mixer 'symbols'"):
         SearchAgent(maze)
     with pytest.raises(ValueError, match="beam of at least 2"):
         SearchAgent(agent_for(dataclasses.replace(FOUR, h_cycles=1)), beam=1)
+    with pytest.raises(ValueError, match="budget of at least 1, got 64, 8, 16, 128, 0"):
+        SearchAgent(agent_for(FOUR), budget=0)
