@@ -38,7 +38,7 @@ STUDIES = {
     "inner-maze": f"answers {MAZE} {NEW} --episodes 2 --segments 1 2 --inner",
     "convergence-sudoku": f"convergence {SUDOKU} {NEW} --episodes 16 --segments 16",
     "convergence-maze": f"convergence {MAZE} {NEW} --episodes 128 --segments 8",
-    "scaling-sudoku": f"scaling {SUDOKU} {NEW} --episodes 128 --batch 16 --budgets 1 2 4 8 16 32 64",
+    "scaling-sudoku": f"scaling {SUDOKU} {NEW} --episodes 128 --batch 16 --budgets 1 2 4 8 16 32 64 128 256",
     "scaling-maze": f"scaling {MAZE} {NEW} --episodes 256 --budgets 1 2 4 8 16 32",
     "segments-sudoku": f"segments {SUDOKU} {NEW} --episodes 128 --batch 16 --max-segments 64 --bins 6",
     "segments-maze": f"segments {MAZE} {NEW} --episodes 500",

@@ -10,6 +10,7 @@ writes what has one candidate left, and it is as wide and guesses as often.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import platform
 import sys
@@ -26,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
+from hrm_gym.agents.checkpoint import WEIGHTS
 from hrm_gym.agents.hrm.inference.search import SearchAgent
 from hrm_gym.agents.hrm.thinking import AgentState
 from hrm_gym.envs.family import PuzzleFamily
@@ -50,7 +52,7 @@ class ControlConfig:
         puzzles: Of each kind.
         beam: Lanes of a puzzle at most.
         max_segments: Segments, one after the other, of a puzzle.
-        out: The JSON file; an arm of a kind that stands in it is not run again.
+        out: The JSON file; an arm of a kind that stands in it is not run again with the same weights and settings.
         threads: CPU threads.
     """
 
@@ -59,7 +61,7 @@ class ControlConfig:
     kinds: tuple[str, ...] = ("hard", "extreme")
     puzzles: int = 200
     beam: int = 64
-    max_segments: int = 64
+    max_segments: int = 128
     threads: int = 1
 
 
@@ -196,6 +198,7 @@ def main(argv: Sequence[str]) -> int:
         del asked[name]
     if config.weights.parent == pretrained.FOLDER:
         asked["weights"] = config.weights.name  # wherever the package lies
+    asked["sha256"] = hashlib.sha256((config.weights / WEIGHTS).read_bytes()).hexdigest()[:16]
     found: dict[str, Any] = json.loads(config.out.read_text()) if config.out.is_file() else {}
     if found.get("settings") != asked:
         found = {"settings": asked, "results": {}}

@@ -126,7 +126,7 @@ LONGEST = replace(
     eval_every=2000,
     checkpoint_every=500,
 )
-"""From there to the bundled weights: three times as long, up to 48 segments a puzzle."""
+"""From there on three times as long, up to 48 segments a puzzle."""
 
 GENTLE = replace(
     LONGEST,
@@ -135,9 +135,11 @@ GENTLE = replace(
     model=replace(EQUIVARIANT_NETWORK, max_segments=64),
     lr=1e-3,
     warmup=100,
+    updates=18_000,
     seed=12,
 )
-"""Continues from there at a quarter of the learning rate: from a peak of 3e-3 accuracy fell (docs/experiments.md)."""
+"""From there to the bundled weights, at a quarter of the learning rate: from a peak of 3e-3 accuracy fell
+(docs/experiments.md)."""
 
 OWN_DECISION = replace(
     EQUIVARIANT,
@@ -192,7 +194,7 @@ RECIPES = {
 """Recipes by the name `hrm-gym train` takes.
 
 "sudoku-4x4", which learns the boxes, and "sudoku-4x4-equivariant" and "sudoku-6x6", which know them, take minutes of
-one CPU core. "sudoku", "sudoku-harder", "sudoku-longer" and "sudoku-longest" continue one another; the last made the
-bundled weights for 9x9, and "sudoku-gentle" goes on from them. "sudoku-extreme-1k" is the paper's; its puzzles are our
-own, by seed, unless `--source sapientinc/sudoku-extreme` fetches the official ones.
+one CPU core. "sudoku", "sudoku-harder", "sudoku-longer", "sudoku-longest" and "sudoku-gentle" continue one another; the
+last made the bundled weights for 9x9. "sudoku-extreme-1k" is the paper's; its puzzles are our own, by seed, unless
+`--source sapientinc/sudoku-extreme` fetches the official ones.
 """
