@@ -50,7 +50,7 @@ class SearchState:
         lanes: what the network thinks in each lane.
         age: (B,) int64, segments since the boards' lanes last branched, and before, since the start.
         depth: (B,) int64, guesses in each lane of a board.
-        halted: (B,) bool, boards with an answer that the network is sure of and that keeps the rules.
+        halted: (B,) bool, boards with an answer that the network is sure of, and with a check one that keeps the rules.
         answers: (B, H, W) uint8, the leading answer.
         confidence: (B, H, W) float32, the probabilities of its cells.
         q_halt: (B,) float32.
