@@ -165,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
         traces[name] = plain, restarted
         results[name] = figures(plain, restarted, config.threshold)
         if config.search:
-            results[name]["own_search"] = searched(agent, batch, config.search)
+            results[name]["own_search"] = searched(agent, batch, config.search, plain.clusters)
         print(line(name, results[name]), flush=True)
     about = {
         "weights": str(config.weights or "bundled"),
@@ -353,7 +353,7 @@ def outcome(
     }
 
 
-def searched(agent: HRMAgent, batch: PuzzleBatch, budget: int) -> dict[str, Any]:
+def searched(agent: HRMAgent, batch: PuzzleBatch, budget: int, clusters: tuple[int, ...] | None) -> dict[str, Any]:
     """What a search by the network alone comes to, as `rule` has it; `mean_segments` counts those of all lanes.
 
     Raises:
@@ -367,7 +367,6 @@ def searched(agent: HRMAgent, batch: PuzzleBatch, budget: int) -> dict[str, Any]
         right += agent.family.judge(clues, solutions, found.answers).tolist()
         halted += found.halted.tolist()
         spent += found.spent.tolist()
-    clusters = tuple(agent.family.cluster(batch[number]) for number in range(len(batch)))
     return outcome(np.array(right), np.array(halted), np.array(spent), clusters)
 
 

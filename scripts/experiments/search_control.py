@@ -10,7 +10,6 @@ writes what has one candidate left, and it is as wide and guesses as often.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 import sys
@@ -27,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.checkpoint import WEIGHTS
+from hrm_gym.agents.checkpoint import WEIGHTS, digest
 from hrm_gym.agents.hrm.inference.search import SearchAgent
 from hrm_gym.agents.hrm.thinking import AgentState
 from hrm_gym.envs.family import PuzzleFamily
@@ -198,7 +197,7 @@ def main(argv: Sequence[str]) -> int:
         del asked[name]
     if config.weights.parent == pretrained.FOLDER:
         asked["weights"] = config.weights.name  # wherever the package lies
-    asked["sha256"] = hashlib.sha256((config.weights / WEIGHTS).read_bytes()).hexdigest()[:16]
+    asked["sha256"] = digest(config.weights / WEIGHTS)[:16]
     found: dict[str, Any] = json.loads(config.out.read_text()) if config.out.is_file() else {}
     if found.get("settings") != asked:
         found = {"settings": asked, "results": {}}

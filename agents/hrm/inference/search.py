@@ -46,7 +46,7 @@ class SearchState:
     Attributes:
         owner: (L,) int64, the board each lane belongs to; in rising order.
         clues: (L, H, W) uint8, the puzzle with the lane's guesses written into it.
-        open: (L, H * W, symbols) bool, what the lane's first segment did not rule out; all before it.
+        open: (L, H * W, symbols) bool, what the lane's first segment did not rule out; all before it, and with a check.
         lanes: what the network thinks in each lane.
         age: (B,) int64, segments since the boards' lanes last branched, and before, since the start.
         depth: (B,) int64, guesses in each lane of a board.
@@ -280,8 +280,9 @@ class SearchAgent(StatefulAgent):
         if len(live) == 0:
             return state
         step = next(self.member.think(self.member.boards(state.clues[live]), state.lanes[live], rules=self.rules))
-        open_ = state.open.copy()
-        if len(new := np.flatnonzero(step.state.segments.cpu().numpy() == 1)):
+        open_ = state.open
+        if not self.check and len(new := np.flatnonzero(step.state.segments.cpu().numpy() == 1)):
+            open_ = open_.copy()
             open_[live[new]] = self._chances(step.state[new]) > OPEN
         # the leading lane of every board: one that is sure and right if there is one, else the surest
         owner, q_halt, wants = state.owner[live], step.state.q_halt.cpu().numpy(), step.state.halted.cpu().numpy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Agent, Observation
+from hrm_gym.agents.checkpoint import digest
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, Thought
 from hrm_gym.evaluation.rollout import Env, puzzle_for
@@ -397,10 +397,10 @@ class PredictOnly:
 def _fingerprint(label: Label, folder: Path | None) -> str:
     weights = folder / "model.safetensors" if folder is not None else None
     if weights is not None and weights.is_file():
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
+        return digest(weights)
     maker: Any = factory(label.name)
     module = inspect.getmodule(maker)
     path = getattr(module, "__file__", None)
     if path is None or (module is not None and module.__name__.startswith("hrm_gym.")):
         return ""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return digest(Path(path))
