@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from hrm_gym.agents.devices import free_memory
-from hrm_gym.files import check_ours, remove, replace_folder, sweep
+from hrm_gym.files import check_ours, file_sha256, remove, replace_folder, sweep
 from hrm_gym.reading import MOST_CONFIG, read_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -60,17 +59,8 @@ def _open_to_readers(folder: Path) -> None:
 def write_sums(folder: Path) -> None:
     """List the SHA-256 of a folder's tensors and arrays, in the format of `sha256sum`; texts may be edited by hand."""
     files = (path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".npz"))
-    lines = [f"{digest(path)}  {path.name}" for path in files]
+    lines = [f"{file_sha256(path)}  {path.name}" for path in files]
     (folder / SUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
 
 
 MOST_SUMMED = 2**35
@@ -103,7 +93,7 @@ def verify(folder: Path) -> int:
         if size > MOST_SUMMED:  # a sparse file of terabytes takes no room on its author's disk
             raise ValueError(f"{sums}: expected files of {MOST_SUMMED:,} bytes at most, got {path.name[:100]} too")
         seen.add(file)
-        if digest(path) != wanted:
+        if file_sha256(path) != wanted:
             raise ValueError(f"{path} is damaged or cut short: its SHA-256 is not the one in {sums}")
     return len(lines)
 

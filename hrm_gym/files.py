@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import logging
 import os
 import re
@@ -183,6 +184,15 @@ def finished_weights(path: Path) -> Path:
     """The folder of finished weights if `path` is the folder of a training run; else `path`."""
     inner = path / "model"
     return inner if (inner / "config.json").is_file() and not (path / "config.json").is_file() else path
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal, read in blocks: data files may be larger than memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def sync(path: Path) -> None:

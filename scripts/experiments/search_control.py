@@ -26,14 +26,14 @@ import torch
 from numpy.typing import NDArray
 
 from hrm_gym.agents import pretrained
-from hrm_gym.agents.checkpoint import WEIGHTS, digest
+from hrm_gym.agents.checkpoint import WEIGHTS
 from hrm_gym.agents.hrm.inference.search import SearchAgent
 from hrm_gym.agents.hrm.thinking import AgentState
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import puzzle_keys
 from hrm_gym.evaluation.intervals import paired, rate
 from hrm_gym.evaluation.rollout import rollout_batched
-from hrm_gym.files import write_atomically
+from hrm_gym.files import file_sha256, write_atomically
 from hrm_gym.scripts.main import run
 from hrm_gym.scripts.options import parse
 
@@ -197,7 +197,7 @@ def main(argv: Sequence[str]) -> int:
         del asked[name]
     if config.weights.parent == pretrained.FOLDER:
         asked["weights"] = config.weights.name  # wherever the package lies
-    asked["sha256"] = digest(config.weights / WEIGHTS)[:16]
+    asked["sha256"] = file_sha256(config.weights / WEIGHTS)[:16]
     found: dict[str, Any] = json.loads(config.out.read_text()) if config.out.is_file() else {}
     if found.get("settings") != asked:
         found = {"settings": asked, "results": {}}

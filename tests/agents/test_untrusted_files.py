@@ -30,6 +30,7 @@ from hrm_gym.agents.hrm.trainer import Trainer
 from hrm_gym.agents.sb3.policies import read_policy
 from hrm_gym.agents.sb3.recipes import RECIPES as RL_RECIPES
 from hrm_gym.agents.sb3.training import fill_replay, save_replay, start_run
+from hrm_gym.files import file_sha256
 from hrm_gym.reading import parse_json, read_json, read_npz, read_text, read_yaml
 
 TINY_RUN = dataclasses.replace(
@@ -215,7 +216,7 @@ def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_listed_many_times_is_summed_up_once(tmp_path: Path) -> None:
     """A megabyte of sums for a large file kept a command busy for hours."""
     (tmp_path / "a").write_bytes(b"a")
-    (tmp_path / checkpoint.SUMS).write_text(2 * f"{checkpoint.digest(tmp_path / 'a')}  a\n")
+    (tmp_path / checkpoint.SUMS).write_text(2 * f"{file_sha256(tmp_path / 'a')}  a\n")
     with pytest.raises(ValueError, match="expected every file once, got a twice"):
         checkpoint.verify(tmp_path)
 
@@ -224,7 +225,7 @@ def test_a_file_that_is_listed_many_times_is_summed_up_once(tmp_path: Path) -> N
 def test_links_to_a_file_are_not_summed_up_again(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
     (tmp_path / "a").write_bytes(b"a")
     link(tmp_path / "a", tmp_path / "b")
-    (tmp_path / checkpoint.SUMS).write_text("".join(f"{checkpoint.digest(tmp_path / 'a')}  {x}\n" for x in "ab"))
+    (tmp_path / checkpoint.SUMS).write_text("".join(f"{file_sha256(tmp_path / 'a')}  {x}\n" for x in "ab"))
     with pytest.raises(ValueError, match="expected every file once, got b twice"):
         checkpoint.verify(tmp_path)
 

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrm_gym.agents.agent import Agent, Observation
-from hrm_gym.agents.checkpoint import digest
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Puzzle, Thought
 from hrm_gym.evaluation.rollout import Env, puzzle_for
-from hrm_gym.files import finished_weights
+from hrm_gym.files import file_sha256, finished_weights
 from hrm_gym.registry import factory, make_agent, make_env, preferred_modes, read_puzzle_env
 
 AUTO = "auto"
@@ -397,10 +396,10 @@ class PredictOnly:
 def _fingerprint(label: Label, folder: Path | None) -> str:
     weights = folder / "model.safetensors" if folder is not None else None
     if weights is not None and weights.is_file():
-        return digest(weights)
+        return file_sha256(weights)
     maker: Any = factory(label.name)
     module = inspect.getmodule(maker)
     path = getattr(module, "__file__", None)
     if path is None or (module is not None and module.__name__.startswith("hrm_gym.")):
         return ""
-    return digest(Path(path))
+    return file_sha256(Path(path))

@@ -29,7 +29,7 @@ from hrm_gym.evaluation.compare.plan import Entrant, Label, Plan, Unfit, World, 
 from hrm_gym.evaluation.films import FilmRecorder, Image, scaled
 from hrm_gym.evaluation.pages import slug
 from hrm_gym.evaluation.rollout import Playthrough, caption, halting_rules, rollout_batched
-from hrm_gym.files import sweep, write_atomically
+from hrm_gym.files import file_sha256, sweep, write_atomically
 from hrm_gym.reading import read_object
 
 logger = logging.getLogger(__name__)
@@ -360,7 +360,7 @@ def _file_hash(world: World) -> str:
     """SHA-256 of a data file that is played, "" if there is none."""
     path = world.options["source"]
     is_file = isinstance(path, Path) and path.is_file()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if is_file else ""
+    return file_sha256(path) if is_file else ""
 
 
 def _name(world: World, entrant: Entrant) -> str:
