@@ -274,6 +274,8 @@ class PanelOptions(HaltingOptions):
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
         adapt_lr: Learning rate of that copy.
+        adapt_optimizer: Optimiser of that copy; muon fits the demonstrations in fewer updates.
+        adapt_shift: Shift most demonstrations on their boards while hrm-adapt learns, input and output alike.
         adapt_batch: Demonstrations, or images of them, that are under way at once while hrm-adapt learns.
         adapt_known: Begin with what the network knows of the task, if it was part of its training.
         adapt_snapshots: Times at which hrm-adapt answers while it learns, evenly spread; all answers vote.
@@ -286,6 +288,8 @@ class PanelOptions(HaltingOptions):
     adapt: Annotated[int, arg("N", "300")] = 300
     adapt_whole: Switch = False
     adapt_lr: Annotated[float, arg("RATE", "1e-4")] = 1e-4
+    adapt_optimizer: Literal["adam_atan2", "muon"] = "adam_atan2"
+    adapt_shift: Switch = False
     adapt_batch: Annotated[int, arg("B", "16")] = 16
     adapt_known: Switch = False
     adapt_snapshots: Annotated[int, arg("N", "1")] = 1
@@ -309,6 +313,7 @@ class PanelOptions(HaltingOptions):
             votes = {"votes": self.votes} if self.votes > 1 else {}
             learning = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
             learning |= {"batch": self.adapt_batch, "known": self.adapt_known, "snapshots": self.adapt_snapshots}
+            learning |= {"optimizer": self.adapt_optimizer, "shift": self.adapt_shift}
             return name, {**options, **votes, **learning}
         if name == "hrm-search":
             return name, {**options, **({} if self.budget is None else {"budget": self.budget})}

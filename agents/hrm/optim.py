@@ -176,6 +176,25 @@ class Muon(torch.optim.Optimizer):
             yield parameters, list(updates)
 
 
+def muon_for(named: Sequence[tuple[str, nn.Parameter]], **settings: Any) -> tuple[Muon, list[tuple[str, nn.Parameter]]]:
+    """`Muon` for an HRM, of which it makes the levels' matrices orthogonal.
+
+    Args:
+        named: what is trained.
+        **settings: learning rate and the like.
+
+    Returns:
+        The optimiser, and the parameters in the order in which it keeps its state.
+    """
+    inside = [(name, p) for name, p in named if p.ndim == 2 and "level." in name]
+    rest = [(name, p) for name, p in named if not (p.ndim == 2 and "level." in name)]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for _, p in inside], "orthogonal": True},
+        {"params": [p for _, p in rest]},
+    ]
+    return Muon(groups, **settings), inside + rest
+
+
 def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
     """The nearest matrix whose singular values all lie near 1, float32, by Newton-Schulz iterations of fifth order.
 

@@ -29,11 +29,11 @@ from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import (
     EMA,
     AdamATan2,
-    Muon,
     check_finite,
     clip,
     gradient_norm,
     learning_rate,
+    muon_for,
     sign_sgd_rows,
     sum_by_row,
     undone_unless,
@@ -208,14 +208,8 @@ class Trainer:
                 return AdamATan2(parameters, **own)
             fused = self.device.type == "cuda"
             return torch.optim.AdamW(parameters, **own, fused=fused, foreach=not fused)
-        inside = [(name, p) for name, p in self.named if p.ndim == 2 and "level." in name]
-        rest = [(name, p) for name, p in self.named if not (p.ndim == 2 and "level." in name)]
-        self.named = inside + rest  # the order in which the optimiser keeps its state
-        groups: list[dict[str, Any]] = [
-            {"params": [p for _, p in inside], "orthogonal": True},
-            {"params": [p for _, p in rest]},
-        ]
-        return Muon(groups, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
+        muon, self.named = muon_for(self.named, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay)
+        return muon
 
     # ---- learning ----
 

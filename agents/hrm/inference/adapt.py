@@ -24,17 +24,21 @@ from hrm_gym.agents.agent import Observation, StatefulAgent, as_batch
 from hrm_gym.agents.answer_to_action import answers_to_actions
 from hrm_gym.agents.hrm.accelerate import accelerate
 from hrm_gym.agents.hrm.agent import HRMAgent
+from hrm_gym.agents.hrm.feed import draw_placements, place_grids
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
 from hrm_gym.agents.hrm.inference.vote import Votes, decide, joined
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
-from hrm_gym.agents.hrm.optim import AdamATan2, sign_sgd_rows, sum_by_row
+from hrm_gym.agents.hrm.optim import AdamATan2, muon_for, sign_sgd_rows, sum_by_row
 from hrm_gym.agents.hrm.slots import Examples, Exploration, Slots, continue_target, draw_exploration, training_halt
 from hrm_gym.agents.hrm.task_rows import Keys, TaskRows
 from hrm_gym.agents.hrm.thinking import Rules, finish, think
 from hrm_gym.envs.family import PuzzleFamily
 from hrm_gym.envs.puzzle import Thought
+
+OPTIMIZERS = ("adam_atan2", "muon")
+"""Of a network that learns along."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,15 @@ class Adaptation:
         puzzle_lr: learning rate of the puzzle vectors (SignSGD), the one of training on ARC.
         puzzle_weight_decay: its decay.
         whole: whether a copy of the network learns too; it is dropped when the task is answered.
-        lr: learning rate of that copy (AdamATan2).
+        lr: learning rate of that copy.
+        optimizer: of that copy, "adam_atan2" or "muon". Muon fits the demonstrations in fewer updates.
         weight_decay: its decay.
         known: begin with the rows of the puzzle embedding that belong to a task, if it has any, instead of zeros: then
             it continues to learn a task that was seen, demonstrations alone, in training.
         compile: compile what learns; pays for a dozen tasks or more.
-        seed: of the order of the demonstrations.
+        shift: shift most demonstrations on their boards, input and output alike (`draw_placements`), so that what is
+            learnt does not depend on where things lie.
+        seed: of the order of the demonstrations, and of their shifts.
         snapshots: times at which what has been learnt answers, at equal distances, the last of them after the last
             update; all answers vote.
     """
@@ -63,7 +70,9 @@ class Adaptation:
     puzzle_weight_decay: float = 0.1
     whole: bool = False
     lr: float = 1e-4
+    optimizer: str = "adam_atan2"
     weight_decay: float = 0.1
+    shift: bool = False
     known: bool = False
     compile: bool = False
     seed: int = 0
@@ -76,6 +85,8 @@ class Adaptation:
             )
         if not (self.puzzle_lr > 0 and self.lr > 0):
             raise ValueError(f"expected positive learning rates, got {self.puzzle_lr} and {self.lr}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"expected optimizer to be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if not 1 <= self.snapshots <= max(self.updates, 1):
             raise ValueError(f"expected snapshots of 1 to the {self.updates} updates, got {self.snapshots}")
 
@@ -113,8 +124,7 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
         raise ValueError("expected a network with a puzzle embedding, or whole=True: nothing else can learn the task")
     if settings.whole:
         model = accelerate(_copy(model), settings.compile, dynamic=False)
-    named = [p for name, p in model.named_parameters() if name != "puzzles"]
-    optimizer = AdamATan2(named, lr=settings.lr, weight_decay=settings.weight_decay) if settings.whole else None
+    optimizer = _optimizer(model, settings) if settings.whole else None
     device = examples.inputs.device
     vectors = start.to(device, copy=True)
     slots, losses = Slots.waiting(model, settings.batch, device), []
@@ -122,7 +132,8 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
     distance = max(settings.updates // settings.snapshots, 1)
     for left in reversed(range(settings.updates)):
         chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
-        slots.refill(model, Examples(*(part[chosen] for part in examples)))
+        boards = Examples(*(part[chosen] for part in examples))
+        slots.refill(model, shifted_boards(boards, model.config.grid, draw) if settings.shift else boards)
         losses.append(_update(model, optimizer, vectors, slots, settings, draw))
         if left % distance == 0 and 0 < left // distance < settings.snapshots:
             yield Adapted(model, vectors, losses)
@@ -136,10 +147,34 @@ def _copy(model: HRM) -> HRM:
     return copy
 
 
+def _optimizer(model: HRM, settings: Adaptation) -> torch.optim.Optimizer:
+    named = [(name, p) for name, p in model.named_parameters() if name != "puzzles"]
+    if settings.optimizer == "muon":
+        return muon_for(named, lr=settings.lr, weight_decay=settings.weight_decay)[0]
+    return AdamATan2([p for _, p in named], lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def shifted_boards(boards: Examples, grid: tuple[int, int], draw: torch.Generator) -> Examples:
+    """Boards of ARC, most of them shifted, input and output alike, as far as the larger grid leaves room.
+
+    Args:
+        boards: grids top left, framed by end tokens.
+        grid: (H, H) of the boards.
+        draw: where the shifts come from.
+    """
+    count = len(boards.inputs)
+    wanted = boards.labels.masked_fill(boards.labels == IGNORE, 0)
+    inputs, labels = (part.view(-1, *grid) for part in (boards.inputs, wanted))
+    shifts = torch.randint(2**62, (count,), generator=draw).tolist()
+    placements = draw_placements(inputs, labels, [None] * count, shifts)
+    inputs, labels = (place_grids(placements, part).flatten(1) for part in (inputs, labels))
+    return Examples(inputs, labels.masked_fill(labels == 0, IGNORE), boards.puzzle_ids)
+
+
 @torch.enable_grad()
 def _update(
     model: HRM,
-    optimizer: AdamATan2 | None,
+    optimizer: torch.optim.Optimizer | None,
     vectors: Tensor,
     slots: Slots,
     settings: Adaptation,
@@ -318,6 +353,7 @@ class AdaptingAgent(StatefulAgent):
     def halting_rules(self) -> str:
         """Those of the network, and what helps it."""
         learnt = f"adaptation {self.settings.updates} updates" + (" of all weights" if self.settings.whole else "")
+        learnt += " with shifts" if self.settings.shift else ""
         votes = f"votes {1 + len(self.keys)}" + (f" x {self.settings.snapshots}" if self.settings.snapshots > 1 else "")
         return f"{Rules(self.member.halting, self.member.max_segments)} + {learnt} + {votes}"
 

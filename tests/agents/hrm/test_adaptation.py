@@ -15,8 +15,10 @@ from tiny import TINY_MODEL
 import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.images import distinct_keys
-from hrm_gym.agents.hrm.inference.adapt import Adaptation, AdaptingAgent, adapt, examples_of
+from hrm_gym.agents.hrm.inference.adapt import Adaptation, AdaptingAgent, adapt, examples_of, shifted_boards
+from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.model import HRM
+from hrm_gym.agents.hrm.slots import Examples
 from hrm_gym.evaluation.rollout import rollout_batched
 
 hrm_gym.register_environments()
@@ -84,6 +86,51 @@ def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: An
     assert not any(parameter.requires_grad for parameter in learnt.model.parameters()), "it is done learning"
     assert learnt.vectors.abs().amin(dim=1).gt(0).all(), "every image has learnt a vector of its own"
     assert not torch.equal(learnt.vectors[0], learnt.vectors[1])
+
+
+def test_muon_learns_too(env: Any) -> None:
+    model = member(env).model
+    settings = Adaptation(updates=40, batch=9, whole=True, lr=3e-3, optimizer="muon")
+    (learnt,) = adapt(model, boards(env), zeros(model), settings)
+    (other,) = adapt(model, boards(env), zeros(model), dataclasses.replace(settings, optimizer="adam_atan2"))
+    assert np.mean(learnt.losses[-10:]) < 0.75 * np.mean(learnt.losses[:5])
+    assert learnt.losses[-1] != other.losses[-1]
+
+
+def test_shifts_move_input_and_output_alike_and_lose_nothing(env: Any) -> None:
+    family, given = env.unwrapped.family, boards(env)
+    given = Examples(*(torch.cat([part] * 20) for part in given))
+    shifted = shifted_boards(given, (SIDE, SIDE), torch.Generator().manual_seed(0))
+    assert torch.equal(shifted.puzzle_ids, given.puzzle_ids)
+    seen = set()
+    for row in range(len(given.inputs)):
+        corners, sizes = [], []
+        for before, after in ((given.inputs[row], shifted.inputs[row]), (given.labels[row], shifted.labels[row])):
+            old, new = (torch.where(part == IGNORE, 0, part).view(SIDE, SIDE).numpy() for part in (before, after))
+            filled = np.argwhere(new >= 2)
+            corners.append(tuple(filled.min(0)))
+            sizes.append(filled.max(0) - filled.min(0) + 1)
+            (top, left), (height, width) = corners[-1], sizes[-1]
+            assert np.array_equal(new[top : top + height, left : left + width], old[:height, :width])
+            assert (old[old >= 2] == new[new >= 2]).all()
+            assert (old >= 2).sum() == (new >= 2).sum() == height * width
+            assert (new == 1).sum() == height * (left + width < SIDE) + width * (top + height < SIDE), "framed by ends"
+        assert corners[0] == corners[1]
+        seen.add(corners[0])
+    assert (0, 0) in seen, "some stay where test grids lie"
+    assert len(seen) >= 3
+    assert not (shifted.labels == 0).any(), "what lies around is not learnt"
+    assert family.vocab_size > int(shifted.inputs.max())
+
+
+def test_learning_with_shifts_is_the_same_each_time_and_another_one(env: Any) -> None:
+    model, found = member(env).model, []
+    for shift in (True, True, False):
+        settings = Adaptation(updates=5, batch=4, whole=True, lr=1e-3, shift=shift)
+        (learnt,) = adapt(model, boards(env), zeros(model), settings)
+        found.append(learnt.vectors)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_a_task_never_seen_is_solved(env: Any) -> None:
@@ -177,7 +224,15 @@ def test_the_answers_of_all_snapshots_vote(env: Any) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"updates": -1}, {"batch": 0}, {"lr": 0.0}, {"puzzle_lr": -1.0}, {"snapshots": 0}, {"updates": 4, "snapshots": 5}],
+    [
+        {"updates": -1},
+        {"batch": 0},
+        {"lr": 0.0},
+        {"puzzle_lr": -1.0},
+        {"snapshots": 0},
+        {"updates": 4, "snapshots": 5},
+        {"optimizer": "adam"},
+    ],
 )
 def test_bad_settings(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
