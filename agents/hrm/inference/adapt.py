@@ -27,7 +27,7 @@ from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.feed import draw_placements, place_grids
 from hrm_gym.agents.hrm.halting import certainty
 from hrm_gym.agents.hrm.images import answers_back, distinct_keys, images_of
-from hrm_gym.agents.hrm.inference.vote import Votes, decide, joined
+from hrm_gym.agents.hrm.inference.vote import Votes, decide_by_outline, joined
 from hrm_gym.agents.hrm.losses import IGNORE, segment_losses
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.optim import AdamATan2, muon_for, sign_sgd_rows, sum_by_row
@@ -373,8 +373,8 @@ class AdaptingAgent(StatefulAgent):
             votes.append(self._votes(clues, keys, learnt))
             self.losses = learnt.losses
         all_votes = joined(votes)
-        best = decide(self.family, clues, all_votes)
         spent = all_votes.segments.sum(axis=1) + settings.updates * settings.batch
+        best = decide_by_outline(self.family, clues, all_votes)
         return Answered(best.answers, best.confidence, best.q_halt, spent)
 
     def _keys_of(self, observation: Observation) -> Keys:

@@ -8,7 +8,7 @@ as well there at about a tenth of the segments.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -347,6 +347,51 @@ def decide(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> Deci
     return Decision(best, shares, q_halt)
 
 
+def first_different(answers: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+    """(count, H, W): the first of (H, W) answers that differ, in order, the last repeated if there are too few."""
+    named: dict[bytes, NDArray[np.uint8]] = {}
+    for answer in answers:
+        named.setdefault(answer.tobytes(), answer)
+    different = list(named.values())
+    return np.stack([different[min(n, len(different) - 1)] for n in range(count)])
+
+
+def of_usual_outline(answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(K,) bool: which of (K, H, W) answers leave the same cells blank, token 0, as most do.
+
+    Of ARC's grids these are the answers of the most voted size. Of equally many those first named count.
+    """
+    outlines = [np.packbits(answer == 0).tobytes() for answer in answers]
+    usual = max(dict.fromkeys(outlines), key=outlines.count)
+    return np.array([outline == usual for outline in outlines])
+
+
+def cell_by_cell(answers: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W): in every cell the token that most of (K, H, W) answers have there, the lowest of equally many."""
+    counts = np.stack([(answers == token).sum(axis=0) for token in range(int(answers.max()) + 1)])
+    return counts.argmax(axis=0).astype(np.uint8)
+
+
+def decide_by_outline(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Votes) -> Decision:
+    """As `decide`, for lanes that differ in many answers, and in the size of a grid: its size is voted on first.
+
+    Of the answers of the usual size the most voted comes first. The second attempt is what most of them say cell by
+    cell, which may be an answer that no lane gave; then come the others by votes.
+    """
+    decisions = []
+    for board in range(len(clues)):
+        own, puzzle = Votes(*(part[board : board + 1] for part in votes)), clues[board : board + 1]
+        alike = Votes(*(part[:, of_usual_outline(own.answers[0])] for part in own))
+        best, rest = decide(family, puzzle, alike), decide(family, puzzle, own)
+        ranked, between = best.answers[0], cell_by_cell(alike.answers[0])
+        keeps = np.isfinite(family.cost(puzzle, between[None]))[0]
+        order = [ranked[0], *([between] if keeps else []), *ranked[1:], *rest.answers[0]]
+        answers = first_different(order, family.attempts)[None]
+        shares = (own.answers == answers[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+        decisions.append(Decision(answers, shares, best.q_halt))
+    return Decision(*(np.concatenate(parts) for parts in zip(*decisions, strict=True)))
+
+
 class VotingAgent(EnsembleAgent):
     """HRMs on symmetric images of every puzzle, which vote on the whole answer.
 
@@ -428,14 +473,6 @@ class FirstToHaltAgent(EnsembleAgent):
         rows = np.arange(len(clues))
         order = np.lexsort((-votes.q_halt, ~votes.halted), axis=1)
         first = order[:, 0]
-        answers = np.stack([self._attempts(votes.answers[row], order[row]) for row in rows])
+        answers = np.stack([first_different(votes.answers[row][order[row]], self.family.attempts) for row in rows])
         agreement = (votes.answers == answers[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
         return Decision(answers, agreement, votes.q_halt[rows, first])
-
-    def _attempts(self, answers: NDArray[np.uint8], order: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(A, H, W): the different ones of (K, H, W) answers in order, the last repeated if there are too few."""
-        named: dict[bytes, NDArray[np.uint8]] = {}
-        for place in order:
-            named.setdefault(answers[place].tobytes(), answers[place])
-        different = list(named.values())
-        return np.stack([different[min(n, len(different) - 1)] for n in range(self.family.attempts)])

@@ -17,8 +17,20 @@ import hrm_gym
 from hrm_gym.agents.hrm.agent import HRMAgent
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.images import distinct_keys, images_of
-from hrm_gym.agents.hrm.inference.vote import EnsembleAgent, FirstToHaltAgent, VotingAgent, count_votes
+from hrm_gym.agents.hrm.inference.vote import (
+    EnsembleAgent,
+    FirstToHaltAgent,
+    Votes,
+    VotingAgent,
+    cell_by_cell,
+    count_votes,
+    decide,
+    decide_by_outline,
+    first_different,
+    of_usual_outline,
+)
 from hrm_gym.agents.hrm.model import HRM, Carry
+from hrm_gym.envs.arc import tokens
 from hrm_gym.evaluation.rollout import rollout, rollout_batched
 
 hrm_gym.register_environments()
@@ -144,6 +156,48 @@ def test_counting() -> None:
     assert count_votes(two, every[:2], q, even[:2])[0].answer.tolist() == b.tolist()
     assert count_votes(two, every[:2], even[:2], q[::-1])[0].answer.tolist() == a.tolist()
     assert count_votes(two, every[:2], even[:2], even[:2])[0].answer.tolist() == a.tolist()
+
+
+def test_the_first_that_differ() -> None:
+    a, b = board(1), board(2)
+    assert first_different([a, a, b, a], 2).ravel().tolist() == [1, 2]
+    assert first_different([b, a, b], 2).ravel().tolist() == [2, 1]
+    assert first_different([a, a], 3).ravel().tolist() == [1, 1, 1]
+
+
+def votes_of(*answers: np.ndarray) -> Votes:
+    """Of one board, all lanes equally sure."""
+    even = np.full((1, len(answers)), 0.5, np.float32)
+    segments = np.ones((1, len(answers)), np.int64)
+    return Votes(np.stack(answers)[None], even, even, segments, segments > 0)
+
+
+def placed(*grids: list[list[int]]) -> list[np.ndarray]:
+    return [tokens.place(np.array(grid, np.uint8), 4) for grid in grids]
+
+
+def test_the_size_of_a_grid_is_voted_on_before_its_cells() -> None:
+    """The most voted answer is alone with its size; three others agree on another, and differ in a cell each."""
+    family = gym.make("HRMARC-v0", split="train", canvas=4, disable_env_checker=True).unwrapped.family  # type: ignore[attr-defined]
+    wide, one, two, three = placed([[5, 5, 5]], [[1, 3], [3, 3]], [[3, 1], [3, 3]], [[3, 3], [1, 3]])
+    (between,) = placed([[3, 3], [3, 3]])
+    votes, clues = votes_of(wide, wide, one, two, three), placed([[0]])[0][None]
+    assert of_usual_outline(votes.answers[0]).tolist() == [False, False, True, True, True]
+    assert np.array_equal(cell_by_cell(np.stack([one, two, three])), between)
+    assert np.array_equal(decide(family, clues, votes).answers[0, 0], wide)
+    found = decide_by_outline(family, clues, votes)
+    assert np.array_equal(found.answers[0], [one, between])
+    assert found.confidence[0, 0, 1] == np.float32(2 / 5), "the share of all lanes, whatever their size"
+    both = decide_by_outline(family, np.repeat(clues, 2, 0), Votes(*(np.repeat(part, 2, 0) for part in votes)))
+    assert np.array_equal(both.answers[1], found.answers[0])
+
+
+def test_where_all_agree_both_attempts_are_the_same_and_others_fill_the_second() -> None:
+    family = gym.make("HRMARC-v0", split="train", canvas=4, disable_env_checker=True).unwrapped.family  # type: ignore[attr-defined]
+    one, wide = placed([[1, 3]], [[5, 5, 5]])
+    clues = placed([[0]])[0][None]
+    assert np.array_equal(decide_by_outline(family, clues, votes_of(one, one)).answers[0], [one, one])
+    assert np.array_equal(decide_by_outline(family, clues, votes_of(one, one, wide)).answers[0], [one, wide])
 
 
 def test_thoughts_that_halted_leave_the_batch_and_are_counted() -> None:
