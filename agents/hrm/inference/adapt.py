@@ -399,7 +399,8 @@ class AdaptingAgent(StatefulAgent):
         member, shape = self.member, images.shape
         boards = member.boards(images[0])
         rules = Rules(member.halting, member.max_segments)
-        found = finish(think(learnt.model, boards, rules, vectors=learnt.vectors))
+        every = rules.max_segments  # a batch of one size throughout: others would be compiled one by one
+        found = finish(think(learnt.model, boards, rules, vectors=learnt.vectors, every=every))
         return Votes(
             answers_back(self.family, found.answers.cpu().numpy().reshape(shape), keys),
             found.q_halt.cpu().numpy()[None],
