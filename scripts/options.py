@@ -311,7 +311,7 @@ class PanelOptions(HaltingOptions):
         name, options = super().settings(name)
         if name == "hrm-adapt":
             votes = {"votes": self.votes} if self.votes > 1 else {}
-            learning = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
+            learning: dict[str, Any] = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
             learning |= {"batch": self.adapt_batch, "known": self.adapt_known, "snapshots": self.adapt_snapshots}
             learning |= {"optimizer": self.adapt_optimizer, "shift": self.adapt_shift}
             return name, {**options, **votes, **learning}

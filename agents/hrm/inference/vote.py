@@ -380,8 +380,8 @@ def decide_by_outline(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Vot
     """
     decisions = []
     for board in range(len(clues)):
-        own, puzzle = Votes(*(part[board : board + 1] for part in votes)), clues[board : board + 1]
-        alike = Votes(*(part[:, of_usual_outline(own.answers[0])] for part in own))
+        own, puzzle = Votes._make(part[board : board + 1] for part in votes), clues[board : board + 1]
+        alike = Votes._make(part[:, of_usual_outline(own.answers[0])] for part in own)
         best, rest = decide(family, puzzle, alike), decide(family, puzzle, own)
         ranked, between = best.answers[0], cell_by_cell(alike.answers[0])
         keeps = np.isfinite(family.cost(puzzle, between[None]))[0]
