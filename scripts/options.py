@@ -275,7 +275,7 @@ class PanelOptions(HaltingOptions):
         adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
         adapt_lr: Learning rate of that copy.
         adapt_optimizer: Optimiser of that copy; muon fits the demonstrations in fewer updates.
-        adapt_shift: Shift most demonstrations on their boards while hrm-adapt learns, input and output alike.
+        adapt_shift: Shift most demonstrations on their boards while hrm-adapt learns, input and output together.
         adapt_batch: Demonstrations, or images of them, that are under way at once while hrm-adapt learns.
         adapt_known: Begin with what the network knows of the task, if it was part of its training.
         adapt_snapshots: Times at which hrm-adapt answers while it learns, evenly spread; all answers vote.

