@@ -44,7 +44,8 @@ class Agent(Protocol):
     # An agent may also have `spent() -> (B,) integers`, segments run so far on each row of the last `predict`,
     # and `halting_rules: str`, which halting rules are in force, as tables show them ("none" without it); and
     # `weights: Path | str`, the folder or hub name that its weights came from; `usage() -> list[dict[str, int]]`, what
-    # else it spent on each row so far; `warm_up = False`, if a batch's first puzzle need not be played twice.
+    # else it spent on each row so far; `warm_up = False`, if a batch's first puzzle need not be played twice;
+    # `most_boards: int`, if a larger batch gains nothing: rollouts then give it no more boards at a time.
 
     def thoughts(self) -> list[Thought] | None:
         """One Thought a row of the last `predict`, or None for agents without any."""

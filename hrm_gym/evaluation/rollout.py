@@ -211,7 +211,7 @@ def rollout_batched(
         make_env: makes one puzzle environment in the agent's action mode; called at most `batch` times.
         agent: who plays; its state, if any, must allow `state[rows]`.
         episodes: how many puzzles.
-        batch: most boards in play at a time, at least 1.
+        batch: most boards in play at a time, at least 1; fewer for an agent whose `most_boards` says so.
         seed: which stream of puzzles; None plays a data file row by row.
         keep_frames: whether each Episode keeps its frames.
         first: number of the first puzzle; then puzzles `first` ... `first + episodes - 1` are played.
@@ -220,8 +220,9 @@ def rollout_batched(
         One Episode a puzzle, in the order in which they end; `Episode.index` says which it is.
 
     Raises:
-        ValueError: if `batch` is below 1.
+        ValueError: if `batch`, or the agent's `most_boards`, is below 1.
     """
+    batch = min(batch, getattr(agent, "most_boards", batch))
     if batch < 1:
         raise ValueError(f"expected a batch of at least 1, got {batch}")
     waiting = iter(range(first, first + episodes))

@@ -133,6 +133,17 @@ def test_no_episodes() -> None:
     assert list(rollout_batched(make_env, Ponderer(), 0)) == []
 
 
+def test_an_agent_says_how_many_boards_it_plays_at_most() -> None:
+    agent = Ponderer()
+    agent.most_boards = 3
+    episodes = list(rollout_batched(make_env, agent, episodes=9, batch=64, seed=11))
+    assert max(agent.batch_sizes) == 3
+    assert by_index(episodes) == by_index(list(rollout(make_env(), Ponderer(), episodes=9, seed=11)))
+    agent.most_boards = 0
+    with pytest.raises(ValueError, match="expected a batch of at least 1, got 0"):
+        list(rollout_batched(make_env, agent, episodes=9, seed=11))
+
+
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         list(rollout_batched(make_env, Ponderer(), 3, batch=0))

@@ -256,6 +256,8 @@ class AdaptingAgent(StatefulAgent):
 
     warm_up = False
     """To try it out before the clock starts would learn every task twice."""
+    most_boards = 1
+    """Every task is learnt separately, so a batch would only delay its first answer."""
 
     def __init__(self, member: HRMAgent, votes: int = 8, settings: Adaptation | None = None, name: str = "") -> None:
         """Make the agent of a network.
