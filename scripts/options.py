@@ -272,7 +272,7 @@ class PanelOptions(HaltingOptions):
         first: Let every HRM (only hrm-first, if that is among the agents) solve N symmetric images of each puzzle; the
             first to halt gives the answer.
         adapt: Optimiser updates with which hrm-adapt learns each task from its demonstrations.
-        adapt_whole: Let a copy of its whole network learn, not the puzzle embedding alone.
+        adapt_whole: Let a copy of its whole network learn; --no-adapt-whole the puzzle embedding alone.
         adapt_lr: Learning rate of that copy.
         adapt_optimizer: Optimiser of that copy; muon fits the demonstrations in fewer updates.
         adapt_shift: Shift most demonstrations on their boards while hrm-adapt learns, input and output together.
@@ -285,14 +285,14 @@ class PanelOptions(HaltingOptions):
     votes: Annotated[int, arg("N", "1")] = 1
     agree: Annotated[int, arg("N", "0")] = 0
     first: Annotated[int, arg("N", "1")] = 1
-    adapt: Annotated[int, arg("N", "300")] = 300
-    adapt_whole: Switch = False
-    adapt_lr: Annotated[float, arg("RATE", "1e-4")] = 1e-4
-    adapt_optimizer: Literal["adam_atan2", "muon"] = "adam_atan2"
-    adapt_shift: Switch = False
-    adapt_batch: Annotated[int, arg("B", "16")] = 16
-    adapt_known: Switch = False
-    adapt_snapshots: Annotated[int, arg("N", "1")] = 1
+    adapt: Annotated[int, arg("N", "120")] = 120
+    adapt_whole: bool = True
+    adapt_lr: Annotated[float, arg("RATE", "5e-3")] = 5e-3
+    adapt_optimizer: Literal["adam_atan2", "muon"] = "muon"
+    adapt_shift: bool = True
+    adapt_batch: Annotated[int, arg("B", "32")] = 32
+    adapt_known: bool = True
+    adapt_snapshots: Annotated[int | None, arg("N", "once in ten updates")] = None
     budget: Annotated[int | None, arg("N", "any number")] = None
 
     def __post_init__(self) -> None:

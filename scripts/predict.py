@@ -61,7 +61,7 @@ class Predict(RunOptions, PanelOptions):
 
     EXAMPLES = (
         "hrm-gym predict tasks/ --out submission.json",
-        "hrm-gym predict tasks/ --agent hrm-adapt --votes 8 --adapt 50 --out a.json",
+        "hrm-gym predict tasks/ --agent hrm-adapt --compile --out a.json",
         "hrm-gym predict tasks/ --env HRMARC2-v0 --agent hrm=my-weights --out a.json",
     )
     path: Annotated[tyro.conf.Positional[Path], arg("PATH")]

@@ -201,6 +201,9 @@ def sources() -> Iterator[tuple[str, Any]]:
         yield name, digest.text()
 
 
+PLAIN: dict[str, Any] = {"batch": 16, "optimizer": "adam_atan2", "shift": False, "known": False, "snapshots": 1}
+"""Adaptation as it was when these numbers were taken."""
+
 AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "hrm-maze-10x10": ("HRMMaze-v0", {}, {}, 50),
     "hrm-sudoku-4x4": ("HRMSudokuMini-v0", {}, {}, 50),
@@ -221,7 +224,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "hrm-vote hrm-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "hard", "max_segments": 32}, {"votes": 4}, 5),
     "hrm-first hrm-maze-10x10": ("HRMMaze-v0", {}, {"images": 4}, 20),
     "hrm-search hrm-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "extreme", "max_segments": 64}, {}, 10),
-    "hrm-adapt hrm-arc-12x12": ("HRMARCMini-v0", {"split": "evaluation"}, {"updates": 3, "whole": True}, 2),
+    "hrm-adapt hrm-arc-12x12": ("HRMARCMini-v0", {"split": "evaluation"}, {"updates": 3, "lr": 1e-4, **PLAIN}, 2),
     "hrm hrm-sudoku-9x9": ("HRMSudoku-v0", {"difficulty": "extreme"}, {"check": False, "restart": 0}, 20),
     "random": ("HRMMaze-v0", {}, {}, 20),
     "oracle": ("HRMSudoku-v0", {"difficulty": "extreme"}, {}, 20),

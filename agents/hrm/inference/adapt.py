@@ -40,10 +40,16 @@ from hrm_gym.envs.puzzle import Thought
 OPTIMIZERS = ("adam_atan2", "muon")
 """Of a network that learns along."""
 
+VOTES = 8
+"""Images of a task, unless the network has rows for fewer."""
+
 
 @dataclass(frozen=True)
 class Adaptation:
     """How a task is learnt at test time.
+
+    The defaults suit the bundled ARC network: they were chosen on training tasks that such a network had not learnt
+    (docs/experiments.md, 2026-11-28). The paper's way, with the network as it is, is `whole=False, known=False`.
 
     Attributes:
         updates: optimiser updates, each one segment of `batch` boards; 0 leaves the vectors as they begin.
@@ -61,22 +67,22 @@ class Adaptation:
             learnt does not depend on where things lie.
         seed: of the order of the demonstrations, and of their shifts.
         snapshots: times at which what has been learnt answers, at equal distances, the last of them after the last
-            update; all answers vote.
+            update; all answers vote. None: once in ten updates.
     """
 
-    updates: int = 300
-    batch: int = 16
+    updates: int = 120
+    batch: int = 32
     puzzle_lr: float = 1e-2
     puzzle_weight_decay: float = 0.1
-    whole: bool = False
-    lr: float = 1e-4
-    optimizer: str = "adam_atan2"
+    whole: bool = True
+    lr: float = 5e-3
+    optimizer: str = "muon"
     weight_decay: float = 0.1
-    shift: bool = False
-    known: bool = False
+    shift: bool = True
+    known: bool = True
     compile: bool = False
     seed: int = 0
-    snapshots: int = 1
+    snapshots: int | None = None
 
     def __post_init__(self) -> None:
         if self.updates < 0 or self.batch < 1 or self.seed < 0:
@@ -87,8 +93,13 @@ class Adaptation:
             raise ValueError(f"expected positive learning rates, got {self.puzzle_lr} and {self.lr}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"expected optimizer to be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if not 1 <= self.snapshots <= max(self.updates, 1):
+        if not 1 <= self.answers <= max(self.updates, 1):
             raise ValueError(f"expected snapshots of 1 to the {self.updates} updates, got {self.snapshots}")
+
+    @property
+    def answers(self) -> int:
+        """The number of snapshots."""
+        return max(self.updates // 10, 1) if self.snapshots is None else self.snapshots
 
 
 class Adapted(NamedTuple):
@@ -129,13 +140,13 @@ def adapt(model: HRM, examples: Examples, start: Tensor, settings: Adaptation) -
     vectors = start.to(device, copy=True)
     slots, losses = Slots.waiting(model, settings.batch, device), []
     draw = torch.Generator().manual_seed(settings.seed)
-    distance = max(settings.updates // settings.snapshots, 1)
+    distance = max(settings.updates // settings.answers, 1)
     for left in reversed(range(settings.updates)):
         chosen = torch.randint(len(examples.inputs), (settings.batch,), generator=draw).to(device)
         boards = Examples(*(part[chosen] for part in examples))
         slots.refill(model, shifted_boards(boards, model.config.grid, draw) if settings.shift else boards)
         losses.append(_update(model, optimizer, vectors, slots, settings, draw))
-        if left % distance == 0 and 0 < left // distance < settings.snapshots:
+        if left % distance == 0 and 0 < left // distance < settings.answers:
             yield Adapted(model, vectors, losses)
     yield Adapted(model.eval().requires_grad_(False) if settings.whole else model, vectors, losses)
 
@@ -259,37 +270,40 @@ class AdaptingAgent(StatefulAgent):
     most_boards = 1
     """Every task is learnt separately, so a batch would only delay its first answer."""
 
-    def __init__(self, member: HRMAgent, votes: int = 8, settings: Adaptation | None = None, name: str = "") -> None:
+    def __init__(
+        self, member: HRMAgent, votes: int | None = None, settings: Adaptation | None = None, name: str = ""
+    ) -> None:
         """Make the agent of a network.
 
         Args:
             member: the network, its halting rule and its limit of segments.
-            votes: symmetric images of every task, the task itself included, at least 1.
+            votes: symmetric images of every task, the task itself included, at least 1. None: `VOTES`, or with
+                `known` the images that the network has rows for, if they are fewer.
             settings: how a task is learnt.
             name: what tables call it.
 
         Raises:
             ValueError: fewer than one image, or more than there are symmetries (with `known`: than have rows).
         """
-        if votes < 1:
+        if votes is not None and votes < 1:
             raise ValueError(f"expected votes of at least 1, got {votes}")
         self.member, self.settings = member, settings or Adaptation()
         accelerate(member.model, self.settings.compile)
         self.family, self.action_mode = member.family, member.action_mode
         self.grid, self.vocab_size, self.weights = member.grid, member.vocab_size, member.weights
-        self.keys: Keys = (
-            member.task_rows.keys(votes - 1)
-            if self.settings.known and isinstance(member.task_rows, TaskRows)
-            else distinct_keys(self.family, member.model.config.grid, votes - 1)
-        )
-        self.name = name or f"hrm-adapt-{votes}"
+        rows = member.task_rows
+        if self.settings.known and isinstance(rows, TaskRows) and rows.variants:
+            self.keys: Keys = rows.keys((votes or min(VOTES, 1 + rows.variants)) - 1)
+        else:
+            self.keys = distinct_keys(self.family, member.model.config.grid, (votes or VOTES) - 1)
+        self.name = name or f"hrm-adapt-{1 + len(self.keys)}"
         self.losses: list[float] = []
         self._thoughts: list[Thought] | None = None
         self._spent: NDArray[np.int64] = np.zeros(0, np.int64)
 
     @classmethod
     def for_env(
-        cls, env: gym.Env[Any, Any], weights: Path | str | None = None, votes: int = 8, **kwargs: Any
+        cls, env: gym.Env[Any, Any], weights: Path | str | None = None, votes: int | None = None, **kwargs: Any
     ) -> AdaptingAgent:
         """The agent for an environment; fields of `Adaptation` by name, the others as `HRMAgent.for_env`.
 
@@ -328,7 +342,7 @@ class AdaptingAgent(StatefulAgent):
         state = Answered(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
         attempts = observation["attempt"].reshape(-1) if "attempt" in observation else 0
         shown = state.answers[rows, attempts]
-        self._spent, votes = state.spent, self.settings.snapshots * (1 + len(self.keys))
+        self._spent, votes = state.spent, self.settings.answers * (1 + len(self.keys))
         self._thoughts = [
             Thought(
                 shown[i],
@@ -356,7 +370,7 @@ class AdaptingAgent(StatefulAgent):
         """Those of the network, and what helps it."""
         learnt = f"adaptation {self.settings.updates} updates" + (" of all weights" if self.settings.whole else "")
         learnt += " with shifts" if self.settings.shift else ""
-        votes = f"votes {1 + len(self.keys)}" + (f" x {self.settings.snapshots}" if self.settings.snapshots > 1 else "")
+        votes = f"votes {1 + len(self.keys)}" + (f" x {self.settings.answers}" if self.settings.answers > 1 else "")
         return f"{Rules(self.member.halting, self.member.max_segments)} + {learnt} + {votes}"
 
     # ---- thinking ----
@@ -367,7 +381,7 @@ class AdaptingAgent(StatefulAgent):
         pairs = observation["demonstrations"][: int(observation["pairs"].item())]
         settings = dataclasses.replace(self.settings, seed=self.settings.seed ^ zlib.crc32(pairs.tobytes()))
         if len(pairs) == 0:
-            settings = dataclasses.replace(settings, updates=0, snapshots=1)
+            settings = dataclasses.replace(settings, updates=0, snapshots=None)
         keys = self._keys_of(observation)
         examples = examples_of(self.family, pairs, keys, self.member.device)
         clues, votes = observation["puzzle"][None], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ from hrm_gym.agents.hrm.losses import IGNORE
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.slots import Examples
 from hrm_gym.evaluation.rollout import rollout_batched
+from hrm_gym.scripts.options import PanelOptions
 
 hrm_gym.register_environments()
 SIDE = 4
+plain = functools.partial(
+    Adaptation, batch=4, whole=False, lr=1e-4, optimizer="adam_atan2", shift=False, known=False, snapshots=1
+)
+"""The paper's way, with the network as it is and one answer at the end."""
 CONFIG = dataclasses.replace(TINY_MODEL, vocab_size=12, grid=(SIDE, SIDE), max_segments=2)
 
 
@@ -77,7 +83,7 @@ def test_examples_are_the_demonstrations_under_every_image(env: Any) -> None:
 def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: Any) -> None:
     model = member(env, halting=halting).model
     before = state_of(model)
-    settings = Adaptation(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3)
+    settings = plain(updates=40, batch=9, puzzle_lr=0.05, whole=whole, lr=3e-3)
     (learnt,) = adapt(model, boards(env), zeros(model), settings)
     assert np.mean(learnt.losses[-10:]) < (0.75 if whole else 0.97) * np.mean(learnt.losses[:5])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -90,7 +96,7 @@ def test_the_loss_falls_and_the_network_stays(env: Any, whole: bool, halting: An
 
 def test_muon_learns_too(env: Any) -> None:
     model = member(env).model
-    settings = Adaptation(updates=40, batch=9, whole=True, lr=3e-3, optimizer="muon")
+    settings = plain(updates=40, batch=9, whole=True, lr=3e-3, optimizer="muon")
     (learnt,) = adapt(model, boards(env), zeros(model), settings)
     (other,) = adapt(model, boards(env), zeros(model), dataclasses.replace(settings, optimizer="adam_atan2"))
     assert np.mean(learnt.losses[-10:]) < 0.75 * np.mean(learnt.losses[:5])
@@ -126,7 +132,7 @@ def test_shifts_move_input_and_output_alike_and_lose_nothing(env: Any) -> None:
 def test_learning_with_shifts_is_the_same_each_time_and_another_one(env: Any) -> None:
     model, found = member(env).model, []
     for shift in (True, True, False):
-        settings = Adaptation(updates=5, batch=4, whole=True, lr=1e-3, shift=shift)
+        settings = plain(updates=5, whole=True, lr=1e-3, shift=shift)
         (learnt,) = adapt(model, boards(env), zeros(model), settings)
         found.append(learnt.vectors)
     assert torch.equal(found[0], found[1])
@@ -135,7 +141,7 @@ def test_learning_with_shifts_is_the_same_each_time_and_another_one(env: Any) ->
 
 def test_a_task_never_seen_is_solved(env: Any) -> None:
     """Three demonstrations and their images teach an untrained network a task well enough for the test grid."""
-    settings = Adaptation(updates=40, batch=16, whole=True, lr=3e-3)
+    settings = plain(updates=40, batch=16, whole=True, lr=3e-3)
     agent = AdaptingAgent(member(env), 8, settings)
     observation, _ = env.reset(options={"puzzle": task(1)})
     ended, halts = False, 0
@@ -154,7 +160,7 @@ def test_the_second_attempt_gives_another_answer_and_batches_change_nothing(
     make = lambda: gym.make("HRMARC-v0", split="train", canvas=SIDE, disable_env_checker=True)  # noqa: E731
     runs = []
     for batch in (1, 3):
-        agent = AdaptingAgent(member(env), 4, Adaptation(updates=2, batch=4))
+        agent = AdaptingAgent(member(env), 4, plain(updates=2))
         monkeypatch.setattr(agent, "most_boards", batch)
         runs.append(sorted(rollout_batched(make, agent, 4, batch, seed=3), key=lambda episode: episode.index))
     for alone, together in zip(*runs, strict=True):
@@ -170,7 +176,7 @@ def test_the_second_attempt_gives_another_answer_and_batches_change_nothing(
 
 def test_a_rollout_learns_every_task_once(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make = lambda: gym.make("HRMARC-v0", split="train", canvas=SIDE, disable_env_checker=True)  # noqa: E731
-    agent = AdaptingAgent(member(env), 2, Adaptation(updates=1, batch=2))
+    agent = AdaptingAgent(member(env), 2, plain(updates=1, batch=2))
     learnt: list[int] = []
     answer = agent._answer
     monkeypatch.setattr(agent, "_answer", lambda given: learnt.append(1) or answer(given))
@@ -179,7 +185,7 @@ def test_a_rollout_learns_every_task_once(env: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_task_without_demonstrations_is_answered_all_the_same(env: Any) -> None:
-    agent = AdaptingAgent(member(env), 2, Adaptation(updates=5, snapshots=2))
+    agent = AdaptingAgent(member(env), 2, plain(updates=5, snapshots=2))
     observation, _ = env.reset(options={"puzzle": {**task(0), "train": task(0)["train"][:1]}})
     agent.predict({**observation, "pairs": np.zeros(1, np.uint8)})
     assert agent.losses == []
@@ -200,22 +206,45 @@ def test_by_name_with_settings(tmp_path: Path, env: Any) -> None:
         agent.predict({"puzzle": np.ones((SIDE, SIDE), np.uint8)})
 
 
+def test_the_options_of_commands_are_the_defaults() -> None:
+    options = {field.name: field.default for field in dataclasses.fields(PanelOptions)}
+    of = {"updates": "adapt"} | {
+        name: f"adapt_{name}" for name in ("whole", "lr", "optimizer", "shift", "batch", "known", "snapshots")
+    }
+    assert {name: getattr(Adaptation(), name) for name in of} == {name: options[option] for name, option in of.items()}
+
+
+def test_by_default_a_task_has_the_images_that_the_network_has_rows_for(env: Any) -> None:
+    known = hrm_gym.make_agent("hrm-adapt", gym.make("HRMARCMini-v0"))
+    assert (known.name, known.settings) == ("hrm-adapt-4", Adaptation())
+    assert known.keys == known.member.task_rows.keys(3)
+    assert known.halting_rules.endswith("adaptation 120 updates of all weights with shifts + votes 4 x 12")
+    assert hrm_gym.make_agent("hrm-adapt", gym.make("HRMARCMini-v0"), known=False).name == "hrm-adapt-8"
+    without_rows = AdaptingAgent(member(env))
+    assert without_rows.keys == distinct_keys(without_rows.family, (SIDE, SIDE), 7)
+
+
+@pytest.mark.parametrize(("updates", "answers"), [(0, 1), (9, 1), (10, 1), (25, 2), (120, 12)])
+def test_by_default_it_answers_once_in_ten_updates(updates: int, answers: int) -> None:
+    assert Adaptation(updates=updates).answers == answers
+
+
 @pytest.mark.parametrize(("updates", "snapshots"), [(0, 1), (1, 1), (7, 1), (7, 3), (8, 4), (5, 5)])
 def test_snapshots_lie_at_equal_distances_and_the_last_is_at_the_end(env: Any, updates: int, snapshots: int) -> None:
     model = member(env).model
-    settings = Adaptation(updates=updates, batch=4, snapshots=snapshots)
+    settings = plain(updates=updates, snapshots=snapshots)
     seen = [(len(one.losses), one.vectors.clone()) for one in adapt(model, boards(env), zeros(model), settings)]
     distance = updates // snapshots
     assert [count for count, _ in seen] == [updates - distance * k for k in reversed(range(snapshots))]
     for count, vectors in seen:  # to be asked on the way changes nothing
-        *_, alone = adapt(model, boards(env), zeros(model), Adaptation(updates=count, batch=4))
+        *_, alone = adapt(model, boards(env), zeros(model), plain(updates=count))
         assert torch.equal(alone.vectors, vectors)
 
 
 def test_the_answers_of_all_snapshots_vote(env: Any) -> None:
     observation, _ = env.reset(seed=0)
-    agent = AdaptingAgent(member(env), 4, Adaptation(updates=6, batch=4, whole=True, snapshots=3))
-    last = AdaptingAgent(member(env), 4, Adaptation(updates=6, batch=4, whole=True))
+    agent = AdaptingAgent(member(env), 4, plain(updates=6, whole=True, snapshots=3))
+    last = AdaptingAgent(member(env), 4, plain(updates=6, whole=True))
     for one in (agent, last):
         one.predict(observation)
     assert last.losses == agent.losses
@@ -246,7 +275,7 @@ def test_bad_settings(changes: dict[str, Any]) -> None:
 def test_nothing_to_learn_with(env: Any) -> None:
     model = member(env, puzzle_dim=0).model
     with pytest.raises(ValueError, match="puzzle embedding"):
-        next(adapt(model, boards(env), zeros(model), Adaptation(updates=1)))
+        next(adapt(model, boards(env), zeros(model), plain(updates=1)))
 
 
 def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +287,7 @@ def test_what_learns_is_compiled_on_demand(env: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("hrm_gym.agents.hrm.inference.adapt.accelerate", note)
     for compile in (False, True):
-        agent = AdaptingAgent(member(env), 2, Adaptation(updates=1, batch=2, whole=True, compile=compile))
+        agent = AdaptingAgent(member(env), 2, plain(updates=1, batch=2, whole=True, compile=compile))
         agent.predict(env.reset(options={"puzzle": task(0)})[0])
     assert len(compiled) == 2
     assert compiled[0] is agent.member.model

@@ -678,6 +678,7 @@ class Contestant:
 NINE = {"max_segments": 64, "source": "bank"}
 LEGAL = {"action_mode": "cell", "legal_only": True}
 ARC = {"augment": False}
+PLAIN: dict[str, Any] = {"batch": 16, "optimizer": "adam_atan2", "shift": False, "known": False, "snapshots": 1}
 CONTESTANTS: dict[str, Contestant] = {
     "hrm-maze-10x10": Contestant("hrm", "hrm-maze-10x10", "HRMMaze-v0"),
     "hrm-maze-any-size": Contestant("hrm", "hrm-maze-any-size", "HRMMaze-v0", {"size": 16, "source": "generate"}),
@@ -707,7 +708,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "hrm-vote-arc": Contestant("hrm-vote", "hrm-arc-12x12", "HRMARCMini-v0", ARC, 10, 2),
     "hrm-search-sudoku": Contestant("hrm-search", "hrm-sudoku-9x9", "HRMSudokuExtreme-v0", NINE, 10, 5),
     "hrm-adapt-arc": Contestant(
-        "hrm-adapt", "hrm-arc-12x12", "HRMARCMini-v0", ARC, 2, 1, {"updates": 4, "whole": True, "lr": 1e-3}
+        "hrm-adapt", "hrm-arc-12x12", "HRMARCMini-v0", ARC, 2, 1, {"updates": 4, "lr": 1e-3, **PLAIN}
     ),
     **{
         f"{kind}-maze-10x10": Contestant(kind, f"{kind}-maze-10x10", "HRMMaze-v0", {"action_mode": "move"})
