@@ -282,9 +282,9 @@ class PanelOptions(HaltingOptions):
         budget: Segments that hrm-search may run on a puzzle, in all lanes together. With --no-check it asks no rule.
     """
 
-    votes: Annotated[int, arg("N", "1")] = 1
+    votes: Annotated[int | None, arg("N", "1; hrm-vote 8, hrm-adapt 8 at most")] = None
     agree: Annotated[int, arg("N", "0")] = 0
-    first: Annotated[int, arg("N", "1")] = 1
+    first: Annotated[int | None, arg("N", "1; hrm-first 8")] = None
     adapt: Annotated[int, arg("N", "120")] = 120
     adapt_whole: bool = True
     adapt_lr: Annotated[float, arg("RATE", "5e-3")] = 5e-3
@@ -299,31 +299,32 @@ class PanelOptions(HaltingOptions):
         super().__post_init__()
         if self.budget is not None and "hrm-search" not in self.named():
             raise ValueError(f"expected hrm-search among the agents for --budget, got {', '.join(self.named())}")
-        if self.votes > 1 and self.first > 1:
+        votes, first = (self.votes or 1) > 1, (self.first or 1) > 1
+        if votes and first:
             raise ValueError(f"expected --votes or --first, got both: {self.votes} and {self.first}")
-        if self.agree and self.votes == 1 and "hrm-vote" not in self.named():
+        if self.agree and not votes and "hrm-vote" not in self.named():
             raise ValueError(f"expected --agree of at least 0, with --votes or hrm-vote, got {self.agree}")
-        if (self.votes > 1 or self.first > 1) and not set(self.named()) & set(HRM_AGENTS):
+        if (votes or first) and not set(self.named()) & set(HRM_AGENTS):
             raise ValueError(f"expected an HRM among the agents for --votes and --first, got {', '.join(self.named())}")
 
     def settings(self, name: str) -> tuple[str, dict[str, Any]]:
         """As those of `AgentOptions`; with --votes or --first, hrm becomes the agent that does so."""
         name, options = super().settings(name)
         if name == "hrm-adapt":
-            votes = {"votes": self.votes} if self.votes > 1 else {}
             learning: dict[str, Any] = {"updates": self.adapt, "whole": self.adapt_whole, "lr": self.adapt_lr}
             learning |= {"batch": self.adapt_batch, "known": self.adapt_known, "snapshots": self.adapt_snapshots}
-            learning |= {"optimizer": self.adapt_optimizer, "shift": self.adapt_shift}
-            return name, {**options, **votes, **learning}
+            learning |= {"optimizer": self.adapt_optimizer, "shift": self.adapt_shift, "votes": self.votes}
+            return name, {**options, **learning}
         if name == "hrm-search":
             return name, {**options, **({} if self.budget is None else {"budget": self.budget})}
         if name not in HRM_AGENTS:
             return name, options
         named, agree = self.named(), {"agree": self.agree} if self.agree else {}
-        if self.votes > 1 and (name == "hrm-vote" or "hrm-vote" not in named):
-            return "hrm-vote", {**options, "votes": self.votes, **agree}
-        if self.first > 1 and (name == "hrm-first" or "hrm-first" not in named):
-            return "hrm-first", {**options, "images": self.first}
+        votes, first = self.votes, self.first
+        if votes is not None and (name == "hrm-vote" or (votes > 1 and "hrm-vote" not in named)):
+            return "hrm-vote", {**options, "votes": votes, **agree}
+        if first is not None and (name == "hrm-first" or (first > 1 and "hrm-first" not in named)):
+            return "hrm-first", {**options, "images": first}
         return name, {**options, **(agree if name == "hrm-vote" else {})}
 
 

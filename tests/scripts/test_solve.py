@@ -86,6 +86,8 @@ def test_votes_are_for_the_voting_agent_if_it_is_named() -> None:
     assert seats("hrm", "hrm-vote", agree=2) == [("hrm", {}), ("hrm-vote", {"agree": 2})]
     assert seats("hrm-vote", first=4) == [("hrm-first", {"images": 4})]
     assert seats("hrm-first", "hrm-vote") == [("hrm-first", {}), ("hrm-vote", {})]
+    assert seats("hrm", "hrm-vote", votes=1) == [("hrm", {}), ("hrm-vote", {"votes": 1})]
+    assert seats("hrm", "hrm-first", first=1) == [("hrm", {}), ("hrm-first", {"images": 1})]
 
 
 def test_votes_that_agree_need_votes(capsys: pytest.CaptureFixture[str]) -> None:
