@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, draw
+from hrm_gym.agents.halting.rules import QHead
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.evaluation.intervals import Figure
 from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text
@@ -163,20 +164,25 @@ def info(argv: Sequence[str]) -> None:
 def _print(bank: HaltingBank) -> None:
     about, solved = bank.about, bank.solved
     lost = (solved[:, :-1] & ~solved[:, 1:]).any(axis=1).mean()
+    halts = QHead().halts(bank.observations)
+    halted, right_there = halts.any(axis=1), solved[np.arange(len(bank)), halts.argmax(axis=1)]
     caption = (
+        "at k: right after k segments; ever: after any\n"
+        "Q halts: the Q-head does, by itself; wrongly: while the answer is wrong\n"
         f"right once and wrong after a later segment: {lost:.1%} of the puzzles; difficulty: {about['unit']}\n"
         f"observations of {bank.observations.shape[2]} numbers; weights {about['weights'][:12]}, "
         f"made {about['created']} by\n{about['command']}"
     )
     title = f"{bank.name}: {about['agent']} on {about['env']}, {len(bank):,} puzzles, {bank.segments} segments"
     marks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k < bank.segments] + [bank.segments]
-    headings = ("world", "train", "test", "difficulty", *(f"right at {k}" for k in marks), "ever")
+    headings = ("world", "train", "test", "difficulty", *(f"at {k}" for k in marks), "ever", "Q halts", "wrongly")
     table = new_table(title, *headings, caption=caption)
     for number, text in enumerate(about["worlds"]):
         rows = np.flatnonzero(bank.world == number)
         if len(rows):
             hard, right, test = bank.difficulty[rows], solved[rows], int(bank.test[rows].sum())
             shares = [*(right[:, k - 1].mean() for k in marks), right.any(axis=1).mean()]
+            shares += [halted[rows].mean(), (halted & ~right_there)[rows].mean()]
             first = (text or "defaults", str(len(rows) - test), str(test), f"{hard.min():g} to {hard.max():g}")
             table.add_row(*first, *(f"{one:.1%}" for one in shares))
     show(table)
@@ -222,7 +228,6 @@ def learn(argv: Sequence[str]) -> None:
     """Run `hrm-gym halting learn`."""
     config = parse(Learn, "hrm-gym halting learn", argv)
     from hrm_gym.agents.halting.learning import mean_return
-    from hrm_gym.agents.halting.rules import QHead
 
     config.use_threads()
     recipe = _recipe(config.agent, config.cost, config.seed, config.steps, max_segments=config.max_segments or 0)

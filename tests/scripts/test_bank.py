@@ -19,7 +19,7 @@ from hrm_gym.agents.checkpoint import write_folder
 from hrm_gym.agents.hrm.config import HRMConfig
 from hrm_gym.agents.hrm.model import HRM
 from hrm_gym.agents.hrm.run_folder import write_model
-from hrm_gym.envs.halting.bank import find_bank
+from hrm_gym.envs.halting.bank import SCALARS, find_bank
 from hrm_gym.registry import read_arguments
 from hrm_gym.scripts.main import main
 
@@ -64,6 +64,20 @@ def test_a_bank_of_two_worlds(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("mazes.npz.partial").exists()
     assert main(["halting", "bank", "info", "mazes.npz"]) == 0
     assert "48 puzzles, 3 segments" in capsys.readouterr().out
+
+
+def test_the_table_says_how_often_the_q_head_halts_and_how_often_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    bank = find_bank(None)
+    wrong = [0, 0]
+    for row in np.flatnonzero(bank.world == 0):  # segment by segment, as an episode would
+        q_halt, q_continue = (bank.observations[row, :, SCALARS.index(name)] for name in ("q_halt", "q_continue"))
+        stops = [k for k in range(bank.segments) if q_halt[k] > q_continue[k]]
+        wrong[0] += bool(stops)
+        wrong[1] += bool(stops) and not bank.solved[row, stops[0]]
+    count = int((bank.world == 0).sum())
+    assert main(["halting", "bank", "info"]) == 0
+    first = next(line for line in capsys.readouterr().out.splitlines() if "size=10" in line)
+    assert [cell.strip() for cell in first.split("│")[-3:-1]] == [f"{one / count:.1%}" for one in wrong]
 
 
 def test_any_puzzle_and_any_argument(capsys: pytest.CaptureFixture[str]) -> None:
