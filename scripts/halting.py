@@ -165,7 +165,8 @@ def _print(bank: HaltingBank) -> None:
     about, solved = bank.about, bank.solved
     lost = (solved[:, :-1] & ~solved[:, 1:]).any(axis=1).mean()
     halts = QHead().halts(bank.observations)
-    halted, right_there = halts.any(axis=1), solved[np.arange(len(bank)), halts.argmax(axis=1)]
+    where = np.arange(len(bank)), halts.argmax(axis=1)
+    halted, wrongly = halts[where], halts[where] & ~solved[where]
     caption = (
         "at k: right after k segments; ever: after any\n"
         "Q halts: the Q-head does, by itself; wrongly: while the answer is wrong\n"
@@ -182,7 +183,7 @@ def _print(bank: HaltingBank) -> None:
         if len(rows):
             hard, right, test = bank.difficulty[rows], solved[rows], int(bank.test[rows].sum())
             shares = [*(right[:, k - 1].mean() for k in marks), right.any(axis=1).mean()]
-            shares += [halted[rows].mean(), (halted & ~right_there)[rows].mean()]
+            shares += [halted[rows].mean(), wrongly[rows].mean()]
             first = (text or "defaults", str(len(rows) - test), str(test), f"{hard.min():g} to {hard.max():g}")
             table.add_row(*first, *(f"{one:.1%}" for one in shares))
     show(table)
