@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from hrm_gym.agents.halting.comparison import LABELS, AtCost, Entry, HaltingStudy, draw
-from hrm_gym.agents.halting.rules import QHead
+from hrm_gym.agents.halting.rules import QHead, halting_segments, solved_at
 from hrm_gym.envs.halting.bank import HaltingBank, find_bank
 from hrm_gym.evaluation.intervals import Figure
 from hrm_gym.evaluation.pages import markdown_code, markdown_row, markdown_text
@@ -164,9 +164,9 @@ def info(argv: Sequence[str]) -> None:
 def _print(bank: HaltingBank) -> None:
     about, solved = bank.about, bank.solved
     lost = (solved[:, :-1] & ~solved[:, 1:]).any(axis=1).mean()
-    halts = QHead().halts(bank.observations)
-    where = np.arange(len(bank)), halts.argmax(axis=1)
-    halted, wrongly = halts[where], halts[where] & ~solved[where]
+    ends = halting_segments(QHead(), bank)
+    halted = QHead().halts(bank.observations)[np.arange(len(bank)), ends - 1]  # not by the limit of segments
+    wrongly = halted & ~solved_at(bank, ends)
     caption = (
         "at k: right after k segments; ever: after any\n"
         "Q halts: the Q-head does, by itself; wrongly: while the answer is wrong\n"
